@@ -1,0 +1,151 @@
+//! A campaign: its status and its settings.
+//!
+//! Not responsible for its steps (`step`) or for deciding anything (`plan`).
+//! To add a setting: a documented field with a default in `CampaignSettings`; the campaign file knows it at once.
+
+use serde::{Deserialize, Serialize};
+
+use crate::schedule::{Date, DaySet, LocalTime, ScheduleError, Window};
+use crate::time::Zone;
+use crate::words::words;
+
+words! {
+    /// Where a campaign stands.
+    CampaignStatus, "campaign status", {
+        /// Being written; nothing is planned.
+        Draft = "draft",
+        /// Starts at `scheduled_at`.
+        Scheduled = "scheduled",
+        /// Under way.
+        Sending = "sending" | "active" | "running",
+        /// Stopped for now; nothing leaves.
+        Paused = "paused",
+        /// Every send is final.
+        Completed = "completed",
+        /// Ended by a person.
+        Cancelled = "cancelled",
+        /// Put away.
+        Archived = "archived",
+    }
+}
+
+words! {
+    /// Whose local time a window means.
+    TimezoneStrategy, "timezone strategy", {
+        /// The campaign's zone for everybody.
+        Single = "single",
+        /// The lead's zone; the campaign's for a lead without one.
+        RecipientLocal = "recipient_local",
+    }
+}
+
+words! {
+    /// What becomes of a send whose dialogue was cut after the final dot.
+    OnUnknown, "on_unknown policy", {
+        /// Send once more with the same Message-ID; a second cut is held.
+        Resend = "resend",
+        /// A person decides.
+        Hold = "hold",
+    }
+}
+
+/// The JSON in `campaigns.settings`, and the same keys under `[campaign]` in a campaign file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CampaignSettings {
+    /// Zone of the window; default UTC.
+    pub timezone: Zone,
+    /// Whose local time the window means; default `single`.
+    pub timezone_strategy: TimezoneStrategy,
+    /// Days on which mail may leave; default all.
+    pub send_days: DaySet,
+    /// When the window opens; default `00:00`.
+    pub send_time_start: LocalTime,
+    /// When the window closes; default `24:00`; earlier than the start means over midnight.
+    pub send_time_end: LocalTime,
+    /// Days without mail.
+    pub holidays: Vec<Date>,
+    /// Most messages a day over all accounts; none = no limit.
+    pub daily_limit: Option<u32>,
+    /// 1 (most urgent) to 1000; default 100.
+    pub priority: u16,
+    /// Whether opens are measured; default yes.
+    pub track_opens: bool,
+    /// Whether clicks are measured; default yes.
+    pub track_clicks: bool,
+    /// Whether a reply ends the sequence for that lead; default yes.
+    pub stop_on_reply: bool,
+    /// Hours after its due time at which a mail is skipped instead of sent; none = never too late.
+    pub max_lateness: Option<f64>,
+    /// What becomes of an unknown outcome; default `resend`.
+    pub on_unknown: OnUnknown,
+}
+
+impl Default for CampaignSettings {
+    fn default() -> Self {
+        Self {
+            timezone: Zone::UTC,
+            timezone_strategy: TimezoneStrategy::Single,
+            send_days: DaySet::ALL,
+            send_time_start: LocalTime::MIDNIGHT,
+            send_time_end: LocalTime::END_OF_DAY,
+            holidays: Vec::new(),
+            daily_limit: None,
+            priority: 100,
+            track_opens: true,
+            track_clicks: true,
+            stop_on_reply: true,
+            max_lateness: None,
+            on_unknown: OnUnknown::Resend,
+        }
+    }
+}
+
+/// A settings object that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The window is empty or malformed.
+    #[error(transparent)]
+    Window(#[from] ScheduleError),
+    /// Priority out of range.
+    #[error("priority `{0}` is out of range (hint: 1 is most urgent, 1000 least, 100 the default)")]
+    Priority(u16),
+    /// A daily limit of nothing.
+    #[error("daily_limit is 0, so nothing would ever be sent (hint: leave it out for no limit, or pause the campaign)")]
+    NoDailyLimit,
+    /// A lateness that is not a number of hours.
+    #[error("max_lateness `{0}` is not a positive number of hours")]
+    Lateness(f64),
+}
+
+impl CampaignSettings {
+    /// The sending window, in the lead's zone where the strategy says so and the lead has one.
+    ///
+    /// # Errors
+    /// Where days or times make no window.
+    pub fn window(&self, lead_zone: Option<&Zone>) -> Result<Window, ScheduleError> {
+        let zone = match (self.timezone_strategy, lead_zone) {
+            (TimezoneStrategy::RecipientLocal, Some(zone)) => zone.clone(),
+            _ => self.timezone.clone(),
+        };
+        Window::new(zone, self.send_days, self.send_time_start, self.send_time_end, self.holidays.iter().copied())
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// The first field that cannot be used.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        self.window(None)?;
+        if !(1..=1000).contains(&self.priority) {
+            return Err(SettingsError::Priority(self.priority));
+        }
+        if self.daily_limit == Some(0) {
+            return Err(SettingsError::NoDailyLimit);
+        }
+        match self.max_lateness {
+            Some(hours) if !(hours.is_finite() && hours > 0.0) => Err(SettingsError::Lateness(hours)),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! An email account: what we send from, with its server, limits and state.
+//!
+//! Not responsible for granting slots (`pace`) or for what an SMTP answer does to the account (`settle`).
+//! To add a limit: a field here and a rule in `pace`.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{EmailAccountId, TenantId};
+use crate::time::{Timestamp, Zone};
+use crate::words::words;
+
+words! {
+    /// Whether an account may send.
+    AccountStatus, "email account status", {
+        /// May send.
+        Active = "active",
+        /// Stopped by a person or by a rule; its sends wait.
+        Paused = "paused",
+        /// The server refused the log-in; its sends wait for a new password.
+        AuthenticationFailed = "authentication_failed",
+        /// Stopped by the platform.
+        Suspended = "suspended",
+        /// Removed; its sends never go.
+        Deleted = "deleted",
+    }
+}
+
+words! {
+    /// How the connection to an SMTP server is protected.
+    TlsMode, "tls mode", {
+        /// Plain text: for a server on the same host.
+        None = "none",
+        /// Plain text first, then `STARTTLS` (RFC 3207); refused where the server does not offer it.
+        Starttls = "starttls",
+        /// TLS from the first byte (RFC 8314).
+        Implicit = "implicit",
+    }
+}
+
+/// Where and how an account's mail is handed over: the JSON in `email_accounts.smtp_settings`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SmtpSettings {
+    /// Host name or address.
+    pub host: String,
+    /// Port: 25, 465, 587 or another.
+    pub port: u16,
+    /// How the connection is protected.
+    pub tls: TlsMode,
+    /// Log-in name; none where the server asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The sealed password (`v1:kid:…`), never plain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+}
+
+/// Shows neither log-in name nor password, even sealed.
+impl std::fmt::Debug for SmtpSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SmtpSettings({}:{}, {})", self.host, self.port, self.tls)
+    }
+}
+
+/// An account as planning and sending need it.
+#[derive(Clone, Debug)]
+pub struct EmailAccount {
+    /// Id of the row.
+    pub id: EmailAccountId,
+    /// Whose account this is.
+    pub tenant_id: TenantId,
+    /// The address in From.
+    pub email: String,
+    /// The name in From.
+    pub from_name: Option<String>,
+    /// The address in Reply-To.
+    pub reply_to: Option<String>,
+    /// Where its mail is handed over.
+    pub smtp: SmtpSettings,
+    /// Whether it may send.
+    pub status: AccountStatus,
+    /// Its limits and their state.
+    pub pace: AccountPace,
+}
+
+/// The limits of an account and what has been used of them.
+#[derive(Clone, Debug)]
+pub struct AccountPace {
+    /// Most messages a day; none = no limit.
+    pub daily_limit: Option<u32>,
+    /// Least time between two messages.
+    pub min_gap: Duration,
+    /// When warming up began; none = not warming up.
+    pub warmup_started_at: Option<Timestamp>,
+    /// The zone whose midnight starts the account's day.
+    pub zone: Zone,
+    /// The last slot that was granted.
+    pub last_slot_at: Option<Timestamp>,
+    /// Not before this time: the server could not be reached or asked for less.
+    pub backoff_until: Option<Timestamp>,
+    /// Failed connections in a row: the breaker's exponent.
+    pub backoff_failures: u32,
+}

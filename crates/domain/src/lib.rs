@@ -1,0 +1,18 @@
+//! Types and decisions of PenguinMails Pipeline.
+//!
+//! Pure: no IO, no async, no clock, no randomness; time and chance are arguments. Everything that decides something
+//! (when a mail is due, what an SMTP answer means for a send) lives here, so that scheduler, explain and forecast agree.
+//! To add a decision: a module here with a pure function and its tests; the caller in `app` gathers its input.
+
+pub mod email_account;
+pub mod event;
+pub mod ids;
+pub mod job;
+pub mod lead;
+pub mod reason;
+pub mod send;
+pub mod step;
+pub mod time;
+mod words;
+
+pub use words::UnknownWord;

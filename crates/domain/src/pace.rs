@@ -1,0 +1,210 @@
+//! Pace: which slots an email account and a campaign still have to give.
+//!
+//! Not responsible for windows (`schedule`) or for who is due (`plan`). Books are read and written back by the store
+//! inside one transaction, so that limits hold across any number of schedulers and workers.
+//! To add a limit: a field in a book, a rule in `grant` (when planning) and in `admit` (right before the dot).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::email_account::{AccountPace, AccountStatus};
+use crate::ids::EmailAccountId;
+use crate::reason::Reason;
+use crate::schedule::{WarmupTable, Window, effective_cap, next_day_start};
+use crate::time::{Timestamp, Zone};
+
+/// Slots of one local day: what is reserved for planned sends and what was used by dots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DayUse {
+    /// Reserved by plans whose dot is still to come.
+    pub reserved: u32,
+    /// Used by dots.
+    pub used: u32,
+}
+
+impl DayUse {
+    fn taken(self) -> u32 {
+        self.reserved.saturating_add(self.used)
+    }
+}
+
+/// Days by local date (`YYYY-MM-DD`) of their owner's zone.
+pub type Days = BTreeMap<String, DayUse>;
+
+/// An account's page of the ledger, as planning and the dot gate change it.
+#[derive(Clone, Debug)]
+pub struct AccountBook {
+    /// Whose book it is.
+    pub id: EmailAccountId,
+    /// Whether the account may send.
+    pub status: AccountStatus,
+    /// Its limits.
+    pub pace: AccountPace,
+    /// Its days around now.
+    pub days: Days,
+    /// When its last dot was granted.
+    pub last_dot_at: Option<Timestamp>,
+}
+
+/// A campaign's daily limit and its days.
+#[derive(Clone, Debug)]
+pub struct CampaignBook {
+    /// Most messages a day; none = no limit.
+    pub daily_limit: Option<u32>,
+    /// The zone whose midnight starts the campaign's day.
+    pub zone: Zone,
+    /// Its days around now.
+    pub days: Days,
+}
+
+/// The moment that pacing grants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Not before this time.
+    pub at: Timestamp,
+    /// The account's local day on which it is reserved.
+    pub account_day: String,
+    /// The campaign's local day on which it is reserved.
+    pub campaign_day: String,
+}
+
+/// Whom a deferral concerns: a caller need not ask again for anybody else of the same scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// This lead alone.
+    Lead,
+    /// Everybody who sends from this account.
+    Account(EmailAccountId),
+    /// The whole campaign.
+    Campaign,
+}
+
+/// Not now: until when, why, and for whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deferral {
+    /// The next moment worth asking; `Timestamp::MAX` = when a person changes something.
+    pub until: Timestamp,
+    /// Why.
+    pub reason: Reason,
+    /// For whom.
+    pub scope: Scope,
+}
+
+impl AccountBook {
+    /// Most messages on the local day of `at`: the least of daily limit and warm-up ramp.
+    pub fn cap(&self, at: Timestamp, warmup: &WarmupTable) -> Option<u32> {
+        let ramp = self.pace.warmup_started_at.and_then(|started| warmup.cap(started, at, &self.pace.zone));
+        effective_cap(self.pace.daily_limit, ramp)
+    }
+
+    /// Slots left on the local day of `at`; `u32::MAX` without a cap.
+    pub fn remaining(&self, at: Timestamp, warmup: &WarmupTable) -> u32 {
+        let taken = self.days.get(&self.pace.zone.day(at)).copied().unwrap_or_default().taken();
+        self.cap(at, warmup).map_or(u32::MAX, |cap| cap.saturating_sub(taken))
+    }
+
+    fn why_not(&self) -> Option<Reason> {
+        match self.status {
+            AccountStatus::Active => None,
+            AccountStatus::AuthenticationFailed => Some(Reason::AuthenticationFailed),
+            AccountStatus::Paused | AccountStatus::Suspended | AccountStatus::Deleted => Some(Reason::AccountInactive),
+        }
+    }
+}
+
+/// Grants the next slot at or after `earliest` and books it, or says until when there is none.
+///
+/// `jitter` is added to the account's gap. Nothing is booked beyond `horizon_end`: pauses and edits must act at once.
+/// The walk over days ends after 400 of them.
+///
+/// # Errors
+/// A `Deferral` whose `until` is the slot found beyond the horizon.
+pub fn grant(
+    account: &mut AccountBook,
+    campaign: &mut CampaignBook,
+    window: &Window,
+    warmup: &WarmupTable,
+    earliest: Timestamp,
+    jitter: Duration,
+    horizon_end: Timestamp,
+) -> Result<Slot, Deferral> {
+    let scope = Scope::Account(account.id);
+    if let Some(reason) = account.why_not() {
+        return Err(Deferral { until: Timestamp::MAX, reason, scope });
+    }
+    let mut limit = Deferral { until: earliest, reason: Reason::NotDue, scope: Scope::Lead };
+    let later = |limit: &mut Deferral, at: Timestamp, reason, scope| {
+        if at > limit.until {
+            *limit = Deferral { until: at, reason, scope };
+        }
+    };
+    if let Some(backoff) = account.pace.backoff_until {
+        later(&mut limit, backoff, Reason::AccountBackoff, scope);
+    }
+    if let (Some(last), false) = (account.pace.last_slot_at, account.pace.min_gap.is_zero()) {
+        later(&mut limit, last + account.pace.min_gap + jitter, Reason::AccountGap, scope);
+    }
+    for _ in 0..400 {
+        let Some(open) = window.next_open(limit.until) else {
+            return Err(Deferral { until: Timestamp::MAX, reason: Reason::WindowNeverOpens, scope: Scope::Lead });
+        };
+        later(&mut limit, open, Reason::WindowClosed, Scope::Lead);
+        if limit.until > horizon_end {
+            return Err(limit);
+        }
+        let account_day = account.pace.zone.day(limit.until);
+        if account.remaining(limit.until, warmup) == 0 {
+            let next = next_day_start(&account.pace.zone, limit.until);
+            later(&mut limit, next, Reason::AccountCap, scope);
+            continue;
+        }
+        let campaign_day = campaign.zone.day(limit.until);
+        let taken = campaign.days.get(&campaign_day).copied().unwrap_or_default().taken();
+        if campaign.daily_limit.is_some_and(|most| taken >= most) {
+            let next = next_day_start(&campaign.zone, limit.until);
+            later(&mut limit, next, Reason::CampaignCap, Scope::Campaign);
+            continue;
+        }
+        account.days.entry(account_day.clone()).or_default().reserved += 1;
+        campaign.days.entry(campaign_day.clone()).or_default().reserved += 1;
+        account.pace.last_slot_at = Some(limit.until);
+        return Ok(Slot { at: limit.until, account_day, campaign_day });
+    }
+    Err(limit)
+}
+
+/// Whether a dot may be written now: the last word of the limits, with a reservation turned into use.
+///
+/// `reserved_day` is the account day on which the send holds a reservation. A dot on that day needs no new room; on
+/// another day it needs some, since the day of the dot is charged. A dot closer than the account's gap to its last
+/// one is refused with the moment at which it may come.
+///
+/// # Errors
+/// A `Deferral`; the book is unchanged then.
+pub fn admit(
+    account: &mut AccountBook,
+    reserved_day: Option<&str>,
+    warmup: &WarmupTable,
+    now: Timestamp,
+) -> Result<String, Deferral> {
+    let scope = Scope::Account(account.id);
+    if let Some(reason) = account.why_not() {
+        return Err(Deferral { until: Timestamp::MAX, reason, scope });
+    }
+    if let Some(last) = account.last_dot_at.filter(|last| now < *last + account.pace.min_gap) {
+        return Err(Deferral { until: last + account.pace.min_gap, reason: Reason::AccountGap, scope });
+    }
+    let today = account.pace.zone.day(now);
+    if reserved_day != Some(&today) && account.remaining(now, warmup) == 0 {
+        return Err(Deferral { until: next_day_start(&account.pace.zone, now), reason: Reason::AccountCap, scope });
+    }
+    if let Some(day) = reserved_day.and_then(|day| account.days.get_mut(day)) {
+        day.reserved = day.reserved.saturating_sub(1);
+    }
+    account.days.entry(today.clone()).or_default().used += 1;
+    account.last_dot_at = Some(now);
+    Ok(today)
+}
+
+#[cfg(test)]
+mod tests;

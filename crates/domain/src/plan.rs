@@ -1,0 +1,264 @@
+//! `plan_send`: the one function that says whether, when and from which account a lead's next mail goes.
+//!
+//! Scheduler, explain and forecast all ask it, so they cannot disagree. Not responsible for gathering its input or for
+//! writing its answer down. To add an exclusion: `exclusion`; a limit: `pace`; a kind of step: `step`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::campaign::{CampaignSettings, CampaignStatus};
+use crate::email_account::AccountStatus;
+use crate::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, StepId};
+use crate::lead::LeadStatus;
+use crate::pace::{AccountBook, CampaignBook, Deferral, Scope, Slot, grant};
+use crate::reason::Reason;
+use crate::schedule::{WarmupTable, jitter};
+use crate::step::{Due, Reactions, Step, StepType, next_due};
+use crate::time::{Timestamp, Zone};
+
+/// What is the same for every lead of a campaign.
+#[derive(Clone, Debug)]
+pub struct CampaignPlan {
+    /// Which campaign.
+    pub id: CampaignId,
+    /// Where it stands.
+    pub status: CampaignStatus,
+    /// Its settings.
+    pub settings: CampaignSettings,
+    /// Its steps, in order.
+    pub steps: Vec<Step>,
+    /// Up to when planning has seen the campaign: waiting for a limit until then is no lateness.
+    pub seen_until: Option<Timestamp>,
+}
+
+/// An enrollment whose next step is due, with what may exclude its lead.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The enrollment.
+    pub enrollment_id: EnrollmentId,
+    /// The lead.
+    pub lead_id: LeadId,
+    /// The step it waits for.
+    pub due: Due,
+    /// The account that sent to the lead before.
+    pub email_account_id: Option<EmailAccountId>,
+    /// Whether the lead may be mailed.
+    pub lead_status: LeadStatus,
+    /// The lead's zone.
+    pub lead_zone: Option<Zone>,
+    /// Whether the address is on the suppression list.
+    pub suppressed: bool,
+    /// What the lead did so far.
+    pub reactions: Reactions,
+}
+
+/// The books that one planning transaction holds.
+#[derive(Clone, Debug)]
+pub struct Books {
+    /// The rotation pool and every account that a step names.
+    pub accounts: BTreeMap<EmailAccountId, AccountBook>,
+    /// The accounts among which new leads are spread.
+    pub pool: Vec<EmailAccountId>,
+    /// The campaign's own days.
+    pub campaign: CampaignBook,
+}
+
+/// What becomes of a candidate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Record a send with this slot.
+    Send {
+        /// The email step.
+        step_id: StepId,
+        /// Its order.
+        step_order: u32,
+        /// The account that sends.
+        email_account_id: EmailAccountId,
+        /// When.
+        slot: Slot,
+    },
+    /// Record a skipped send and move on.
+    Skip {
+        /// The email step that is left out.
+        step_id: StepId,
+        /// Its order.
+        step_order: u32,
+        /// Why.
+        reason: Reason,
+        /// What comes next; none = the sequence is over.
+        next: Option<Due>,
+    },
+    /// Pass a condition; none = the sequence is over.
+    Move {
+        /// What comes next.
+        next: Option<Due>,
+    },
+    /// Nothing now.
+    Defer(Deferral),
+    /// The enrollment ends here; where an email step was due, a skipped send says why.
+    End {
+        /// The email step that was due.
+        step: Option<(StepId, u32)>,
+        /// Why.
+        reason: Reason,
+    },
+}
+
+/// Why this lead may get no mail of this campaign, if so.
+pub fn exclusion(lead: LeadStatus, suppressed: bool, stop_on_reply: bool) -> Option<Reason> {
+    match lead {
+        LeadStatus::Bounced => Some(Reason::LeadBounced),
+        LeadStatus::Unsubscribed => Some(Reason::LeadUnsubscribed),
+        LeadStatus::Complained => Some(Reason::LeadComplained),
+        LeadStatus::Replied if stop_on_reply => Some(Reason::LeadReplied),
+        LeadStatus::Replied | LeadStatus::Active => suppressed.then_some(Reason::Suppressed),
+    }
+}
+
+/// Whether a mail that could have left at `moment` is now too late for the campaign.
+pub fn is_too_late(settings: &CampaignSettings, moment: Timestamp, now: Timestamp) -> bool {
+    settings.max_lateness.is_some_and(|hours| {
+        let most = Duration::try_from_secs_f64(hours * 3600.0).unwrap_or(Duration::MAX);
+        now.since(moment) > most
+    })
+}
+
+/// Decides what becomes of one candidate now; a granted slot is booked in `books`.
+///
+/// Slots are granted up to `horizon` from now. A `Skip` or `Move` whose `next` is due as well may be asked again at
+/// once. Deterministic: jitter is a hash of campaign, step and lead, so a forecast equals what happens.
+pub fn plan_send(
+    campaign: &CampaignPlan,
+    candidate: &Candidate,
+    books: &mut Books,
+    warmup: &WarmupTable,
+    now: Timestamp,
+    horizon: Duration,
+) -> Plan {
+    if let Some(deferral) = campaign_holds(campaign.status) {
+        return Plan::Defer(deferral);
+    }
+    let settings = &campaign.settings;
+    let Some(step) = campaign.steps.iter().find(|step| step.step_order == candidate.due.step_order) else {
+        // The step was removed while the lead waited for it.
+        let next = next_due(&campaign.steps, candidate.due.step_order, candidate.due.at);
+        return Plan::Move { next };
+    };
+    if let Some(reason) = exclusion(candidate.lead_status, candidate.suppressed, settings.stop_on_reply) {
+        let step = (step.step_type == StepType::Email).then_some((step.id, step.step_order));
+        return Plan::End { step, reason };
+    }
+    if candidate.due.at > now + horizon {
+        return Plan::Defer(Deferral { until: candidate.due.at, reason: Reason::NotDue, scope: Scope::Lead });
+    }
+    match step.step_type {
+        StepType::Email => plan_email(campaign, step, candidate, books, warmup, now, horizon),
+        // Only due conditions are asked: what the lead does until then counts.
+        StepType::Condition if candidate.due.at > now => {
+            Plan::Defer(Deferral { until: candidate.due.at, reason: Reason::NotDue, scope: Scope::Lead })
+        }
+        StepType::Condition if step.is_active => pass_condition(campaign, step, candidate),
+        StepType::Condition | StepType::Wait => {
+            Plan::Move { next: next_due(&campaign.steps, step.step_order, candidate.due.at) }
+        }
+    }
+}
+
+fn campaign_holds(status: CampaignStatus) -> Option<Deferral> {
+    let reason = match status {
+        CampaignStatus::Sending | CampaignStatus::Scheduled => return None,
+        CampaignStatus::Paused => Reason::CampaignPaused,
+        CampaignStatus::Draft => Reason::CampaignNotStarted,
+        CampaignStatus::Completed | CampaignStatus::Cancelled | CampaignStatus::Archived => Reason::CampaignCancelled,
+    };
+    Some(Deferral { until: Timestamp::MAX, reason, scope: Scope::Campaign })
+}
+
+fn pass_condition(campaign: &CampaignPlan, step: &Step, candidate: &Candidate) -> Plan {
+    let next = next_due(&campaign.steps, step.step_order, candidate.due.at);
+    if step.condition.holds(candidate.reactions) {
+        return Plan::Move { next };
+    }
+    if step.stop_if_false {
+        return Plan::End { step: None, reason: Reason::ConditionFalse };
+    }
+    // A false condition skips the next mail; conditions on the way to it are passed over with it.
+    let skipped = campaign.steps.iter().find(|s| s.step_order > step.step_order && s.step_type == StepType::Email);
+    match skipped {
+        Some(email) => Plan::Skip {
+            step_id: email.id,
+            step_order: email.step_order,
+            reason: Reason::ConditionFalse,
+            next: next_due(&campaign.steps, email.step_order, candidate.due.at),
+        },
+        None => Plan::Move { next: None },
+    }
+}
+
+fn plan_email(
+    campaign: &CampaignPlan,
+    step: &Step,
+    candidate: &Candidate,
+    books: &mut Books,
+    warmup: &WarmupTable,
+    now: Timestamp,
+    horizon: Duration,
+) -> Plan {
+    let settings = &campaign.settings;
+    let skip = |reason| Plan::Skip {
+        step_id: step.id,
+        step_order: step.step_order,
+        reason,
+        next: next_due(&campaign.steps, step.step_order, candidate.due.at),
+    };
+    if !step.is_active {
+        return skip(Reason::StepInactive);
+    }
+    let never = |reason| Plan::Defer(Deferral { until: Timestamp::MAX, reason, scope: Scope::Lead });
+    let Ok(window) = settings.window(candidate.lead_zone.as_ref()) else {
+        return never(Reason::WindowNeverOpens);
+    };
+    let Some(moment) = window.next_open(candidate.due.at) else {
+        return never(Reason::WindowNeverOpens);
+    };
+    if is_too_late(settings, moment.max(campaign.seen_until.unwrap_or(moment)), now) {
+        return skip(Reason::TooLate);
+    }
+    let chosen = step.email_account_id.or(candidate.email_account_id).or_else(|| rotate(books, warmup, now));
+    let Some(id) = chosen else {
+        return Plan::Defer(Deferral { until: Timestamp::MAX, reason: Reason::NoAccount, scope: Scope::Campaign });
+    };
+    let Books { accounts, campaign: campaign_book, .. } = books;
+    let Some(account) = accounts.get_mut(&id) else {
+        return never(Reason::AccountInactive);
+    };
+    let seed = [campaign.id.uuid(), step.id.uuid(), candidate.lead_id.uuid()];
+    let spread = jitter(&seed, account.pace.min_gap / 2);
+    let earliest = candidate.due.at.max(now);
+    match grant(account, campaign_book, &window, warmup, earliest, spread, now + horizon) {
+        Ok(slot) => {
+            Plan::Send { step_id: step.id, step_order: step.step_order, email_account_id: id, slot }
+        }
+        Err(deferral) => Plan::Defer(deferral),
+    }
+}
+
+/// The account for a new lead: of those that may send, the one with the most room today, then the one free soonest.
+///
+/// Accounts without a cap all have endless room: among them the day's use decides, so that they share evenly.
+fn rotate(books: &Books, warmup: &WarmupTable, now: Timestamp) -> Option<EmailAccountId> {
+    books
+        .pool
+        .iter()
+        .filter_map(|id| books.accounts.get(id))
+        .filter(|book| book.status == AccountStatus::Active)
+        .min_by_key(|book| {
+            let taken = book.days.get(&book.pace.zone.day(now)).map_or(0, |day| day.reserved + day.used);
+            let free_at = book.pace.backoff_until.filter(|until| *until > now);
+            (free_at, std::cmp::Reverse(book.remaining(now, warmup)), taken, book.pace.last_slot_at, book.id)
+        })
+        .map(|book| book.id)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+//! The reasons that the product gives for anything that was not simply sent, as one closed set of words.
+//!
+//! Not responsible for choosing one (`plan`, `settle`). The word stands in the ledger, in `--json` and in metrics.
+//! To add a reason: a word here with a sentence in `for_people`; the match makes the compiler ask for it.
+
+use crate::words::words;
+
+words! {
+    /// Why a send waits, was left out or failed.
+    Reason, "reason", {
+        /// The lead's address does not exist.
+        LeadBounced = "lead_bounced",
+        /// The lead asked for no more mail.
+        LeadUnsubscribed = "lead_unsubscribed",
+        /// The lead reported a mail as spam.
+        LeadComplained = "lead_complained",
+        /// The lead replied and the campaign stops on a reply.
+        LeadReplied = "lead_replied",
+        /// The address is on the suppression list.
+        Suppressed = "suppressed",
+        /// The step was switched off.
+        StepInactive = "step_inactive",
+        /// A condition before the step was false.
+        ConditionFalse = "condition_false",
+        /// The moment has passed by more than `max_lateness`.
+        TooLate = "too_late",
+        /// The campaign is paused.
+        CampaignPaused = "campaign_paused",
+        /// The campaign was cancelled or put away.
+        CampaignCancelled = "campaign_cancelled",
+        /// The campaign has not started.
+        CampaignNotStarted = "campaign_not_started",
+        /// The sending window is closed.
+        WindowClosed = "window_closed",
+        /// The window never opens within the next 400 days.
+        WindowNeverOpens = "window_never_opens",
+        /// The step's wait is not over.
+        NotDue = "not_due",
+        /// The account reached its daily cap.
+        AccountCap = "account_cap",
+        /// The account keeps a gap between messages.
+        AccountGap = "account_gap",
+        /// The campaign reached its daily limit.
+        CampaignCap = "campaign_cap",
+        /// No account of the campaign may send.
+        NoAccount = "no_account",
+        /// The account is paused, suspended or deleted.
+        AccountInactive = "account_inactive",
+        /// The server refused the account's log-in.
+        AuthenticationFailed = "authentication_failed",
+        /// The account's server cannot be reached or asked for less.
+        AccountBackoff = "account_backoff",
+        /// The server asked to try this message again later.
+        TemporaryRefusal = "temporary_refusal",
+        /// The retry budget is used up.
+        Expired = "expired",
+        /// The server says that the recipient does not exist.
+        UnknownRecipient = "unknown_recipient",
+        /// The recipient cannot take the message: mailbox full, too large, routing.
+        RecipientRefused = "recipient_refused",
+        /// The server refuses for policy or reputation.
+        PolicyRefusal = "policy_refusal",
+        /// The server refuses the message's content.
+        ContentRefused = "content_refused",
+        /// The server says that we broke the protocol.
+        ProtocolRefused = "protocol_refused",
+        /// The message could not be assembled.
+        NotComposed = "not_composed",
+        /// The dialogue was cut after the final dot.
+        Unknown = "unknown",
+        /// Three deliveries of the job ended without a result.
+        Poison = "poison",
+        /// Stopped before the dot by a graceful stop, a lost lease or a last-moment check.
+        GivenBack = "given_back",
+    }
+}
+
+impl Reason {
+    /// One sentence fragment for people, e.g. behind "not sent: ".
+    pub fn for_people(self) -> &'static str {
+        match self {
+            Self::LeadBounced => "an earlier mail to this lead bounced",
+            Self::LeadUnsubscribed => "the lead unsubscribed",
+            Self::LeadComplained => "the lead complained about a mail",
+            Self::LeadReplied => "the lead replied",
+            Self::Suppressed => "the address is on the suppression list",
+            Self::StepInactive => "the step is switched off",
+            Self::ConditionFalse => "the condition before it was not met",
+            Self::TooLate => "its moment passed by more than max_lateness",
+            Self::CampaignPaused => "the campaign is paused",
+            Self::CampaignCancelled => "the campaign was cancelled",
+            Self::CampaignNotStarted => "the campaign has not started",
+            Self::WindowClosed => "the sending window is closed",
+            Self::WindowNeverOpens => "the sending window does not open within 400 days",
+            Self::NotDue => "the step's wait is not over",
+            Self::AccountCap => "the email account reached its daily cap",
+            Self::AccountGap => "the email account keeps a gap between messages",
+            Self::CampaignCap => "the campaign reached its daily limit",
+            Self::NoAccount => "no email account of the campaign may send",
+            Self::AccountInactive => "the email account is not active",
+            Self::AuthenticationFailed => "the server refused the email account's log-in",
+            Self::AccountBackoff => "the email account's server cannot be reached or asked for less",
+            Self::TemporaryRefusal => "the server asked to try again later",
+            Self::Expired => "it was tried until its time was over",
+            Self::UnknownRecipient => "the server says that the address does not exist",
+            Self::RecipientRefused => "the recipient cannot take the message",
+            Self::PolicyRefusal => "the server refused it for policy or reputation",
+            Self::ContentRefused => "the server refused its content",
+            Self::ProtocolRefused => "the server says that the protocol was broken",
+            Self::NotComposed => "the message could not be assembled",
+            Self::Unknown => "the connection was cut after the final dot",
+            Self::Poison => "three tries ended without a result",
+            Self::GivenBack => "it was given back before the dot",
+        }
+    }
+}
