@@ -4,13 +4,19 @@
 //! (when a mail is due, what an SMTP answer means for a send) lives here, so that scheduler, explain and forecast agree.
 //! To add a decision: a module here with a pure function and its tests; the caller in `app` gathers its input.
 
+pub mod address;
+pub mod campaign;
 pub mod email_account;
 pub mod event;
 pub mod ids;
 pub mod job;
 pub mod lead;
+pub mod pace;
+pub mod plan;
 pub mod reason;
+pub mod schedule;
 pub mod send;
+pub mod settle;
 pub mod step;
 pub mod time;
 mod words;

@@ -236,9 +236,7 @@ fn plan_email(
     let spread = jitter(&seed, account.pace.min_gap / 2);
     let earliest = candidate.due.at.max(now);
     match grant(account, campaign_book, &window, warmup, earliest, spread, now + horizon) {
-        Ok(slot) => {
-            Plan::Send { step_id: step.id, step_order: step.step_order, email_account_id: id, slot }
-        }
+        Ok(slot) => Plan::Send { step_id: step.id, step_order: step.step_order, email_account_id: id, slot },
         Err(deferral) => Plan::Defer(deferral),
     }
 }

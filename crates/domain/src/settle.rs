@@ -192,10 +192,7 @@ impl Transition {
     }
 
     fn failed(reason: Reason) -> Self {
-        Self {
-            dead_letter: true,
-            ..Self::final_state(SendStatus::Failed, Some(reason), EnrollmentEffect::End(reason))
-        }
+        Self { dead_letter: true, ..Self::final_state(SendStatus::Failed, Some(reason), EnrollmentEffect::End(reason)) }
     }
 }
 
@@ -215,11 +212,7 @@ pub fn settle(outcome: Outcome, send: &Attempted, policy: &RetryPolicy, now: Tim
         Outcome::NotComposed => Transition::failed(Reason::NotComposed),
         Outcome::TooLate => Transition {
             counted: false,
-            ..Transition::final_state(
-                SendStatus::Skipped,
-                Some(Reason::TooLate),
-                EnrollmentEffect::MoveOn(send.next),
-            )
+            ..Transition::final_state(SendStatus::Skipped, Some(Reason::TooLate), EnrollmentEffect::MoveOn(send.next))
         },
         Outcome::Poison => Transition {
             counted: false,
@@ -229,10 +222,8 @@ pub fn settle(outcome: Outcome, send: &Attempted, policy: &RetryPolicy, now: Tim
 }
 
 fn refused(action: ReplyAction, send: &Attempted, policy: &RetryPolicy, now: Timestamp, chance: f64) -> Transition {
-    let account_waits = |effect, until, reason| Transition {
-        account: Some(effect),
-        ..Transition::again(until, reason)
-    };
+    let account_waits =
+        |effect, until, reason| Transition { account: Some(effect), ..Transition::again(until, reason) };
     match action {
         ReplyAction::BackOffAccount | ReplyAction::Throttle => {
             let until = now + breaker_delay(send.account_failures, chance);

@@ -1,0 +1,212 @@
+//! Cases of `plan_send`: exclusions, conditions, lateness, rotation.
+
+use super::*;
+use crate::campaign::CampaignSettings;
+use crate::email_account::AccountPace;
+use crate::pace::{DayUse, Days};
+use crate::step::ConditionType;
+
+const NOW: Timestamp = Timestamp::from_unix_seconds(1_772_366_400); // Sunday 2026-03-01T12:00:00Z
+const HOUR: Duration = Duration::from_secs(3600);
+const HORIZON: Duration = Duration::from_secs(60);
+
+fn uuid(n: u128) -> uuid::Uuid {
+    uuid::Uuid::from_u128(n)
+}
+
+fn step(step_order: u32, step_type: StepType) -> Step {
+    Step {
+        id: StepId::from_uuid(uuid(u128::from(step_order))),
+        step_order,
+        step_type,
+        email_account_id: None,
+        template_id: None,
+        wait: Duration::ZERO,
+        wait_until: None,
+        condition: ConditionType::Opened,
+        stop_if_false: false,
+        is_active: true,
+    }
+}
+
+fn campaign(steps: Vec<Step>) -> CampaignPlan {
+    CampaignPlan {
+        id: CampaignId::from_uuid(uuid(1)),
+        status: CampaignStatus::Sending,
+        settings: CampaignSettings::default(),
+        steps,
+        seen_until: None,
+    }
+}
+
+fn candidate(step_order: u32) -> Candidate {
+    Candidate {
+        enrollment_id: EnrollmentId::from_uuid(uuid(20)),
+        lead_id: LeadId::from_uuid(uuid(21)),
+        due: Due { step_order, at: NOW },
+        email_account_id: None,
+        lead_status: LeadStatus::Active,
+        lead_zone: None,
+        suppressed: false,
+        reactions: Reactions::default(),
+    }
+}
+
+fn account(n: u128, daily_limit: Option<u32>) -> AccountBook {
+    AccountBook {
+        id: EmailAccountId::from_uuid(uuid(n)),
+        status: AccountStatus::Active,
+        pace: AccountPace {
+            daily_limit,
+            min_gap: Duration::ZERO,
+            warmup_started_at: None,
+            zone: Zone::UTC,
+            last_slot_at: None,
+            backoff_until: None,
+            backoff_failures: 0,
+        },
+        days: Days::new(),
+        last_dot_at: None,
+    }
+}
+
+fn books(accounts: Vec<AccountBook>) -> Books {
+    Books {
+        pool: accounts.iter().map(|a| a.id).collect(),
+        accounts: accounts.into_iter().map(|a| (a.id, a)).collect(),
+        campaign: CampaignBook { daily_limit: None, zone: Zone::UTC, days: Days::new() },
+    }
+}
+
+fn plan(campaign: &CampaignPlan, candidate: &Candidate, books: &mut Books) -> Plan {
+    plan_send(campaign, candidate, books, &WarmupTable::default(), NOW, HORIZON)
+}
+
+#[test]
+fn a_due_mail_gets_a_slot_from_the_pool() {
+    let mut b = books(vec![account(9, None)]);
+    let p = plan(&campaign(vec![step(1, StepType::Email)]), &candidate(1), &mut b);
+    assert!(matches!(p, Plan::Send { step_order: 1, ref slot, .. } if slot.at == NOW));
+}
+
+#[test]
+fn excluded_leads_end_with_the_reason() {
+    let c = campaign(vec![step(1, StepType::Email)]);
+    let cases = [
+        (LeadStatus::Bounced, false, Reason::LeadBounced),
+        (LeadStatus::Unsubscribed, false, Reason::LeadUnsubscribed),
+        (LeadStatus::Complained, false, Reason::LeadComplained),
+        (LeadStatus::Replied, false, Reason::LeadReplied),
+        (LeadStatus::Active, true, Reason::Suppressed),
+    ];
+    for (lead_status, suppressed, expected) in cases {
+        let who = Candidate { lead_status, suppressed, ..candidate(1) };
+        let Plan::End { step: Some((_, 1)), reason } = plan(&c, &who, &mut books(vec![account(9, None)])) else {
+            panic!("{lead_status} must end");
+        };
+        assert_eq!(reason, expected);
+    }
+    let mut answers = c.clone();
+    answers.settings.stop_on_reply = false;
+    let who = Candidate { lead_status: LeadStatus::Replied, ..candidate(1) };
+    assert!(matches!(plan(&answers, &who, &mut books(vec![account(9, None)])), Plan::Send { .. }));
+}
+
+#[test]
+fn a_campaign_that_does_not_send_defers_as_a_whole() {
+    let mut c = campaign(vec![step(1, StepType::Email)]);
+    for (status, reason) in [
+        (CampaignStatus::Paused, Reason::CampaignPaused),
+        (CampaignStatus::Draft, Reason::CampaignNotStarted),
+        (CampaignStatus::Cancelled, Reason::CampaignCancelled),
+    ] {
+        c.status = status;
+        let Plan::Defer(d) = plan(&c, &candidate(1), &mut books(vec![account(9, None)])) else { panic!("{status}") };
+        assert_eq!((d.reason, d.scope, d.until), (reason, Scope::Campaign, Timestamp::MAX));
+    }
+}
+
+#[test]
+fn a_condition_passes_skips_or_stops() {
+    let mut c = campaign(vec![
+        step(1, StepType::Email),
+        step(2, StepType::Condition),
+        step(3, StepType::Email),
+        step(4, StepType::Email),
+    ]);
+    let opened = Candidate { reactions: Reactions { opened: true, ..Reactions::default() }, ..candidate(2) };
+    assert_eq!(plan(&c, &opened, &mut books(vec![])), Plan::Move { next: Some(Due { step_order: 3, at: NOW }) });
+    let Plan::Skip { step_order: 3, reason: Reason::ConditionFalse, next: Some(next), .. } =
+        plan(&c, &candidate(2), &mut books(vec![]))
+    else {
+        panic!("a false condition skips the next mail");
+    };
+    assert_eq!(next.step_order, 4);
+    c.steps[1].stop_if_false = true;
+    let p = plan(&c, &candidate(2), &mut books(vec![]));
+    assert_eq!(p, Plan::End { step: None, reason: Reason::ConditionFalse });
+}
+
+#[test]
+fn a_condition_is_not_asked_before_it_is_due() {
+    let c = campaign(vec![step(1, StepType::Condition), step(2, StepType::Email)]);
+    let soon = Candidate { due: Due { step_order: 1, at: NOW + HORIZON / 2 }, ..candidate(1) };
+    assert!(matches!(plan(&c, &soon, &mut books(vec![])), Plan::Defer(d) if d.reason == Reason::NotDue));
+}
+
+#[test]
+fn what_came_too_late_is_skipped_unless_it_waited_for_a_limit() {
+    let mut c = campaign(vec![step(1, StepType::Email), step(2, StepType::Email)]);
+    c.settings.max_lateness = Some(2.0);
+    let late = Candidate { due: Due { step_order: 1, at: NOW - 5 * HOUR }, ..candidate(1) };
+    let p = plan(&c, &late, &mut books(vec![account(9, None)]));
+    assert!(matches!(p, Plan::Skip { reason: Reason::TooLate, next: Some(Due { step_order: 2, .. }), .. }));
+    c.seen_until = Some(NOW - HOUR);
+    assert!(matches!(plan(&c, &late, &mut books(vec![account(9, None)])), Plan::Send { .. }));
+}
+
+#[test]
+fn inactive_and_removed_steps_are_left_behind() {
+    let mut c = campaign(vec![step(1, StepType::Email), step(3, StepType::Email)]);
+    c.steps[0].is_active = false;
+    let p = plan(&c, &candidate(1), &mut books(vec![account(9, None)]));
+    assert!(matches!(p, Plan::Skip { reason: Reason::StepInactive, next: Some(Due { step_order: 3, .. }), .. }));
+    let p = plan(&c, &candidate(2), &mut books(vec![account(9, None)]));
+    assert_eq!(p, Plan::Move { next: Some(Due { step_order: 3, at: NOW }) });
+    assert_eq!(plan(&c, &candidate(4), &mut books(vec![])), Plan::Move { next: None });
+}
+
+#[test]
+fn new_leads_go_where_there_is_room_and_old_ones_stay() {
+    let c = campaign(vec![step(1, StepType::Email)]);
+    let mut small = account(8, Some(10));
+    small.days.insert("2026-03-01".into(), DayUse { reserved: 4, used: 4 });
+    let mut b = books(vec![small, account(9, Some(10))]);
+    let from = |p: Plan| match p {
+        Plan::Send { email_account_id, .. } => email_account_id.uuid().as_u128(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(from(plan(&c, &candidate(1), &mut b)), 9);
+    let old = Candidate { email_account_id: Some(EmailAccountId::from_uuid(uuid(8))), ..candidate(1) };
+    assert_eq!(from(plan(&c, &old, &mut b)), 8);
+}
+
+#[test]
+fn accounts_without_a_cap_share_evenly() {
+    let c = campaign(vec![step(1, StepType::Email)]);
+    let mut b = books(vec![account(8, None), account(9, None)]);
+    for _ in 0..10 {
+        plan(&c, &candidate(1), &mut b);
+    }
+    let taken: Vec<u32> = b.accounts.values().map(|a| a.days["2026-03-01"].reserved).collect();
+    assert_eq!(taken, [5, 5]);
+}
+
+#[test]
+fn without_any_account_the_campaign_waits() {
+    let c = campaign(vec![step(1, StepType::Email)]);
+    let mut broken = account(8, None);
+    broken.status = AccountStatus::Paused;
+    let Plan::Defer(d) = plan(&c, &candidate(1), &mut books(vec![broken])) else { panic!("must wait") };
+    assert_eq!((d.reason, d.scope), (Reason::NoAccount, Scope::Campaign));
+}

@@ -1,0 +1,229 @@
+//! Sending windows in local time, and the calendar arithmetic of waits, warm-up and days.
+//!
+//! Not responsible for who is due (`plan`) or for slots of accounts (`pace`). All rules about daylight saving live in
+//! `instant`: a local time that does not exist moves to the end of the gap, one that exists twice means the first.
+//! To add a rule about days: `Window::opens_on`.
+
+mod words;
+
+use std::collections::BTreeSet;
+use std::hash::Hasher;
+use std::time::Duration;
+
+use jiff::civil;
+use jiff::tz::AmbiguousOffset;
+use serde::Deserialize;
+use siphasher::sip::SipHasher24;
+
+use crate::time::{Timestamp, Zone};
+pub use words::{Date, DaySet, LocalTime};
+
+/// How far ahead an opening is looked for.
+const SEARCH_DAYS: i32 = 400;
+
+/// Days or times that make no window, or a wait that is no time.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScheduleError {
+    /// No day of the week is left.
+    #[error("no day to send on is left (hint: send_days = [\"mon\", \"tue\", …])")]
+    NoDays,
+    /// The window closes the moment it opens.
+    #[error(
+        "the window opens and closes at `{0}` (hint: 00:00 to 24:00 is the whole day; an earlier end runs over midnight)"
+    )]
+    Empty(LocalTime),
+    /// A window cannot open at the end of a day.
+    #[error("a window cannot open at `24:00` (hint: write 00:00 of the next day)")]
+    OpensAtEnd,
+    /// Not a day of the week.
+    #[error("`{0}` is not a day of the week (hint: mon, tue, wed, thu, fri, sat, sun)")]
+    Day(String),
+    /// Not a time of day.
+    #[error("`{0}` is not a time of day (hint: HH:MM from 00:00 to 24:00)")]
+    Time(String),
+    /// Not a date.
+    #[error("`{0}` is not a date (hint: YYYY-MM-DD)")]
+    Date(String),
+    /// Not a wait.
+    #[error("`{0}` is not a number of hours from 0 to 87600")]
+    Wait(String),
+}
+
+/// When mail may leave: days, hours and holidays in one zone. Half open: the closing moment is outside.
+#[derive(Clone, Debug)]
+pub struct Window {
+    zone: Zone,
+    days: DaySet,
+    start: LocalTime,
+    end: LocalTime,
+    holidays: BTreeSet<Date>,
+}
+
+impl Window {
+    /// A window; one that closes earlier than it opens runs over midnight and belongs to the day it opens.
+    ///
+    /// # Errors
+    /// No days, or a window that closes when it opens.
+    pub fn new(
+        zone: Zone,
+        days: DaySet,
+        start: LocalTime,
+        end: LocalTime,
+        holidays: impl IntoIterator<Item = Date>,
+    ) -> Result<Self, ScheduleError> {
+        if days.is_empty() {
+            return Err(ScheduleError::NoDays);
+        }
+        if start == end {
+            return Err(ScheduleError::Empty(start));
+        }
+        if start == LocalTime::END_OF_DAY {
+            return Err(ScheduleError::OpensAtEnd);
+        }
+        Ok(Self { zone, days, start, end, holidays: holidays.into_iter().collect() })
+    }
+
+    /// A window that never closes.
+    pub fn always(zone: Zone) -> Self {
+        Self {
+            zone,
+            days: DaySet::ALL,
+            start: LocalTime::MIDNIGHT,
+            end: LocalTime::END_OF_DAY,
+            holidays: BTreeSet::new(),
+        }
+    }
+
+    /// Whether mail may leave at `at`.
+    pub fn is_open(&self, at: Timestamp) -> bool {
+        self.open_until(at).is_some()
+    }
+
+    /// When the opening that holds `at` ends; none where the window is closed then.
+    pub fn open_until(&self, at: Timestamp) -> Option<Timestamp> {
+        let today = local_date(&self.zone, at);
+        // The opening of yesterday may run over midnight into today.
+        [today.yesterday().ok(), Some(today)].into_iter().flatten().find_map(|day| {
+            let (opens, closes) = self.opening(day)?;
+            (opens <= at && at < closes).then_some(closes)
+        })
+    }
+
+    /// `at` itself where the window is open, else its next opening; none within 400 days.
+    pub fn next_open(&self, at: Timestamp) -> Option<Timestamp> {
+        if self.is_open(at) {
+            return Some(at);
+        }
+        let mut day = local_date(&self.zone, at);
+        for _ in 0..=SEARCH_DAYS {
+            if let Some((opens, closes)) = self.opening(day)
+                && opens >= at
+                && opens < closes
+            {
+                return Some(opens);
+            }
+            day = day.tomorrow().ok()?;
+        }
+        None
+    }
+
+    fn opens_on(&self, day: civil::Date) -> bool {
+        self.days.contains(day.weekday()) && !self.holidays.contains(&Date::from_civil(day))
+    }
+
+    fn opening(&self, day: civil::Date) -> Option<(Timestamp, Timestamp)> {
+        if !self.opens_on(day) {
+            return None;
+        }
+        let opens = instant(&self.zone, day, self.start);
+        let closing_day = if self.end < self.start { day.tomorrow().ok()? } else { day };
+        Some((opens, instant(&self.zone, closing_day, self.end)))
+    }
+}
+
+fn local_date(zone: &Zone, at: Timestamp) -> civil::Date {
+    at.to_jiff().to_zoned(zone.to_jiff().clone()).date()
+}
+
+/// The instant of a local time: the end of the gap where it does not exist, the first where it exists twice.
+fn instant(zone: &Zone, day: civil::Date, time: LocalTime) -> Timestamp {
+    let (day, time) = match time.civil() {
+        Some(time) => (day, time),
+        None => (day.tomorrow().unwrap_or(day), civil::Time::midnight()),
+    };
+    let local = day.to_datetime(time);
+    let zone = zone.to_jiff();
+    let ambiguous = zone.to_ambiguous_timestamp(local);
+    let found = match ambiguous.offset() {
+        AmbiguousOffset::Gap { after, .. } => {
+            // Read with the offset after it, a time inside the gap lies right before the transition.
+            let before = after.to_timestamp(local).ok();
+            before.and_then(|before| zone.following(before).next().map(|transition| transition.timestamp()))
+        }
+        AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Fold { .. } => ambiguous.compatible().ok(),
+    };
+    found.map_or(Timestamp::MAX, Timestamp::from_jiff)
+}
+
+/// The start of the local day after the one of `at`.
+pub fn next_day_start(zone: &Zone, at: Timestamp) -> Timestamp {
+    match local_date(zone, at).tomorrow() {
+        Ok(tomorrow) => instant(zone, tomorrow, LocalTime::MIDNIGHT),
+        Err(_) => Timestamp::MAX,
+    }
+}
+
+/// Hours of elapsed time as a duration.
+///
+/// # Errors
+/// Not a number, negative, or over ten years.
+pub fn wait_hours(hours: f64) -> Result<Duration, ScheduleError> {
+    if (0.0..=87_600.0).contains(&hours) {
+        Ok(Duration::from_secs_f64(hours * 3600.0))
+    } else {
+        Err(ScheduleError::Wait(hours.to_string()))
+    }
+}
+
+/// A spread in `0..bound`, the same for the same seed for ever: a forecast must equal what happens.
+pub fn jitter(seed: &[uuid::Uuid], bound: Duration) -> Duration {
+    let mut hasher = SipHasher24::new_with_keys(0x7065_6e67_7569_6e00, 0x6a69_7474_6572_0001);
+    for id in seed {
+        hasher.write(id.as_bytes());
+    }
+    let bound = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
+    let scaled = (u128::from(hasher.finish()) * u128::from(bound)) >> 64;
+    Duration::from_micros(u64::try_from(scaled).unwrap_or(u64::MAX))
+}
+
+/// How many messages a young account may send a day: the last day of each stage and its cap.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct WarmupTable(Vec<(u32, u32)>);
+
+impl Default for WarmupTable {
+    /// Days 1 to 3: 10; to 7: 25; to 14: 50; to 21: 100; then no cap.
+    fn default() -> Self {
+        Self(vec![(3, 10), (7, 25), (14, 50), (21, 100)])
+    }
+}
+
+impl WarmupTable {
+    /// The cap on the local day of `at`; day 1 is the local date of `started`. None = warmed up, or no stage fits.
+    pub fn cap(&self, started: Timestamp, at: Timestamp, zone: &Zone) -> Option<u32> {
+        let passed = local_date(zone, at).since(local_date(zone, started)).ok()?.get_days();
+        let day = u32::try_from(passed.max(0)).ok()?.saturating_add(1);
+        self.0.iter().find(|(last_day, _)| day <= *last_day).map(|(_, cap)| *cap)
+    }
+}
+
+/// The least of the limits that are there.
+pub fn effective_cap(daily_limit: Option<u32>, warmup: Option<u32>) -> Option<u32> {
+    match (daily_limit, warmup) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+#[cfg(test)]
+mod tests;
