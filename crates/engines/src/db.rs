@@ -1,0 +1,272 @@
+//! One thin driver layer over both databases: connection, transaction, typed values in, rows out, nothing more.
+//!
+//! Not responsible for what a statement says (`store`, `queue`) or for the differences of SQL (`dialect`).
+//! To add a database: a module beside `sqlite` and `postgres` with the same few calls, and an arm in each match here.
+
+mod postgres;
+mod sqlite;
+
+use std::path::Path;
+use std::time::Duration;
+
+use domain::time::Timestamp;
+use uuid::Uuid;
+
+use crate::dialect::{Dialect, Statement};
+use crate::error::{Error, Result};
+use crate::value::{Row, Rows, Value};
+
+/// A database: cheap to clone, shared by all tasks.
+#[derive(Clone)]
+pub enum Db {
+    /// A file beside the program.
+    Sqlite(sqlite::Sqlite),
+    /// A server.
+    Postgres(postgres::Postgres),
+}
+
+/// What a transaction means to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Only read: on SQLite it does not wait for the writer.
+    Read,
+    /// Write: on SQLite it takes the one writer's turn.
+    Write,
+}
+
+/// What a lock stops others from doing; the number is part of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockKind {
+    /// A campaign: shared by dots and plans, exclusive for pause and cancel.
+    Campaign = 1,
+    /// An email account: shared by dots, exclusive for stopping it.
+    EmailAccount = 2,
+    /// The schema: exclusive for migrations.
+    Schema = 3,
+}
+
+impl Db {
+    /// Opens or makes the SQLite file at `path`; `readers` connections read beside the one writer.
+    ///
+    /// # Errors
+    /// `Unavailable` where the file cannot be opened or written.
+    pub fn open_sqlite(path: &Path, readers: usize) -> Result<Self> {
+        sqlite::Sqlite::open(path, readers).map(Self::Sqlite)
+    }
+
+    /// Connects to PostgreSQL at `url` (`postgres://…`) with at most `connections` at once.
+    ///
+    /// # Errors
+    /// `Unavailable` where the URL is malformed; a server that is down shows at the first call.
+    pub fn open_postgres(url: &str, connections: usize) -> Result<Self> {
+        postgres::Postgres::open(url, connections).map(Self::Postgres)
+    }
+
+    /// Which SQL this database speaks.
+    pub fn dialect(&self) -> Dialect {
+        match self {
+            Self::Sqlite(_) => Dialect::Sqlite,
+            Self::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
+    /// Begins a transaction; dropped without `commit` it is rolled back.
+    ///
+    /// # Errors
+    /// `Unavailable` where no connection can be had in time.
+    pub async fn begin(&self, access: Access) -> Result<Tx> {
+        let inner = match self {
+            Self::Sqlite(db) => Inner::Sqlite(db.begin(access)?),
+            Self::Postgres(db) => Inner::Postgres(db.begin(access).await?),
+        };
+        Ok(Tx { inner, failed: false })
+    }
+
+    /// One reading statement on its own.
+    ///
+    /// # Errors
+    /// As `Tx::query`.
+    pub async fn read(&self, statement: &'static Statement, params: Vec<Value>) -> Result<Vec<Row>> {
+        match self {
+            Self::Sqlite(db) => db.begin(Access::Read)?.query(statement, params, None).await,
+            Self::Postgres(db) => db.read(statement, params).await,
+        }
+    }
+
+    /// One writing statement on its own, committed; the rows that it returns.
+    ///
+    /// # Errors
+    /// As `Tx::query` and `Tx::commit`.
+    pub async fn write(&self, statement: &'static Statement, params: Vec<Value>) -> Result<Vec<Row>> {
+        let mut tx = self.begin(Access::Write).await?;
+        let rows = tx.query(statement, params).await?;
+        tx.commit().await?;
+        Ok(rows)
+    }
+
+    /// The server's clock, by which leases and due times go when several hosts share a database; none on SQLite.
+    ///
+    /// # Errors
+    /// `Unavailable` where the server does not answer.
+    pub async fn server_time(&self) -> Result<Option<Timestamp>> {
+        match self {
+            Self::Sqlite(_) => Ok(None),
+            Self::Postgres(db) => db.server_time().await.map(Some),
+        }
+    }
+
+    /// Asks the database to prepare a statement without running it: the test that reads every one.
+    ///
+    /// # Errors
+    /// `Statement` with the database's own words.
+    pub async fn check(&self, statement: &'static Statement) -> Result<()> {
+        match self {
+            Self::Sqlite(db) => db.begin(Access::Read)?.check(statement).await,
+            Self::Postgres(db) => db.check(statement).await,
+        }
+    }
+}
+
+/// A transaction.
+pub struct Tx {
+    inner: Inner,
+    /// After a failed statement PostgreSQL would answer COMMIT with a silent ROLLBACK.
+    failed: bool,
+}
+
+enum Inner {
+    Sqlite(sqlite::Session),
+    Postgres(postgres::Session),
+}
+
+impl Tx {
+    /// Runs a statement and returns its rows.
+    ///
+    /// # Errors
+    /// By kind of failure; the transaction can then only be dropped.
+    pub async fn query(&mut self, statement: &'static Statement, params: Vec<Value>) -> Result<Vec<Row>> {
+        self.run(statement, params, None).await
+    }
+
+    /// Runs a statement over `rows`, the table that its `{rows …}` marker declares; nothing happens without rows.
+    ///
+    /// # Errors
+    /// As `query`.
+    pub async fn query_rows(
+        &mut self,
+        statement: &'static Statement,
+        rows: Rows,
+        params: Vec<Value>,
+    ) -> Result<Vec<Row>> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.run(statement, params, Some(rows)).await
+    }
+
+    /// Runs a statement and returns its first row, if any.
+    ///
+    /// # Errors
+    /// As `query`.
+    pub async fn query_opt(&mut self, statement: &'static Statement, params: Vec<Value>) -> Result<Option<Row>> {
+        Ok(self.query(statement, params).await?.into_iter().next())
+    }
+
+    async fn run(&mut self, statement: &'static Statement, params: Vec<Value>, rows: Option<Rows>) -> Result<Vec<Row>> {
+        if self.failed {
+            return Err(Error::Aborted);
+        }
+        let result = match &mut self.inner {
+            Inner::Sqlite(session) => session.query(statement, params, rows).await,
+            Inner::Postgres(session) => session.query(statement, params, rows).await,
+        };
+        self.failed = result.is_err();
+        result
+    }
+
+    /// Runs a statement and returns how many rows it changed.
+    ///
+    /// # Errors
+    /// As `query`.
+    pub async fn execute(&mut self, statement: &'static Statement, params: Vec<Value>) -> Result<u64> {
+        if self.failed {
+            return Err(Error::Aborted);
+        }
+        let result = match &mut self.inner {
+            Inner::Sqlite(session) => session.execute(statement, params, None).await,
+            Inner::Postgres(session) => session.execute(statement, params, None).await,
+        };
+        self.failed = result.is_err();
+        result
+    }
+
+    /// Runs a statement over `rows` and returns how many rows it changed.
+    ///
+    /// # Errors
+    /// As `query`.
+    pub async fn execute_rows(&mut self, statement: &'static Statement, rows: Rows, params: Vec<Value>) -> Result<u64> {
+        if self.failed {
+            return Err(Error::Aborted);
+        }
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let result = match &mut self.inner {
+            Inner::Sqlite(session) => session.execute(statement, params, Some(rows)).await,
+            Inner::Postgres(session) => session.execute(statement, params, Some(rows)).await,
+        };
+        self.failed = result.is_err();
+        result
+    }
+
+    /// Runs text that holds several statements: migrations alone.
+    pub(crate) async fn script(&mut self, text: &str) -> Result<()> {
+        let result = match &mut self.inner {
+            Inner::Sqlite(session) => session.script(text.to_owned()).await,
+            Inner::Postgres(session) => session.script(text).await,
+        };
+        self.failed |= result.is_err();
+        result
+    }
+
+    /// Takes locks until the end of the transaction, in order of id so that two takers never wait for each other.
+    ///
+    /// PostgreSQL: transaction-level advisory locks, which are fair and write nothing. SQLite: nothing to do, a
+    /// writing transaction is alone.
+    ///
+    /// # Errors
+    /// As `query`.
+    pub async fn lock(&mut self, kind: LockKind, exclusive: bool, ids: impl IntoIterator<Item = Uuid>) -> Result<()> {
+        let Inner::Postgres(session) = &mut self.inner else { return Ok(()) };
+        let mut keys: Vec<i64> = ids.into_iter().map(|id| lock_key(kind, id)).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let result = session.lock(&keys, exclusive).await;
+        self.failed |= result.is_err();
+        result
+    }
+
+    /// Makes the transaction durable.
+    ///
+    /// # Errors
+    /// `CommitInDoubt` where the connection broke meanwhile, `Aborted` after a failed statement.
+    pub async fn commit(self) -> Result<()> {
+        if self.failed {
+            return Err(Error::Aborted);
+        }
+        match self.inner {
+            Inner::Sqlite(session) => session.commit().await,
+            Inner::Postgres(session) => session.commit().await,
+        }
+    }
+}
+
+/// 64 bits for an advisory lock: the kind in the top byte, the id's entropy in the rest.
+fn lock_key(kind: LockKind, id: Uuid) -> i64 {
+    let (high, low) = id.as_u64_pair();
+    let mixed = (high ^ low.rotate_left(32)) & 0x00ff_ffff_ffff_ffff;
+    i64::from_ne_bytes((((kind as u64) << 56) | mixed).to_ne_bytes())
+}
+
+/// How long an open write transaction on SQLite may be idle before it is rolled back: others wait for it.
+const IDLE_LIMIT: Duration = Duration::from_secs(30);

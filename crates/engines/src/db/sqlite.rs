@@ -1,0 +1,363 @@
+//! SQLite: one writer thread that owns its connection and commits in groups, and a few reader threads.
+//!
+//! Transactions that wait while one is being committed become savepoints of one outer transaction and are all
+//! acknowledged after its single COMMIT (one fsync). Only what already waits is grouped, so a lone writer is never
+//! delayed. Not responsible for SQL. To add a value type: arms in `bind` and `read_row`.
+
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::types::{ToSqlOutput, Value as Sql, ValueRef};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use tokio::sync::oneshot;
+
+use super::{Access, IDLE_LIMIT};
+use crate::dialect::Statement;
+use crate::error::{Error, Result};
+use crate::value::{Row, Rows, Value};
+
+/// Most transactions under one COMMIT: bounds how long the first of a group waits.
+const GROUP_LIMIT: usize = 256;
+
+/// Handle to the threads; they end when the last clone is dropped.
+#[derive(Clone)]
+pub struct Sqlite {
+    writer: Sender<Receiver<Command>>,
+    readers: Sender<Receiver<Command>>,
+}
+
+enum Command {
+    Query {
+        statement: &'static Statement,
+        params: Vec<Value>,
+        rows: Option<Rows>,
+        reply: oneshot::Sender<Result<Vec<Row>>>,
+    },
+    Execute {
+        statement: &'static Statement,
+        params: Vec<Value>,
+        rows: Option<Rows>,
+        reply: oneshot::Sender<Result<u64>>,
+    },
+    Script {
+        text: String,
+        reply: oneshot::Sender<Result<()>>,
+    },
+    Check {
+        statement: &'static Statement,
+        reply: oneshot::Sender<Result<()>>,
+    },
+    Commit {
+        reply: oneshot::Sender<Result<()>>,
+    },
+}
+
+impl Sqlite {
+    pub(super) fn open(path: &Path, readers: usize) -> Result<Self> {
+        let unavailable = |e: rusqlite::Error| Error::Unavailable(format!("SQLite file: {}", plain(&e)));
+        let connection = Connection::open(path).map_err(unavailable)?;
+        configure(&connection, false).map_err(unavailable)?;
+        let (writer, queue) = mpsc::channel();
+        spawn("sqlite-writer", move || write_loop(&connection, &queue))?;
+        let (reader, queue) = mpsc::channel();
+        let queue = Arc::new(Mutex::new(queue));
+        for _ in 0..readers.max(1) {
+            let connection = Connection::open_with_flags(
+                path,
+                OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI,
+            )
+            .map_err(unavailable)?;
+            configure(&connection, true).map_err(unavailable)?;
+            let queue = Arc::clone(&queue);
+            spawn("sqlite-reader", move || read_loop(&connection, &queue))?;
+        }
+        Ok(Self { writer, readers: reader })
+    }
+
+    pub(super) fn begin(&self, access: Access) -> Result<Session> {
+        let (commands, session) = mpsc::channel();
+        let queue = match access {
+            Access::Read => &self.readers,
+            Access::Write => &self.writer,
+        };
+        queue.send(session).map_err(|_| Error::Unavailable("the SQLite thread has ended".into()))?;
+        Ok(Session { commands })
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(work)
+        .map(drop)
+        .map_err(|e| Error::Unavailable(format!("no thread for SQLite: {e}")))
+}
+
+fn configure(connection: &Connection, read_only: bool) -> rusqlite::Result<()> {
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // The ledger must survive a loss of power: FULL syncs the WAL at every commit.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    connection.pragma_update(None, "cache_size", "-65536")?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.set_prepared_statement_cache_capacity(256);
+    if read_only {
+        connection.pragma_update(None, "query_only", "ON")?;
+    }
+    Ok(())
+}
+
+/// A transaction as the asynchronous side holds it; dropped, the thread rolls back.
+pub(super) struct Session {
+    commands: Sender<Command>,
+}
+
+impl Session {
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let ended = || Error::Unavailable("the transaction was rolled back: it was idle or its thread ended".into());
+        self.commands.send(command(reply)).map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?
+    }
+
+    pub(super) async fn query(
+        &self,
+        statement: &'static Statement,
+        params: Vec<Value>,
+        rows: Option<Rows>,
+    ) -> Result<Vec<Row>> {
+        self.ask(|reply| Command::Query { statement, params, rows, reply }).await
+    }
+
+    pub(super) async fn execute(
+        &self,
+        statement: &'static Statement,
+        params: Vec<Value>,
+        rows: Option<Rows>,
+    ) -> Result<u64> {
+        self.ask(|reply| Command::Execute { statement, params, rows, reply }).await
+    }
+
+    pub(super) async fn script(&self, text: String) -> Result<()> {
+        self.ask(|reply| Command::Script { text, reply }).await
+    }
+
+    pub(super) async fn check(&self, statement: &'static Statement) -> Result<()> {
+        self.ask(|reply| Command::Check { statement, reply }).await
+    }
+
+    pub(super) async fn commit(self) -> Result<()> {
+        self.ask(|reply| Command::Commit { reply }).await
+    }
+}
+
+type Acknowledgement = oneshot::Sender<Result<()>>;
+
+fn write_loop(connection: &Connection, queue: &Receiver<Receiver<Command>>) {
+    while let Ok(first) = queue.recv() {
+        if let Err(e) = connection.execute_batch("BEGIN IMMEDIATE") {
+            refuse(&first, &error("BEGIN", &e));
+            continue;
+        }
+        let mut done: Vec<Acknowledgement> = Vec::new();
+        let mut next = Some(first);
+        while let Some(session) = next.take() {
+            done.extend(run_savepoint(connection, &session));
+            if done.len() < GROUP_LIMIT {
+                next = queue.try_recv().ok();
+            }
+        }
+        let result = connection.execute_batch("COMMIT").map_err(|e| {
+            // A failed COMMIT (disk full) leaves the transaction open.
+            let _rolled_back = connection.execute_batch("ROLLBACK");
+            error("COMMIT", &e)
+        });
+        for reply in done {
+            let _receiver_gone = reply.send(match &result {
+                Ok(()) => Ok(()),
+                Err(e) => Err(Error::Unavailable(e.to_string())),
+            });
+        }
+    }
+}
+
+/// Runs one transaction inside the outer one; its acknowledgement waits for the outer COMMIT.
+fn run_savepoint(connection: &Connection, session: &Receiver<Command>) -> Option<Acknowledgement> {
+    if let Err(e) = connection.execute_batch("SAVEPOINT one") {
+        refuse(session, &error("SAVEPOINT", &e));
+        return None;
+    }
+    let committed = serve(connection, session);
+    let text = if committed.is_some() { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" };
+    match connection.execute_batch(text) {
+        Ok(()) => committed,
+        Err(e) => {
+            if let Some(reply) = committed {
+                let _receiver_gone = reply.send(Err(error("RELEASE", &e)));
+            }
+            None
+        }
+    }
+}
+
+fn read_loop(connection: &Connection, queue: &Mutex<Receiver<Receiver<Command>>>) {
+    loop {
+        let session = {
+            let queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+            queue.recv()
+        };
+        let Ok(session) = session else { return };
+        if let Err(e) = connection.execute_batch("BEGIN") {
+            refuse(&session, &error("BEGIN", &e));
+            continue;
+        }
+        let committed = serve(connection, &session);
+        let result = connection.execute_batch("COMMIT").map_err(|e| error("COMMIT", &e));
+        if let Some(reply) = committed {
+            let _receiver_gone = reply.send(result);
+        }
+    }
+}
+
+/// Serves one session until it commits (its reply is returned), is dropped, or is idle for too long.
+fn serve(connection: &Connection, session: &Receiver<Command>) -> Option<Acknowledgement> {
+    loop {
+        match session.recv_timeout(IDLE_LIMIT) {
+            Ok(Command::Commit { reply }) => return Some(reply),
+            Ok(Command::Query { statement, params, rows, reply }) => {
+                let _receiver_gone = reply.send(query(connection, statement, &params, rows.as_ref()));
+            }
+            Ok(Command::Execute { statement, params, rows, reply }) => {
+                let _receiver_gone = reply.send(execute(connection, statement, &params, rows.as_ref()));
+            }
+            Ok(Command::Script { text, reply }) => {
+                let _receiver_gone = reply.send(connection.execute_batch(&text).map_err(|e| error("script", &e)));
+            }
+            Ok(Command::Check { statement, reply }) => {
+                let checked = connection.prepare_cached(statement.sqlite()).map(drop);
+                let _receiver_gone = reply.send(checked.map_err(|e| error(statement.name, &e)));
+            }
+            Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => return None,
+        }
+    }
+}
+
+/// Answers a session's first command with an error; the session is over then.
+fn refuse(session: &Receiver<Command>, why: &Error) {
+    let again = || Error::Unavailable(why.to_string());
+    match session.recv_timeout(IDLE_LIMIT) {
+        Ok(Command::Query { reply, .. }) => drop(reply.send(Err(again()))),
+        Ok(Command::Execute { reply, .. }) => drop(reply.send(Err(again()))),
+        Ok(Command::Script { reply, .. } | Command::Check { reply, .. } | Command::Commit { reply }) => {
+            drop(reply.send(Err(again())));
+        }
+        Err(_) => {}
+    }
+}
+
+fn query(connection: &Connection, statement: &Statement, params: &[Value], rows: Option<&Rows>) -> Result<Vec<Row>> {
+    let fail = |e: rusqlite::Error| error(statement.name, &e);
+    let mut prepared = connection.prepare_cached(statement.sqlite()).map_err(fail)?;
+    let columns: Arc<[String]> = prepared.column_names().into_iter().map(str::to_owned).collect();
+    let mut out = Vec::new();
+    let mut run = |values: &mut dyn Iterator<Item = &Value>| -> rusqlite::Result<()> {
+        bind(&mut prepared, values)?;
+        let mut found = prepared.raw_query();
+        while let Some(row) = found.next()? {
+            let values = (0..columns.len()).map(|i| row.get_ref(i).map(read)).collect::<Result<_, _>>()?;
+            out.push(Row::new(Arc::clone(&columns), values));
+        }
+        Ok(())
+    };
+    match rows {
+        None => run(&mut params.iter()).map_err(fail)?,
+        Some(rows) => {
+            for row in &rows.0 {
+                run(&mut params.iter().chain(row)).map_err(fail)?;
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn execute(connection: &Connection, statement: &Statement, params: &[Value], rows: Option<&Rows>) -> Result<u64> {
+    let fail = |e: rusqlite::Error| error(statement.name, &e);
+    let mut prepared = connection.prepare_cached(statement.sqlite()).map_err(fail)?;
+    let mut changed = 0;
+    match rows {
+        None => {
+            bind(&mut prepared, &mut params.iter()).map_err(fail)?;
+            changed += prepared.raw_execute().map_err(fail)?;
+        }
+        Some(rows) => {
+            for row in &rows.0 {
+                bind(&mut prepared, &mut params.iter().chain(row)).map_err(fail)?;
+                changed += prepared.raw_execute().map_err(fail)?;
+            }
+        }
+    }
+    Ok(changed as u64)
+}
+
+fn bind(
+    prepared: &mut rusqlite::CachedStatement<'_>,
+    values: &mut dyn Iterator<Item = &Value>,
+) -> rusqlite::Result<()> {
+    let count = prepared.parameter_count();
+    for (index, value) in values.take(count).enumerate() {
+        let bound = match value {
+            Value::Null => ToSqlOutput::Owned(Sql::Null),
+            Value::Bool(v) => ToSqlOutput::Owned(Sql::Integer(i64::from(*v))),
+            Value::Int(v) => ToSqlOutput::Owned(Sql::Integer(*v)),
+            Value::Float(v) => ToSqlOutput::Owned(Sql::Real(*v)),
+            Value::Text(v) => ToSqlOutput::Borrowed(ValueRef::Text(v.as_bytes())),
+            Value::Uuid(v) => ToSqlOutput::Borrowed(ValueRef::Blob(v.as_bytes())),
+            Value::Time(v) => ToSqlOutput::Owned(Sql::Integer(v.micros())),
+            Value::Json(v) => ToSqlOutput::Owned(Sql::Text(v.to_string())),
+            Value::Bytes(v) => ToSqlOutput::Borrowed(ValueRef::Blob(v)),
+            Value::Uuids(ids) => {
+                let list: Vec<String> = ids.iter().map(|id| id.simple().to_string()).collect();
+                ToSqlOutput::Owned(Sql::Text(serde_json::Value::from(list).to_string()))
+            }
+        };
+        prepared.raw_bind_parameter(index + 1, bound)?;
+    }
+    Ok(())
+}
+
+fn read(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(v) => Value::Int(v),
+        ValueRef::Real(v) => Value::Float(v),
+        ValueRef::Text(v) => Value::Text(String::from_utf8_lossy(v).into_owned()),
+        ValueRef::Blob(v) => Value::Bytes(v.to_vec()),
+    }
+}
+
+/// SQLite's own words hold names and never values.
+fn plain(e: &rusqlite::Error) -> String {
+    match e {
+        rusqlite::Error::SqliteFailure(code, message) => {
+            message.clone().unwrap_or_else(|| format!("SQLite code {}", code.extended_code))
+        }
+        other => other.to_string(),
+    }
+}
+
+fn error(statement: &'static str, e: &rusqlite::Error) -> Error {
+    match e.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            Error::Conflict { statement, code: "SQLITE_BUSY".into() }
+        }
+        Some(ErrorCode::DiskFull) => Error::Unavailable("the disk is full".into()),
+        Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::ReadOnly) => Error::Unavailable(plain(e)),
+        Some(ErrorCode::ConstraintViolation) if plain(e).starts_with("UNIQUE") => Error::Unique {
+            statement,
+            constraint: plain(e).trim_start_matches("UNIQUE constraint failed: ").to_owned(),
+        },
+        _ => Error::Statement { statement, message: plain(e) },
+    }
+}

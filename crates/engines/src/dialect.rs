@@ -1,0 +1,210 @@
+//! Where the two databases differ: one SQL text per statement, turned into each one's own words.
+//!
+//! The shared subset and its reasons:
+//! - `$1` placeholders. SQLite takes `$1` for a *name* and numbers names by first appearance, so they become `?1`.
+//! - `::type` casts, for PostgreSQL to know a parameter's type; SQLite would change a BLOB by a cast, so they vanish.
+//! - times are parameters, never `now()`: the clock is an argument, and SQLite's `now` is text.
+//! - no ordering and no LIKE on user text: collations differ.
+//! - `INSERT … SELECT … FROM {rows …}` needs `WHERE true` before `ON CONFLICT`: SQLite reads `ON` as a join else.
+//!
+//! Markers, each with its reason:
+//! - `{rows r(id uuid, fence bigint)}`, where a table may stand: bulk input. PostgreSQL: `UNNEST` of one array per
+//!   column, one round trip. SQLite: a one-row SELECT, and the statement runs once per row with the prepared
+//!   statement, which was measured fastest there. So such a statement must not depend on other rows of its batch.
+//! - `{for update}`, `{for update skip locked}`, `{for share}`: row locks; SQLite has one writer and needs none.
+//! - `{any $3}`: membership in a list of ids.
+//! - `{max a, b}` and `{min a, b}`: `GREATEST`/`LEAST` there, two-argument `max`/`min` here.
+//! - in migrations: `{uuid}`, `{time}`, `{json}`, `{bool}`, `{strict}`, `{fillfactor 50}`.
+//!
+//! To add a marker: an arm in `marker`, its reason above, and a case in the tests below.
+
+use std::sync::OnceLock;
+
+/// A statement: its name for errors and its text in the shared subset.
+pub struct Statement {
+    /// The constant's name.
+    pub name: &'static str,
+    /// The text in the shared subset.
+    pub text: &'static str,
+    sqlite: OnceLock<String>,
+    postgres: OnceLock<String>,
+}
+
+impl Statement {
+    /// Declares a statement; `statements!` does it with the constant's own name.
+    pub const fn new(name: &'static str, text: &'static str) -> Self {
+        Self { name, text, sqlite: OnceLock::new(), postgres: OnceLock::new() }
+    }
+
+    /// The text for SQLite.
+    pub fn sqlite(&self) -> &str {
+        self.sqlite.get_or_init(|| translate(self.text, Dialect::Sqlite))
+    }
+
+    /// The text for PostgreSQL.
+    pub fn postgres(&self) -> &str {
+        self.postgres.get_or_init(|| translate(self.text, Dialect::Postgres))
+    }
+}
+
+/// Declares a file's statements and the list of them, so that the test that prepares every one cannot forget any.
+#[macro_export]
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident = $text:expr;)*) => {
+        $($(#[$doc])* static $name: $crate::dialect::Statement = $crate::dialect::Statement::new(stringify!($name), $text);)*
+        /// Every statement of this file.
+        pub(crate) static STATEMENTS: &[&$crate::dialect::Statement] = &[$(&$name),*];
+    };
+}
+
+/// Which database a text is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// SQLite.
+    Sqlite,
+    /// PostgreSQL.
+    Postgres,
+}
+
+/// Turns a text in the shared subset into one database's own words. Braces and casts inside string literals stay.
+pub fn translate(text: &str, dialect: Dialect) -> String {
+    let scalars = highest_placeholder(text);
+    let mut out = String::with_capacity(text.len() + 64);
+    let mut rest = text;
+    while let Some(at) = rest.find(['{', '$', ':', '\'', '-']) {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if rest.starts_with("--") {
+            let end = rest.find('\n').unwrap_or(rest.len());
+            out.push_str(&rest[..end]);
+            rest = &rest[end..];
+        } else if let Some(literal) = rest.strip_prefix('\'') {
+            let end = literal.find('\'').map_or(rest.len(), |e| e + 2);
+            out.push_str(&rest[..end]);
+            rest = &rest[end..];
+        } else if rest.starts_with('{') {
+            let end = rest.find('}').expect("every marker of a statement is closed: the prepare test reads them all");
+            marker(&rest[1..end], dialect, scalars, &mut out);
+            rest = &rest[end + 1..];
+        } else if dialect == Dialect::Sqlite && rest.starts_with("::") {
+            rest = rest[2..].trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '[' || c == ']');
+        } else {
+            out.push(if dialect == Dialect::Sqlite && rest.starts_with('$') { '?' } else { char_at(rest) });
+            rest = &rest[1..];
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+fn char_at(text: &str) -> char {
+    text.chars().next().unwrap_or(' ')
+}
+
+fn highest_placeholder(text: &str) -> usize {
+    text.split('$')
+        .skip(1)
+        .filter_map(|tail| {
+            let digits = tail.len() - tail.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+            tail[..digits].parse().ok()
+        })
+        .max()
+        .unwrap_or(0)
+}
+
+fn marker(body: &str, dialect: Dialect, scalars: usize, out: &mut String) {
+    let postgres = dialect == Dialect::Postgres;
+    let (word, argument) = body.split_once(' ').unwrap_or((body, ""));
+    let text = match word {
+        "rows" => rows(argument, dialect, scalars),
+        "for" => {
+            if postgres {
+                format!("FOR {}", argument.to_uppercase())
+            } else {
+                String::new()
+            }
+        }
+        "any" if postgres => format!("= ANY({argument}::uuid[])"),
+        "any" => format!("IN (SELECT unhex(value) FROM json_each(?{}))", argument.trim_start_matches('$')),
+        "max" | "min" => {
+            let name = match (word, postgres) {
+                ("max", true) => "GREATEST",
+                ("min", true) => "LEAST",
+                (other, _) => other,
+            };
+            format!("{name}({})", if postgres { argument.to_owned() } else { translate(argument, dialect) })
+        }
+        "uuid" => if postgres { "uuid" } else { "BLOB" }.to_owned(),
+        "time" => if postgres { "timestamptz" } else { "INTEGER" }.to_owned(),
+        "json" => if postgres { "jsonb" } else { "TEXT" }.to_owned(),
+        "bool" => if postgres { "boolean" } else { "INTEGER" }.to_owned(),
+        "bigint" => if postgres { "bigint" } else { "INTEGER" }.to_owned(),
+        "float" => if postgres { "double precision" } else { "REAL" }.to_owned(),
+        "strict" => if postgres { "" } else { "STRICT" }.to_owned(),
+        "fillfactor" => {
+            if postgres {
+                format!("WITH (fillfactor = {argument})")
+            } else {
+                String::new()
+            }
+        }
+        _ => panic!("a statement holds the unknown marker `{body}`: the prepare test finds it"),
+    };
+    out.push_str(&text);
+}
+
+/// `r(id uuid, fence bigint)` as a table expression.
+fn rows(declaration: &str, dialect: Dialect, scalars: usize) -> String {
+    let (alias, columns) = declaration.trim_end_matches(')').split_once('(').unwrap_or((declaration, ""));
+    let columns: Vec<(&str, &str)> = columns.split(',').filter_map(|column| column.trim().split_once(' ')).collect();
+    let numbered = columns.iter().enumerate().map(|(i, (name, kind))| (scalars + 1 + i, *name, *kind));
+    match dialect {
+        Dialect::Postgres => {
+            let arrays: Vec<String> = numbered.map(|(n, _, kind)| format!("${n}::{kind}[]")).collect();
+            let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+            format!("UNNEST({}) AS {alias}({})", arrays.join(", "), names.join(", "))
+        }
+        Dialect::Sqlite => {
+            let selected: Vec<String> = numbered.map(|(n, name, _)| format!("?{n} AS {name}")).collect();
+            format!("(SELECT {}) AS {alias}", selected.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_casts_and_locks() {
+        let text = "SELECT a FROM t WHERE id = $1 AND b < $12::timestamptz AND c = 'x:{y}$1' {for update skip locked}";
+        assert_eq!(translate(text, Dialect::Sqlite), "SELECT a FROM t WHERE id = ?1 AND b < ?12 AND c = 'x:{y}$1' ");
+        assert_eq!(
+            translate(text, Dialect::Postgres),
+            "SELECT a FROM t WHERE id = $1 AND b < $12::timestamptz AND c = 'x:{y}$1' FOR UPDATE SKIP LOCKED"
+        );
+    }
+
+    #[test]
+    fn rows_are_numbered_behind_the_scalars() {
+        let text = "UPDATE t SET x = r.x, at = $1 FROM {rows r(id uuid, x bigint)} WHERE t.id = r.id";
+        assert_eq!(
+            translate(text, Dialect::Sqlite),
+            "UPDATE t SET x = r.x, at = ?1 FROM (SELECT ?2 AS id, ?3 AS x) AS r WHERE t.id = r.id"
+        );
+        assert_eq!(
+            translate(text, Dialect::Postgres),
+            "UPDATE t SET x = r.x, at = $1 FROM UNNEST($2::uuid[], $3::bigint[]) AS r(id, x) WHERE t.id = r.id"
+        );
+    }
+
+    #[test]
+    fn lists_and_extremes() {
+        let text = "SELECT {max a, $1} FROM t WHERE id {any $2}";
+        assert_eq!(
+            translate(text, Dialect::Sqlite),
+            "SELECT max(a, ?1) FROM t WHERE id IN (SELECT unhex(value) FROM json_each(?2))"
+        );
+        assert_eq!(translate(text, Dialect::Postgres), "SELECT GREATEST(a, $1) FROM t WHERE id = ANY($2::uuid[])");
+    }
+}

@@ -1,0 +1,96 @@
+//! What can go wrong in a database, sorted by who must act.
+//!
+//! Texts hold names of statements, tables and constraints, never values: those may be addresses or bodies.
+//! To add a kind: a variant, and its answer in `is_transient`.
+
+/// A failed call to the database.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database cannot be reached, or the connection broke; nothing was committed.
+    #[error(
+        "database cannot be reached: {0} (hint: it is tried again; check that the server runs and the disk is there)"
+    )]
+    Unavailable(String),
+    /// Another transaction was in the way: try again.
+    #[error("`{statement}` met a concurrent transaction ({code})")]
+    Conflict {
+        /// The statement's name.
+        statement: &'static str,
+        /// SQLSTATE or SQLite code.
+        code: String,
+    },
+    /// The connection broke during COMMIT: it may or may not have happened.
+    #[error("connection broke during commit: whether it happened is not known")]
+    CommitInDoubt,
+    /// A row with the same key exists.
+    #[error("`{statement}` violates the unique key `{constraint}`")]
+    Unique {
+        /// The statement's name.
+        statement: &'static str,
+        /// The key's name.
+        constraint: String,
+    },
+    /// The database refused the statement.
+    #[error("`{statement}` was refused: {message}")]
+    Statement {
+        /// The statement's name.
+        statement: &'static str,
+        /// Code and text without values.
+        message: String,
+    },
+    /// An earlier statement of the transaction failed.
+    #[error("the transaction was given up after a failed statement")]
+    Aborted,
+    /// A value has not the form that the code expects.
+    #[error("column `{column}` {problem}")]
+    Column {
+        /// The column's name.
+        column: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A row that other rows promise is not there.
+    #[error("{what} `{id}` does not exist")]
+    NotFound {
+        /// The kind of row.
+        what: &'static str,
+        /// Its id or name.
+        id: String,
+    },
+    /// An UPDATE did not find its row in the state it expects.
+    #[error("{what} changed meanwhile: expected {expected} rows, found {found}")]
+    Stale {
+        /// The kind of row.
+        what: &'static str,
+        /// Rows that should have changed.
+        expected: u64,
+        /// Rows that did.
+        found: u64,
+    },
+    /// The schema does not fit the program.
+    #[error("{0}")]
+    Schema(String),
+}
+
+impl Error {
+    /// Whether the same call may succeed later without anybody's help.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Conflict { .. } | Self::CommitInDoubt)
+    }
+
+    /// Whether a COMMIT may have happened although it failed.
+    pub fn is_commit_in_doubt(&self) -> bool {
+        matches!(self, Self::CommitInDoubt)
+    }
+}
+
+/// The result of a call to the database.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Checks that as many rows changed as were meant to.
+///
+/// # Errors
+/// `Stale`, so that an unexpected state is never passed over.
+pub fn ensure_changed(what: &'static str, found: u64, expected: u64) -> Result<()> {
+    if found == expected { Ok(()) } else { Err(Error::Stale { what, expected, found }) }
+}

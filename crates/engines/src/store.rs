@@ -1,0 +1,83 @@
+//! The ledger: what is known, planned, sent and measured, in SQL.
+//!
+//! A tenant's own calls go through `TenantStore`, whose every statement carries the tenant's id. Calls over all tenants
+//! (the due scan, the worker's batches, recovery) stand on `SystemStore`; each row of a batch still carries its tenant.
+//! To add a call: the file of its verb; statements on top, functions below, a case in the contract suite.
+
+pub mod apply;
+pub mod campaigns;
+pub mod dead_letters;
+pub mod dot;
+pub mod events;
+pub mod fetch;
+pub mod leads;
+pub mod plan;
+pub mod recover;
+pub mod setup;
+pub mod status;
+pub mod system;
+
+use domain::ids::TenantId;
+
+use crate::db::Db;
+use crate::dialect::Statement;
+
+/// Entry to the ledger: cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    db: Db,
+}
+
+impl Store {
+    /// A store on a migrated database.
+    pub fn new(db: Db) -> Self {
+        Self { db }
+    }
+
+    /// One tenant's rows and no others.
+    pub fn tenant(&self, tenant_id: TenantId) -> TenantStore {
+        TenantStore { db: self.db.clone(), tenant_id }
+    }
+
+    /// Calls over all tenants: for the scheduler, the worker and recovery.
+    pub fn system(&self) -> SystemStore {
+        SystemStore { db: self.db.clone() }
+    }
+
+    /// The database below.
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+}
+
+/// One tenant's rows.
+#[derive(Clone)]
+pub struct TenantStore {
+    db: Db,
+    tenant_id: TenantId,
+}
+
+/// All tenants' rows.
+#[derive(Clone)]
+pub struct SystemStore {
+    db: Db,
+}
+
+/// The statements of every file here.
+pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]> {
+    [
+        apply::STATEMENTS,
+        campaigns::STATEMENTS,
+        dead_letters::STATEMENTS,
+        dot::STATEMENTS,
+        events::STATEMENTS,
+        fetch::STATEMENTS,
+        leads::STATEMENTS,
+        plan::STATEMENTS,
+        recover::STATEMENTS,
+        setup::STATEMENTS,
+        status::STATEMENTS,
+        system::STATEMENTS,
+    ]
+    .into_iter()
+}

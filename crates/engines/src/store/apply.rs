@@ -1,0 +1,448 @@
+//! P7: finished transitions are written down, many in one transaction; a late result changes nothing and says so.
+//!
+//! Not responsible for deciding: a transition comes from `domain::settle`. To add an effect: a field of `Transition`
+//! there, and its statement and step here.
+
+use std::collections::BTreeMap;
+
+use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, SendId, StepId, TenantId};
+use domain::reason::Reason;
+use domain::send::SendStatus;
+use domain::settle::{AccountEffect, EnrollmentEffect, LeadEffect, Transition};
+use domain::time::Timestamp;
+use uuid::Uuid;
+
+use super::dot::DayChanges;
+use super::{SystemStore, TenantStore};
+use crate::db::{Access, LockKind, Tx};
+use crate::error::{Error, Result};
+use crate::value::{Rows, Value};
+use crate::{statements, values};
+
+statements! {
+    // A 250 is proof whenever it comes; anything else counts only while the send is still ours.
+    SETTLE = "UPDATE sends SET status = r.status, open = r.open, reason = r.reason,
+            not_before = COALESCE(r.not_before, sends.not_before), hinted_at = NULL,
+            attempts = sends.attempts + r.counted, unknowns = sends.unknowns + r.unknown, reply = r.reply, owner = NULL,
+            account_day = CASE WHEN r.keeps_slot THEN sends.account_day ELSE NULL END,
+            message_id = COALESCE(sends.message_id, r.message_id),
+            first_attempt_at = COALESCE(sends.first_attempt_at, r.started_at),
+            settled_at = CASE WHEN r.open THEN NULL ELSE $1::timestamptz END, updated_at = $1::timestamptz
+        FROM {rows r(id uuid, tenant_id uuid, fence bigint, status text, open boolean, reason text, not_before timestamptz,
+            counted bigint, unknown bigint, reply text, keeps_slot boolean, message_id text, started_at timestamptz)}
+        WHERE sends.id = r.id AND sends.tenant_id = r.tenant_id AND sends.fence = r.fence
+            AND (sends.status IN ('planned', 'queued', 'dot') OR (r.status = 'sent' AND sends.status = 'held'))
+        RETURNING sends.id AS id";
+    ATTEMPT = "INSERT INTO send_attempts (id, tenant_id, send_id, fence, owner, started_at, finished_at, stage, outcome,
+            code, enhanced, reply, counted, transcript, created_at, updated_at)
+        SELECT r.id, r.tenant_id, r.send_id, r.fence, r.owner, r.started_at, r.finished_at, r.stage, r.outcome,
+            r.code, r.enhanced, r.reply, r.counted, r.transcript, r.finished_at, r.finished_at
+        FROM {rows r(id uuid, tenant_id uuid, send_id uuid, fence bigint, owner text, started_at timestamptz,
+            finished_at timestamptz, stage text, outcome text, code bigint, enhanced text, reply text, counted boolean,
+            transcript text)}";
+    OUTBOUND = "INSERT INTO inbox_message_refs (id, tenant_id, email_account_id, campaign_id, lead_id, step_id, direction,
+            message_type, from_email, to_email, subject, message_id, status, processed_at, created_at, updated_at)
+        SELECT r.id, r.tenant_id, r.email_account_id, r.campaign_id, r.lead_id, r.step_id, 'outbound',
+            'email', r.from_email, r.to_email, r.subject, r.message_id, 'sent', $1::timestamptz, $1::timestamptz, $1::timestamptz
+        FROM {rows r(id uuid, tenant_id uuid, email_account_id uuid, campaign_id uuid, lead_id uuid, step_id uuid,
+            from_email text, to_email text, subject text, message_id text)}
+        WHERE true ON CONFLICT (tenant_id, message_id, direction) DO NOTHING";
+    MOVE_ON = "UPDATE campaign_leads SET next_step_order = r.next_step_order, due_at = r.due_at, status = r.status,
+            stop_reason = r.stop_reason,
+            highest_sent_step = {max highest_sent_step, r.sent_step},
+            last_sent_at = COALESCE(r.sent_at, last_sent_at),
+            thread_message_ids = CASE WHEN r.message_id IS NULL THEN thread_message_ids
+                WHEN thread_message_ids IS NULL THEN r.message_id ELSE thread_message_ids || ' ' || r.message_id END,
+            thread_subject = COALESCE(thread_subject, r.subject), updated_at = $1
+        FROM {rows r(id uuid, tenant_id uuid, next_step_order bigint, due_at timestamptz, status text, stop_reason text,
+            sent_step bigint, sent_at timestamptz, message_id text, subject text)}
+        WHERE campaign_leads.id = r.id AND campaign_leads.tenant_id = r.tenant_id AND campaign_leads.status = 'active'";
+    COUNT_STEPS = "UPDATE campaign_sequence_steps SET executed_count = executed_count + r.sent, last_executed_at = $1
+        FROM {rows r(id uuid, sent bigint)} WHERE campaign_sequence_steps.id = r.id";
+    ACCOUNT_STATE = "UPDATE email_accounts SET status = COALESCE(r.status, email_accounts.status), status_reason = COALESCE(r.reason, status_reason),
+            backoff_until = r.backoff_until, backoff_failures = r.failures,
+            updated_at = CASE WHEN r.status IS NULL THEN updated_at ELSE $1::timestamptz END
+        FROM {rows r(id uuid, tenant_id uuid, status text, reason text, backoff_until timestamptz, failures bigint)}
+        WHERE email_accounts.id = r.id AND email_accounts.tenant_id = r.tenant_id AND email_accounts.status = 'active'";
+    LEAD_STATUS = "UPDATE leads SET status = $3, updated_at = $4 WHERE tenant_id = $1 AND id = $2 AND status IN ('active', 'replied')";
+    SUPPRESS = "INSERT INTO suppression_list (id, tenant_id, email, reason, source, added_at, created_at, updated_at)
+        SELECT $1::uuid, tenant_id, lower(email), $4::text, $5::text, $6::timestamptz, $6::timestamptz, $6::timestamptz
+        FROM leads WHERE tenant_id = $2 AND id = $3
+        ON CONFLICT (tenant_id, email, scope) WHERE tenant_id IS NOT NULL DO NOTHING";
+    CANCEL_SENDS = "UPDATE sends SET status = 'cancelled', open = false, reason = $3, settled_at = $4, updated_at = $4
+        WHERE tenant_id = $1 AND lead_id = $2 AND open AND status IN ('planned', 'queued')";
+    END_ENROLLMENTS = "UPDATE campaign_leads SET status = 'stopped', stop_reason = $3, due_at = NULL, updated_at = $4
+        WHERE tenant_id = $1 AND lead_id = $2 AND status = 'active'";
+    DEAD_LETTER = "INSERT INTO dead_letters (id, tenant_id, send_id, queue_name, payload, error, failed_at, attempt_count,
+            original_priority, created_at, updated_at)
+        SELECT r.id, s.tenant_id, s.id, 'queue:email-sending', r.payload, r.error, $1::timestamptz, s.attempts, s.priority,
+            $1::timestamptz, $1::timestamptz
+        FROM {rows r(id uuid, send_id uuid, payload text, error text)} JOIN sends s ON s.id = r.send_id";
+    SET_ACCOUNT_STATUS = "UPDATE email_accounts SET status = $3, status_reason = $4, backoff_until = NULL, backoff_failures = 0, updated_at = $5
+        WHERE tenant_id = $1 AND id = $2";
+}
+
+/// One SMTP try, for `send_attempts`.
+#[derive(Clone, Debug)]
+pub struct AttemptRecord {
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// The stage of the dialogue in which it ended.
+    pub stage: &'static str,
+    /// In a word, e.g. `accepted`, `refused`, `unknown`.
+    pub outcome: &'static str,
+    /// The reply's code.
+    pub code: Option<u16>,
+    /// The reply's enhanced code.
+    pub enhanced: Option<String>,
+    /// The reply's text, bounded and cleaned.
+    pub reply: Option<String>,
+    /// The dialogue without secrets and bodies.
+    pub transcript: Option<String>,
+}
+
+/// A result to write down.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// The send.
+    pub send_id: SendId,
+    /// Whose it is.
+    pub tenant_id: TenantId,
+    /// Its campaign.
+    pub campaign_id: CampaignId,
+    /// To whom.
+    pub lead_id: LeadId,
+    /// Its step.
+    pub step_id: StepId,
+    /// The step's order.
+    pub step_order: u32,
+    /// Its enrollment.
+    pub enrollment_id: EnrollmentId,
+    /// Its account.
+    pub email_account_id: EmailAccountId,
+    /// The fence that the result belongs to.
+    pub fence: i64,
+    /// The account day that is charged (after a dot) or reserved (before it).
+    pub account_day: Option<String>,
+    /// Whether the dot's intent was recorded.
+    pub was_dot: bool,
+    /// What to write.
+    pub transition: Transition,
+    /// The try, where there was one.
+    pub attempt: Option<AttemptRecord>,
+    /// Message-ID, and the addresses and subject for the reference of a sent message.
+    pub message: Option<OutboundMessage>,
+}
+
+/// What is kept of a message.
+#[derive(Clone, Debug)]
+pub struct OutboundMessage {
+    /// RFC 5322 Message-ID with its brackets.
+    pub message_id: String,
+    /// Address in From.
+    pub from: String,
+    /// Address in To.
+    pub to: String,
+    /// The rendered subject.
+    pub subject: String,
+}
+
+/// Whether a result was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// Written.
+    Done,
+    /// The send had left that state; nothing was changed.
+    Stale,
+}
+
+impl SystemStore {
+    /// Writes results in one transaction; where one of them fails for a reason of its own, row by row.
+    ///
+    /// # Errors
+    /// Transient errors of the database; the caller tries again with the same results.
+    pub async fn apply(
+        &self,
+        results: &[Settled],
+        owner: &str,
+        new_id: &(dyn Fn() -> Uuid + Send + Sync),
+        now: Timestamp,
+    ) -> Result<Vec<Applied>> {
+        match self.apply_batch(results, owner, new_id, now).await {
+            Err(e) if !e.is_transient() && results.len() > 1 => {
+                let mut applied = Vec::with_capacity(results.len());
+                for result in results {
+                    let one = self.apply_batch(std::slice::from_ref(result), owner, new_id, now).await;
+                    match one {
+                        Ok(mut done) => applied.append(&mut done),
+                        Err(e) if e.is_transient() => return Err(e),
+                        Err(e) => {
+                            tracing::error!(send_id = %result.send_id, error = %e, "a result cannot be written");
+                            applied.push(Applied::Stale);
+                        }
+                    }
+                }
+                Ok(applied)
+            }
+            other => other,
+        }
+    }
+
+    async fn apply_batch(
+        &self,
+        results: &[Settled],
+        owner: &str,
+        new_id: &(dyn Fn() -> Uuid + Send + Sync),
+        now: Timestamp,
+    ) -> Result<Vec<Applied>> {
+        let mut tx = self.db.begin(Access::Write).await?;
+        let rows: Rows = results.iter().map(settle_row).collect();
+        let changed: Vec<SendId> =
+            tx.query_rows(&SETTLE, rows, values![now]).await?.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
+        let done: Vec<&Settled> = results.iter().filter(|r| changed.contains(&r.send_id)).collect();
+        write_attempts(&mut tx, &done, owner, new_id).await?;
+        write_outbound(&mut tx, &done, new_id, now).await?;
+        move_enrollments(&mut tx, &done, now).await?;
+        write_accounts(&mut tx, &done, now).await?;
+        write_dead_letters(&mut tx, &done, new_id, now).await?;
+        let mut days = DayChanges::default();
+        for result in &done {
+            give_back(&mut days, result);
+        }
+        days.write(&mut tx, now).await?;
+        for result in done.iter().filter(|r| r.transition.lead == Some(LeadEffect::Bounced)) {
+            let exclusion = Exclusion { status: "bounced", reason: Reason::LeadBounced, source: "smtp" };
+            exclude_lead(&mut tx, result.tenant_id, result.lead_id, &exclusion, new_id(), now).await?;
+        }
+        tx.commit().await?;
+        let applied = |r: &Settled| if changed.contains(&r.send_id) { Applied::Done } else { Applied::Stale };
+        Ok(results.iter().map(applied).collect())
+    }
+}
+
+/// Whether the slot stays reserved: the send never came to its dot and goes later.
+fn keeps_slot(result: &Settled) -> bool {
+    result.transition.status.is_open() && !result.was_dot
+}
+
+fn settle_row(r: &Settled) -> Vec<Value> {
+    let t = &r.transition;
+    values![
+        r.send_id,
+        r.tenant_id,
+        r.fence,
+        t.status,
+        t.status.is_open(),
+        t.reason,
+        t.not_before,
+        i64::from(t.counted),
+        i64::from(t.unknown),
+        r.attempt.as_ref().and_then(|a| a.reply.clone()),
+        keeps_slot(r),
+        r.message.as_ref().map(|m| m.message_id.clone()),
+        r.attempt.as_ref().map(|a| a.started_at),
+    ]
+}
+
+fn give_back(days: &mut DayChanges, r: &Settled) {
+    let Some(day) = &r.account_day else { return };
+    if r.was_dot {
+        if r.transition.give_back {
+            days.add("account", r.email_account_id.uuid(), r.tenant_id, day, 0, -1);
+        }
+    } else if !keeps_slot(r) {
+        days.add("account", r.email_account_id.uuid(), r.tenant_id, day, -1, 0);
+    }
+}
+
+async fn write_attempts(
+    tx: &mut Tx,
+    done: &[&Settled],
+    owner: &str,
+    new_id: &(dyn Fn() -> Uuid + Send + Sync),
+) -> Result<()> {
+    let rows = done
+        .iter()
+        .filter_map(|r| {
+            let a = r.attempt.as_ref()?;
+            Some(values![
+                new_id(),
+                r.tenant_id,
+                r.send_id,
+                r.fence,
+                owner,
+                a.started_at,
+                a.finished_at,
+                a.stage,
+                a.outcome,
+                a.code,
+                a.enhanced.clone(),
+                a.reply.clone(),
+                r.transition.counted,
+                a.transcript.clone(),
+            ])
+        })
+        .collect();
+    tx.execute_rows(&ATTEMPT, rows, vec![]).await.map(drop)
+}
+
+async fn write_outbound(
+    tx: &mut Tx,
+    done: &[&Settled],
+    new_id: &(dyn Fn() -> Uuid + Send + Sync),
+    now: Timestamp,
+) -> Result<()> {
+    let sent = done.iter().filter(|r| r.transition.status == SendStatus::Sent);
+    let mut steps: BTreeMap<StepId, i64> = BTreeMap::new();
+    let mut rows = Vec::new();
+    for r in sent {
+        *steps.entry(r.step_id).or_default() += 1;
+        if let Some(m) = &r.message {
+            rows.push(values![
+                new_id(),
+                r.tenant_id,
+                r.email_account_id,
+                r.campaign_id,
+                r.lead_id,
+                r.step_id,
+                &m.from,
+                &m.to,
+                &m.subject,
+                &m.message_id,
+            ]);
+        }
+    }
+    tx.execute_rows(&OUTBOUND, rows.into_iter().collect(), values![now]).await?;
+    let counts = steps.into_iter().map(|(step, sent)| values![step, sent]).collect();
+    tx.execute_rows(&COUNT_STEPS, counts, values![now]).await.map(drop)
+}
+
+async fn move_enrollments(tx: &mut Tx, done: &[&Settled], now: Timestamp) -> Result<()> {
+    let rows = done
+        .iter()
+        .filter_map(|r| {
+            let sent = r.transition.status == SendStatus::Sent;
+            let (next, status, why) = match r.transition.enrollment {
+                EnrollmentEffect::Keep => return None,
+                EnrollmentEffect::MoveOn(None) => (None, "completed", None),
+                EnrollmentEffect::MoveOn(Some(next)) => (Some(next), "active", None),
+                EnrollmentEffect::End(reason) => (None, "stopped", Some(reason)),
+            };
+            Some(values![
+                r.enrollment_id,
+                r.tenant_id,
+                next.map_or(r.step_order, |due| due.step_order),
+                next.map(|due| due.at),
+                status,
+                why,
+                if sent { r.step_order } else { 0 },
+                sent.then_some(now),
+                r.message.as_ref().filter(|_| sent).map(|m| m.message_id.clone()),
+                r.message.as_ref().filter(|_| sent).map(|m| m.subject.clone()),
+            ])
+        })
+        .collect();
+    tx.execute_rows(&MOVE_ON, rows, values![now]).await.map(drop)
+}
+
+async fn write_accounts(tx: &mut Tx, done: &[&Settled], now: Timestamp) -> Result<()> {
+    // One row per account: the last effect of the batch stands.
+    let mut effects: BTreeMap<EmailAccountId, Vec<Value>> = BTreeMap::new();
+    for r in done {
+        let Some(effect) = r.transition.account else { continue };
+        let none = Option::<&str>::None;
+        let (id, tenant_id) = (r.email_account_id, r.tenant_id);
+        let row = match effect {
+            AccountEffect::Recovered => values![id, tenant_id, none, none, Option::<Timestamp>::None, 0_i64],
+            AccountEffect::BackOff { until, failures } => values![id, tenant_id, none, none, until, failures],
+            AccountEffect::AuthenticationFailed => {
+                values![
+                    id,
+                    tenant_id,
+                    "authentication_failed",
+                    "the server refused the log-in",
+                    Option::<Timestamp>::None,
+                    0_i64
+                ]
+            }
+            AccountEffect::Paused => {
+                values![id, tenant_id, "paused", "the server refused the sender", Option::<Timestamp>::None, 0_i64]
+            }
+        };
+        effects.insert(id, row);
+    }
+    tx.execute_rows(&ACCOUNT_STATE, effects.into_values().collect(), values![now]).await.map(drop)
+}
+
+async fn write_dead_letters(
+    tx: &mut Tx,
+    done: &[&Settled],
+    new_id: &(dyn Fn() -> Uuid + Send + Sync),
+    now: Timestamp,
+) -> Result<()> {
+    let rows = done
+        .iter()
+        .filter(|r| r.transition.dead_letter)
+        .map(|r| {
+            let payload = serde_json::json!({
+                "tenantId": r.tenant_id, "campaignId": r.campaign_id, "leadId": r.lead_id, "stepId": r.step_id,
+                "emailAccountId": r.email_account_id, "sendId": r.send_id,
+            });
+            let reason = r.transition.reason.map_or("failed", Reason::as_str);
+            values![new_id(), r.send_id, payload.to_string(), reason]
+        })
+        .collect();
+    tx.execute_rows(&DEAD_LETTER, rows, values![now]).await.map(drop)
+}
+
+/// Why a lead is excluded from now on.
+pub(super) struct Exclusion {
+    /// The lead's new status.
+    pub(super) status: &'static str,
+    /// The reason on its cancelled sends.
+    pub(super) reason: Reason,
+    /// Who said so.
+    pub(super) source: &'static str,
+}
+
+/// Excludes a lead: status, suppression, its open sends cancelled, its enrollments ended, all in the caller's
+/// transaction, so that the row lock on a send decides against a dot that is being granted.
+pub(super) async fn exclude_lead(
+    tx: &mut Tx,
+    tenant_id: TenantId,
+    lead_id: LeadId,
+    exclusion: &Exclusion,
+    suppression_id: Uuid,
+    now: Timestamp,
+) -> Result<u64> {
+    let changed = tx.execute(&LEAD_STATUS, values![tenant_id, lead_id, exclusion.status, now]).await?;
+    let params = values![suppression_id, tenant_id, lead_id, exclusion.status, exclusion.source, now];
+    tx.execute(&SUPPRESS, params).await?;
+    tx.execute(&CANCEL_SENDS, values![tenant_id, lead_id, exclusion.reason, now]).await?;
+    tx.execute(&END_ENROLLMENTS, values![tenant_id, lead_id, exclusion.reason, now]).await?;
+    Ok(changed)
+}
+
+impl TenantStore {
+    /// Sets an account's status; no dot from it is written after this returns, unless the status is `active`.
+    ///
+    /// # Errors
+    /// `NotFound`, or the database.
+    pub async fn set_account_status(
+        &self,
+        id: EmailAccountId,
+        status: domain::email_account::AccountStatus,
+        reason: Option<&str>,
+        now: Timestamp,
+    ) -> Result<()> {
+        let mut tx = self.db.begin(Access::Write).await?;
+        tx.lock(LockKind::EmailAccount, true, [id.uuid()]).await?;
+        let changed = tx.execute(&SET_ACCOUNT_STATUS, values![self.tenant_id, id, status, reason, now]).await?;
+        if changed == 0 {
+            return Err(Error::NotFound { what: "email account", id: id.to_string() });
+        }
+        tx.commit().await
+    }
+}

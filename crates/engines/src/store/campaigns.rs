@@ -1,0 +1,213 @@
+//! Campaigns: reading one whole, and what people do to one (start, pause, resume, cancel).
+//!
+//! Whoever stops many sends takes the campaign's lock exclusively, which every dot takes shared: a pause that was
+//! answered before a dot always wins. To add an action: its statements and a method that names the states it expects.
+
+use std::time::Duration;
+
+use domain::campaign::{CampaignSettings, CampaignStatus};
+use domain::ids::{CampaignId, StepId};
+use domain::plan::CampaignPlan;
+use domain::schedule::wait_hours;
+use domain::step::Step;
+use domain::time::Timestamp;
+
+use super::{SystemStore, TenantStore};
+use crate::db::{Access, LockKind, Tx};
+use crate::error::{Error, Result};
+use crate::value::Row;
+use crate::{statements, values};
+
+statements! {
+    GET = "SELECT c.id, c.tenant_id, c.name, c.status, c.settings, c.seen_until, c.updated_at,
+            co.name AS company_name, co.address AS company_address
+        FROM campaigns c JOIN companies co ON co.id = c.company_id WHERE c.tenant_id = $1 AND c.id = $2";
+    STEPS = "SELECT id, step_order, step_type, email_account_id, template_id, wait_duration_hours, wait_until_date,
+            condition_type, condition_value, is_active
+        FROM campaign_sequence_steps WHERE tenant_id = $1 AND campaign_id = $2 ORDER BY step_order";
+    FIND = "SELECT c.id, c.tenant_id, c.name, c.status, t.name AS tenant_name FROM campaigns c JOIN tenants t ON t.id = c.tenant_id
+        WHERE (c.name = $1 OR c.id = $2::uuid) AND ($3::text IS NULL OR t.name = $3)
+        ORDER BY c.created_at";
+    START = "UPDATE campaigns SET status = CASE WHEN scheduled_at > $3 THEN 'scheduled' ELSE 'sending' END,
+            scheduled_at = COALESCE(scheduled_at, $3), completed_at = NULL, next_plan_at = NULL, updated_at = $3
+        WHERE tenant_id = $1 AND id = $2 AND status IN ('draft', 'completed')
+            AND (status = 'draft' OR EXISTS (SELECT 1 FROM campaign_leads e WHERE e.campaign_id = campaigns.id AND e.status = 'active'))";
+    PAUSE = "UPDATE campaigns SET status = 'paused', updated_at = $3
+        WHERE tenant_id = $1 AND id = $2 AND status IN ('scheduled', 'sending')";
+    RESUME = "UPDATE campaigns SET status = 'sending', seen_until = $3, next_plan_at = NULL, updated_at = $3
+        WHERE tenant_id = $1 AND id = $2 AND status = 'paused'";
+    // Waiting for a pause is no lateness.
+    RESUME_SENDS = "UPDATE sends SET not_before = {max not_before, $3}, updated_at = $3
+        WHERE tenant_id = $1 AND campaign_id = $2 AND open AND status IN ('planned', 'queued')";
+    CANCEL = "UPDATE campaigns SET status = 'cancelled', updated_at = $3
+        WHERE tenant_id = $1 AND id = $2 AND status NOT IN ('completed', 'cancelled', 'archived')";
+    CANCEL_SENDS = "UPDATE sends SET status = 'cancelled', open = false, reason = 'campaign_cancelled', settled_at = $3, updated_at = $3
+        WHERE tenant_id = $1 AND campaign_id = $2 AND open AND status IN ('planned', 'queued')";
+    CANCEL_ENROLLMENTS = "UPDATE campaign_leads SET status = 'stopped', stop_reason = 'campaign_cancelled', due_at = NULL, updated_at = $3
+        WHERE tenant_id = $1 AND campaign_id = $2 AND status = 'active'";
+}
+
+/// A campaign as people name it.
+#[derive(Clone, Debug)]
+pub struct CampaignName {
+    /// Id of the row.
+    pub id: CampaignId,
+    /// Whose campaign it is.
+    pub tenant_id: domain::ids::TenantId,
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    pub status: CampaignStatus,
+    /// The tenant's name.
+    pub tenant_name: String,
+}
+
+/// All that sending needs of a campaign; cached by `updated_at`.
+#[derive(Clone, Debug)]
+pub struct CampaignBundle {
+    /// What planning needs.
+    pub plan: CampaignPlan,
+    /// Its name.
+    pub name: String,
+    /// The company in the footer.
+    pub company_name: String,
+    /// Its postal address.
+    pub company_address: String,
+    /// When the row last changed.
+    pub updated_at: Timestamp,
+}
+
+/// Reads a campaign and its steps.
+pub(super) async fn load(tx: &mut Tx, tenant_id: domain::ids::TenantId, id: CampaignId) -> Result<CampaignBundle> {
+    let row = tx.query_opt(&GET, values![tenant_id, id]).await?;
+    let row = row.ok_or_else(|| Error::NotFound { what: "campaign", id: id.to_string() })?;
+    let steps = tx.query(&STEPS, values![tenant_id, id]).await?;
+    let settings: serde_json::Value = row.get("settings")?;
+    let settings: CampaignSettings = serde_json::from_value(settings).map_err(|e| Error::Column {
+        column: "campaigns.settings".into(),
+        problem: format!("of campaign `{id}` cannot be used: {e}"),
+    })?;
+    Ok(CampaignBundle {
+        plan: CampaignPlan {
+            id,
+            status: row.get("status")?,
+            settings,
+            steps: steps.iter().map(step).collect::<Result<_>>()?,
+            seen_until: row.get("seen_until")?,
+        },
+        name: row.get("name")?,
+        company_name: row.get("company_name")?,
+        company_address: row.get("company_address")?,
+        updated_at: row.get("updated_at")?,
+    })
+}
+
+fn step(row: &Row) -> Result<Step> {
+    let id: StepId = row.get("id")?;
+    let wait = wait_hours(row.get("wait_duration_hours")?).map_err(|e| Error::Column {
+        column: "campaign_sequence_steps.wait_duration_hours".into(),
+        problem: format!("of step `{id}`: {e}"),
+    })?;
+    let value: Option<String> = row.get("condition_value")?;
+    Ok(Step {
+        id,
+        step_order: row.get("step_order")?,
+        step_type: row.get("step_type")?,
+        email_account_id: row.get("email_account_id")?,
+        template_id: row.get("template_id")?,
+        wait: wait.max(Duration::ZERO),
+        wait_until: row.get("wait_until_date")?,
+        condition: row.get("condition_type")?,
+        stop_if_false: value.as_deref() == Some("stop"),
+        is_active: row.get("is_active")?,
+    })
+}
+
+impl SystemStore {
+    /// Campaigns of this name or id, of one tenant where its name is given.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn find_campaigns(&self, name_or_id: &str, tenant: Option<&str>) -> Result<Vec<CampaignName>> {
+        let id: Option<uuid::Uuid> = name_or_id.parse().ok();
+        let rows = self.db.read(&FIND, values![name_or_id, id, tenant]).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(CampaignName {
+                    id: row.get("id")?,
+                    tenant_id: row.get("tenant_id")?,
+                    name: row.get("name")?,
+                    status: row.get("status")?,
+                    tenant_name: row.get("tenant_name")?,
+                })
+            })
+            .collect()
+    }
+}
+
+impl TenantStore {
+    /// A campaign with its steps and company.
+    ///
+    /// # Errors
+    /// `NotFound`, or `Column` where its settings cannot be used.
+    pub async fn get_campaign(&self, id: CampaignId) -> Result<CampaignBundle> {
+        let mut tx = self.db.begin(Access::Read).await?;
+        let bundle = load(&mut tx, self.tenant_id, id).await?;
+        tx.commit().await?;
+        Ok(bundle)
+    }
+
+    /// Starts a draft, or a completed campaign that got work again; false where neither was the case.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn start_campaign(&self, id: CampaignId, now: Timestamp) -> Result<bool> {
+        let mut tx = self.db.begin(Access::Write).await?;
+        let changed = tx.execute(&START, values![self.tenant_id, id, now]).await?;
+        tx.commit().await?;
+        Ok(changed == 1)
+    }
+
+    /// Pauses; no dot is written after this returns. False where the campaign was not under way.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn pause_campaign(&self, id: CampaignId, now: Timestamp) -> Result<bool> {
+        let mut tx = self.db.begin(Access::Write).await?;
+        tx.lock(LockKind::Campaign, true, [id.uuid()]).await?;
+        let changed = tx.execute(&PAUSE, values![self.tenant_id, id, now]).await?;
+        tx.commit().await?;
+        Ok(changed == 1)
+    }
+
+    /// Goes on after a pause; what waited for it is not late. False where the campaign was not paused.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn resume_campaign(&self, id: CampaignId, now: Timestamp) -> Result<bool> {
+        let mut tx = self.db.begin(Access::Write).await?;
+        let changed = tx.execute(&RESUME, values![self.tenant_id, id, now]).await?;
+        if changed == 1 {
+            tx.execute(&RESUME_SENDS, values![self.tenant_id, id, now]).await?;
+        }
+        tx.commit().await?;
+        Ok(changed == 1)
+    }
+
+    /// Ends the campaign: open sends are cancelled, enrollments stop. How many sends; none where it had ended before.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn cancel_campaign(&self, id: CampaignId, now: Timestamp) -> Result<Option<u64>> {
+        let mut tx = self.db.begin(Access::Write).await?;
+        tx.lock(LockKind::Campaign, true, [id.uuid()]).await?;
+        let changed = tx.execute(&CANCEL, values![self.tenant_id, id, now]).await?;
+        let mut cancelled = None;
+        if changed == 1 {
+            cancelled = Some(tx.execute(&CANCEL_SENDS, values![self.tenant_id, id, now]).await?);
+            tx.execute(&CANCEL_ENROLLMENTS, values![self.tenant_id, id, now]).await?;
+        }
+        tx.commit().await?;
+        Ok(cancelled)
+    }
+}

@@ -1,0 +1,290 @@
+//! P5, the point of no return: the intent to write the final dot, compared and set on the fence, with the last word of
+//! pause, suppression, account and limits; and the books of days that planning and the gate share.
+//!
+//! Races: whoever excludes one lead cancels its sends in its own transaction, so the row lock decides who was first.
+//! Whoever stops many takes the lock of the campaign or account exclusively; the gate takes them shared, first thing.
+//! To add a last-moment check: the WHERE of `INTEND`, and its reason in `why_not`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use domain::ids::{CampaignId, EmailAccountId, SendId, TenantId};
+use domain::pace::{AccountBook, DayUse, Days, Deferral, admit};
+use domain::schedule::WarmupTable;
+use domain::time::Timestamp;
+use uuid::Uuid;
+
+use super::SystemStore;
+use super::fetch::account_pace;
+use crate::db::{Access, LockKind, Tx};
+use crate::error::Result;
+use crate::value::{Row, Rows};
+use crate::{statements, values};
+
+statements! {
+    ACCOUNTS = "SELECT id, status, daily_limit, min_gap_seconds, warmup_started_at, timezone, last_slot_at, last_dot_at,
+            backoff_until, backoff_failures
+        FROM email_accounts WHERE id {any $1} ORDER BY id {for update}";
+    LIMITED_ACCOUNTS = "SELECT id, status, daily_limit, min_gap_seconds, warmup_started_at, timezone, last_slot_at, last_dot_at,
+            backoff_until, backoff_failures
+        FROM email_accounts WHERE id {any $1}
+            AND (daily_limit IS NOT NULL OR min_gap_seconds > 0 OR warmup_started_at IS NOT NULL)
+        ORDER BY id {for update}";
+    DAYS = "SELECT scope_id, day, reserved, used FROM pace_days WHERE scope = $1 AND scope_id {any $2} AND day >= $3";
+    CHANGE_DAYS = "UPDATE pace_days SET reserved = {max pace_days.reserved + r.reserved, 0}, used = {max pace_days.used + r.used, 0},
+            updated_at = $1
+        FROM {rows r(scope text, scope_id uuid, day text, reserved bigint, used bigint)}
+        WHERE pace_days.scope = r.scope AND pace_days.scope_id = r.scope_id AND pace_days.day = r.day";
+    ADD_DAYS = "INSERT INTO pace_days (scope, scope_id, day, tenant_id, reserved, used, created_at, updated_at)
+        SELECT r.scope, r.scope_id, r.day, r.tenant_id, 0, 0, $1::timestamptz, $1::timestamptz
+        FROM {rows r(scope text, scope_id uuid, day text, tenant_id uuid)}
+        WHERE true ON CONFLICT (scope, scope_id, day) DO NOTHING";
+    INTEND = "UPDATE sends SET status = 'dot', fence = sends.fence + 1, owner = $1, account_day = r.dot_day,
+            message_id = COALESCE(sends.message_id, r.message_id),
+            first_attempt_at = COALESCE(sends.first_attempt_at, $2), last_attempt_at = $2, updated_at = $2
+        FROM {rows r(id uuid, tenant_id uuid, fence bigint, message_id text, dot_day text)},
+            campaigns c, email_accounts a, leads l, campaign_sequence_steps st
+        WHERE sends.id = r.id AND sends.tenant_id = r.tenant_id AND sends.fence = r.fence
+            AND sends.status IN ('planned', 'queued')
+            AND c.id = sends.campaign_id AND c.status = 'sending'
+            AND a.id = sends.email_account_id AND a.status = 'active'
+            AND st.id = sends.step_id AND st.is_active
+            AND l.id = sends.lead_id AND (l.status = 'active' OR l.status = 'replied')
+            AND NOT EXISTS (SELECT 1 FROM suppression_list s WHERE s.email = lower(l.email)
+                AND (s.tenant_id = sends.tenant_id OR s.tenant_id IS NULL)
+                AND (s.expires_at IS NULL OR s.expires_at > $2))
+        RETURNING sends.id AS id, sends.fence AS fence";
+    SAVE_LAST_DOT = "UPDATE email_accounts SET last_dot_at = r.at FROM {rows r(id uuid, at timestamptz)}
+        WHERE email_accounts.id = r.id";
+    POSTPONE = "UPDATE sends SET status = 'queued', owner = NULL, not_before = r.not_before, reason = r.reason,
+            account_day = r.account_day, hinted_at = NULL, updated_at = $2
+        FROM {rows r(id uuid, tenant_id uuid, fence bigint, not_before timestamptz, reason text, account_day text)}
+        WHERE sends.id = r.id AND sends.tenant_id = r.tenant_id AND sends.fence = r.fence AND sends.owner = $1
+            AND sends.status = 'dot'";
+    WITHDRAW = "UPDATE sends SET status = 'queued', owner = NULL, not_before = $2, hinted_at = NULL, account_day = NULL,
+            reason = 'given_back', updated_at = $2
+        FROM {rows r(id uuid, tenant_id uuid, fence bigint)}
+        WHERE sends.id = r.id AND sends.tenant_id = r.tenant_id AND sends.fence = r.fence AND sends.owner = $1
+            AND sends.status = 'dot' RETURNING sends.id AS id";
+}
+
+/// One connection's request to write its dot.
+#[derive(Clone, Debug)]
+pub struct DotRequest {
+    /// The send.
+    pub send_id: SendId,
+    /// Whose it is.
+    pub tenant_id: TenantId,
+    /// Its campaign.
+    pub campaign_id: CampaignId,
+    /// Its account.
+    pub email_account_id: EmailAccountId,
+    /// The fence read at P3.
+    pub fence: i64,
+    /// The account day on which a slot is reserved, as read at P3.
+    pub reserved_day: Option<String>,
+    /// The campaign day on which it is reserved.
+    pub campaign_day: Option<String>,
+    /// The account's local day now: the day that is charged.
+    pub dot_day: String,
+    /// Fixed by the first attempt.
+    pub message_id: String,
+}
+
+/// The gate's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DotAnswer {
+    /// The intent is durable: write the dot. The new fence goes with the result.
+    Granted {
+        /// The fence that is now ours.
+        fence: i64,
+    },
+    /// No dot.
+    Refused,
+}
+
+impl SystemStore {
+    /// Records the intent to write these dots, in one transaction; the answers in order of the requests.
+    ///
+    /// # Errors
+    /// The database. After `CommitInDoubt` no dot may be written, and `withdraw` must be asked until it answers.
+    pub async fn dot_intent(
+        &self,
+        requests: &[DotRequest],
+        owner: &str,
+        warmup: &WarmupTable,
+        now: Timestamp,
+    ) -> Result<Vec<DotAnswer>> {
+        let mut tx = self.db.begin(Access::Write).await?;
+        tx.lock(LockKind::Campaign, false, requests.iter().map(|r| r.campaign_id.uuid())).await?;
+        tx.lock(LockKind::EmailAccount, false, requests.iter().map(|r| r.email_account_id.uuid())).await?;
+        let ids: Vec<Uuid> =
+            requests.iter().map(|r| r.email_account_id.uuid()).collect::<BTreeSet<_>>().into_iter().collect();
+        let limited = tx.query(&LIMITED_ACCOUNTS, values![ids]).await?;
+        let mut books = with_days(&mut tx, &limited, now).await?;
+        let rows: Rows =
+            requests.iter().map(|r| values![r.send_id, r.tenant_id, r.fence, &r.message_id, &r.dot_day]).collect();
+        let granted = tx.query_rows(&INTEND, rows, values![owner, now]).await?;
+        let mut fences: HashMap<SendId, i64> =
+            granted.iter().map(|row| Ok((row.get("id")?, row.get("fence")?))).collect::<Result<_>>()?;
+        let refused = admit_all(requests, &mut fences, &mut books, warmup, now);
+        postpone(&mut tx, &refused, owner, now).await?;
+        let mut changes = DayChanges::default();
+        for request in requests.iter().filter(|r| fences.contains_key(&r.send_id)) {
+            changes.charge(request);
+        }
+        changes.write(&mut tx, now).await?;
+        let dots: Rows = books.values().map(|book| values![book.id, book.last_dot_at]).collect();
+        tx.execute_rows(&SAVE_LAST_DOT, dots, vec![]).await?;
+        tx.commit().await?;
+        let answer = |r: &DotRequest| {
+            fences.get(&r.send_id).map_or(DotAnswer::Refused, |fence| DotAnswer::Granted { fence: *fence })
+        };
+        Ok(requests.iter().map(answer).collect())
+    }
+
+    /// Takes intents back whose dot was surely not written: after a COMMIT in doubt, or at a graceful stop. How many.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn withdraw(&self, requests: &[DotRequest], owner: &str, now: Timestamp) -> Result<u64> {
+        let rows: Rows = requests.iter().map(|r| values![r.send_id, r.tenant_id, r.fence + 1]).collect();
+        let mut tx = self.db.begin(Access::Write).await?;
+        let withdrawn = tx.query_rows(&WITHDRAW, rows, values![owner, now]).await?;
+        let ids: BTreeSet<SendId> = withdrawn.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
+        let mut changes = DayChanges::default();
+        for request in requests.iter().filter(|r| ids.contains(&r.send_id)) {
+            changes.add("account", request.email_account_id.uuid(), request.tenant_id, &request.dot_day, 0, -1);
+        }
+        changes.write(&mut tx, now).await?;
+        tx.commit().await?;
+        Ok(ids.len() as u64)
+    }
+}
+
+/// Asks the limits of each granted request, in order; those refused leave `fences`.
+fn admit_all<'a>(
+    requests: &'a [DotRequest],
+    fences: &mut HashMap<SendId, i64>,
+    books: &mut BTreeMap<EmailAccountId, AccountBook>,
+    warmup: &WarmupTable,
+    now: Timestamp,
+) -> Vec<(&'a DotRequest, Deferral)> {
+    let mut refused = Vec::new();
+    for request in requests {
+        let Some(book) = books.get_mut(&request.email_account_id) else { continue };
+        if !fences.contains_key(&request.send_id) {
+            continue;
+        }
+        if let Err(deferral) = admit(book, request.reserved_day.as_deref(), warmup, now) {
+            fences.remove(&request.send_id);
+            refused.push((request, deferral));
+        }
+    }
+    refused
+}
+
+async fn postpone(tx: &mut Tx, refused: &[(&DotRequest, Deferral)], owner: &str, now: Timestamp) -> Result<()> {
+    let rows: Rows = refused
+        .iter()
+        .map(|(r, deferral)| {
+            // A send that waits for a person is looked at again tomorrow.
+            let until = deferral.until.min(now + Duration::from_secs(24 * 3600));
+            let reserved = r.reserved_day.clone();
+            values![r.send_id, r.tenant_id, r.fence + 1, until, deferral.reason, reserved]
+        })
+        .collect();
+    tx.execute_rows(&POSTPONE, rows, values![owner, now]).await?;
+    Ok(())
+}
+
+/// The books of these accounts under lock.
+pub(super) async fn read_account_books(
+    tx: &mut Tx,
+    _tenant_id: TenantId,
+    ids: &BTreeSet<EmailAccountId>,
+    now: Timestamp,
+) -> Result<BTreeMap<EmailAccountId, AccountBook>> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+    let rows = tx.query(&ACCOUNTS, values![ids]).await?;
+    with_days(tx, &rows, now).await
+}
+
+async fn with_days(tx: &mut Tx, rows: &[Row], now: Timestamp) -> Result<BTreeMap<EmailAccountId, AccountBook>> {
+    if rows.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
+    let mut days = read_days(tx, "account", &ids, now).await?;
+    rows.iter()
+        .map(|row| {
+            let id: EmailAccountId = row.get("id")?;
+            let book = AccountBook {
+                id,
+                status: row.get("status")?,
+                pace: account_pace(row)?,
+                days: days.remove(&id.uuid()).unwrap_or_default(),
+                last_dot_at: row.get("last_dot_at")?,
+            };
+            Ok((id, book))
+        })
+        .collect()
+}
+
+/// Days around now: two days back covers every zone.
+pub(super) async fn read_days(tx: &mut Tx, scope: &str, ids: &[Uuid], now: Timestamp) -> Result<HashMap<Uuid, Days>> {
+    let from = domain::time::Zone::UTC.day(now - Duration::from_secs(2 * 24 * 3600));
+    let mut found: HashMap<Uuid, Days> = HashMap::new();
+    for row in tx.query(&DAYS, values![scope, ids.to_vec(), from]).await? {
+        let day = DayUse { reserved: row.get("reserved")?, used: row.get("used")? };
+        found.entry(row.get("scope_id")?).or_default().insert(row.get("day")?, day);
+    }
+    Ok(found)
+}
+
+/// Changes of days, summed, so that one batch touches each day once and always in the same order.
+#[derive(Default)]
+pub(super) struct DayChanges(BTreeMap<(&'static str, Uuid, String), (TenantId, i64, i64)>);
+
+impl DayChanges {
+    /// Adds to one day.
+    pub(super) fn add(
+        &mut self,
+        scope: &'static str,
+        id: Uuid,
+        tenant_id: TenantId,
+        day: &str,
+        reserved: i64,
+        used: i64,
+    ) {
+        let entry = self.0.entry((scope, id, day.to_owned())).or_insert((tenant_id, 0, 0));
+        entry.1 += reserved;
+        entry.2 += used;
+    }
+
+    /// A dot: the reservation goes, the day of the dot is charged.
+    fn charge(&mut self, request: &DotRequest) {
+        let (account, tenant_id) = (request.email_account_id.uuid(), request.tenant_id);
+        if let Some(day) = &request.reserved_day {
+            self.add("account", account, tenant_id, day, -1, 0);
+        }
+        self.add("account", account, tenant_id, &request.dot_day, 0, 1);
+        if let Some(day) = &request.campaign_day {
+            self.add("campaign", request.campaign_id.uuid(), tenant_id, day, -1, 1);
+        }
+    }
+
+    /// Writes the changes: missing days first, then the sums.
+    pub(super) async fn write(self, tx: &mut Tx, now: Timestamp) -> Result<()> {
+        let missing: Rows =
+            self.0.iter().map(|((scope, id, day), (tenant_id, _, _))| values![*scope, *id, day, *tenant_id]).collect();
+        tx.execute_rows(&ADD_DAYS, missing, values![now]).await?;
+        let sums: Rows = self
+            .0
+            .into_iter()
+            .map(|((scope, id, day), (_, reserved, used))| values![scope, id, day, reserved, used])
+            .collect();
+        tx.execute_rows(&CHANGE_DAYS, sums, values![now]).await?;
+        Ok(())
+    }
+}

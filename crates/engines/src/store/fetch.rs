@@ -1,0 +1,238 @@
+//! P3: a read that gives the fence and all that assembly needs, for sends that may go now; and the cached parts
+//! (account, template) that many sends share.
+//!
+//! No row back means: done, someone else's, or not now; P9 brings it again when this read would grant it.
+//! To add a field for templates: the statement `FETCH` and `lead`.
+
+use std::time::Duration;
+
+use domain::email_account::{AccountPace, EmailAccount, SmtpSettings};
+use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, SendId, StepId, TemplateId, TenantId};
+use domain::lead::Lead;
+use domain::time::Timestamp;
+
+use super::{SystemStore, TenantStore};
+use crate::db::Access;
+use crate::error::{Error, Result};
+use crate::value::{Row, Rows};
+use crate::{statements, values};
+
+statements! {
+    FETCH = "SELECT s.id AS send_id, s.tenant_id, s.campaign_id, s.step_id, s.enrollment_id, s.email_account_id, s.step_order,
+            s.fence, s.attempts, s.max_attempts, s.unknowns, s.first_attempt_at, s.not_before, s.message_id,
+            s.account_day, s.campaign_day,
+            st.template_id, t.version AS template_version, st.subject_override, st.from_name_override,
+            c.updated_at AS campaign_updated_at, a.updated_at AS account_updated_at, a.backoff_failures,
+            e.thread_message_ids, e.thread_subject,
+            l.id, l.email, l.name, l.first_name, l.last_name, l.company, l.job_title, l.phone, l.city, l.state, l.country,
+            l.timezone, l.custom_fields, l.status, l.tracking_consent
+        FROM {rows r(id uuid, tenant_id uuid)}
+            JOIN sends s ON s.id = r.id AND s.tenant_id = r.tenant_id
+            JOIN campaigns c ON c.id = s.campaign_id AND c.status = 'sending'
+            JOIN email_accounts a ON a.id = s.email_account_id AND a.status = 'active'
+                AND (a.backoff_until IS NULL OR a.backoff_until <= $1)
+            JOIN campaign_sequence_steps st ON st.id = s.step_id AND st.is_active
+            JOIN templates t ON t.id = st.template_id
+            JOIN campaign_leads e ON e.id = s.enrollment_id
+            JOIN leads l ON l.id = s.lead_id AND l.status IN ('active', 'replied')
+        WHERE s.open AND s.status IN ('planned', 'queued') AND s.not_before <= $1
+            AND NOT EXISTS (SELECT 1 FROM suppression_list x WHERE x.email = lower(l.email)
+                AND (x.tenant_id = s.tenant_id OR x.tenant_id IS NULL)
+                AND (x.expires_at IS NULL OR x.expires_at > $1))";
+    ACCOUNT = "SELECT id, tenant_id, email, from_name, reply_to, smtp_settings, status, daily_limit, min_gap_seconds,
+            warmup_started_at, timezone, last_slot_at, backoff_until, backoff_failures
+        FROM email_accounts WHERE tenant_id = $1 AND id = $2";
+    TEMPLATE = "SELECT subject, content, content_text, version FROM templates WHERE tenant_id = $1 AND id = $2";
+    SOFT_BOUNCES = "SELECT COUNT(*) AS n FROM sends WHERE tenant_id = $1 AND lead_id = $2 AND status = 'bounced'
+        AND reason = 'recipient_refused' AND settled_at > $3";
+}
+
+/// A send that may go now, with all that assembly needs besides the cached parts.
+#[derive(Clone, Debug)]
+pub struct SendJob {
+    /// The ledger row.
+    pub send_id: SendId,
+    /// Whose it is.
+    pub tenant_id: TenantId,
+    /// Its campaign, and when that last changed.
+    pub campaign: (CampaignId, Timestamp),
+    /// Its account, and when that last changed.
+    pub account: (EmailAccountId, Timestamp),
+    /// Its template and version.
+    pub template: (TemplateId, i64),
+    /// Its step.
+    pub step_id: StepId,
+    /// The step's order.
+    pub step_order: u32,
+    /// Its enrollment.
+    pub enrollment_id: EnrollmentId,
+    /// The fence that a dot must find unchanged.
+    pub fence: i64,
+    /// Attempts that counted so far.
+    pub attempts: u32,
+    /// A bound that a job's payload asked for.
+    pub max_attempts: Option<u32>,
+    /// Unknown outcomes so far.
+    pub unknowns: u32,
+    /// When the first attempt was made.
+    pub first_attempt_at: Option<Timestamp>,
+    /// When it was meant to go.
+    pub not_before: Timestamp,
+    /// Fixed by the first attempt.
+    pub message_id: Option<String>,
+    /// The account day that holds its slot.
+    pub account_day: Option<String>,
+    /// The campaign day that holds its slot.
+    pub campaign_day: Option<String>,
+    /// Replaces the template's subject.
+    pub subject_override: Option<String>,
+    /// Replaces the account's name.
+    pub from_name_override: Option<String>,
+    /// Failed connections of the account in a row.
+    pub account_failures: u32,
+    /// Message-IDs of the mails sent to the lead in this campaign, oldest first, separated by spaces.
+    pub thread_message_ids: Option<String>,
+    /// Subject of the first of them.
+    pub thread_subject: Option<String>,
+    /// To whom.
+    pub lead: Lead,
+}
+
+/// A template's sources.
+#[derive(Clone, Debug)]
+pub struct TemplateSource {
+    /// Subject.
+    pub subject: String,
+    /// HTML part.
+    pub html: String,
+    /// Text part.
+    pub text: Option<String>,
+    /// Grows with every change.
+    pub version: i64,
+}
+
+impl SystemStore {
+    /// Reads the sends of these hints that may go now.
+    ///
+    /// # Errors
+    /// The database, or `Column` where another program wrote a value that cannot be used.
+    pub async fn fetch(&self, hints: &[(TenantId, SendId)], now: Timestamp) -> Result<Vec<SendJob>> {
+        let rows: Rows = hints.iter().map(|(tenant_id, send_id)| values![*send_id, *tenant_id]).collect();
+        let mut tx = self.db.begin(Access::Read).await?;
+        let found = tx.query_rows(&FETCH, rows, values![now]).await?;
+        tx.commit().await?;
+        found.iter().map(send_job).collect()
+    }
+}
+
+fn send_job(row: &Row) -> Result<SendJob> {
+    Ok(SendJob {
+        send_id: row.get("send_id")?,
+        tenant_id: row.get("tenant_id")?,
+        campaign: (row.get("campaign_id")?, row.get("campaign_updated_at")?),
+        account: (row.get("email_account_id")?, row.get("account_updated_at")?),
+        template: (row.get("template_id")?, row.get("template_version")?),
+        step_id: row.get("step_id")?,
+        step_order: row.get("step_order")?,
+        enrollment_id: row.get("enrollment_id")?,
+        fence: row.get("fence")?,
+        attempts: row.get("attempts")?,
+        max_attempts: row.get("max_attempts")?,
+        unknowns: row.get("unknowns")?,
+        first_attempt_at: row.get("first_attempt_at")?,
+        not_before: row.get("not_before")?,
+        message_id: row.get("message_id")?,
+        account_day: row.get("account_day")?,
+        campaign_day: row.get("campaign_day")?,
+        subject_override: row.get("subject_override")?,
+        from_name_override: row.get("from_name_override")?,
+        account_failures: row.get("backoff_failures")?,
+        thread_message_ids: row.get("thread_message_ids")?,
+        thread_subject: row.get("thread_subject")?,
+        lead: lead(row)?,
+    })
+}
+
+fn lead(row: &Row) -> Result<Lead> {
+    Ok(Lead {
+        id: row.get("id")?,
+        tenant_id: row.get("tenant_id")?,
+        email: row.get("email")?,
+        name: row.get("name")?,
+        first_name: row.get("first_name")?,
+        last_name: row.get("last_name")?,
+        company: row.get("company")?,
+        job_title: row.get("job_title")?,
+        phone: row.get("phone")?,
+        city: row.get("city")?,
+        state: row.get("state")?,
+        country: row.get("country")?,
+        timezone: row.get::<Option<String>>("timezone")?.and_then(|name| name.parse().ok()),
+        custom_fields: row.get("custom_fields")?,
+        status: row.get("status")?,
+        tracking_consent: row.get("tracking_consent")?,
+    })
+}
+
+/// The limits of an account from its row.
+pub(super) fn account_pace(row: &Row) -> Result<AccountPace> {
+    Ok(AccountPace {
+        daily_limit: row.get("daily_limit")?,
+        min_gap: Duration::from_secs(row.get("min_gap_seconds")?),
+        warmup_started_at: row.get("warmup_started_at")?,
+        zone: row.get("timezone")?,
+        last_slot_at: row.get("last_slot_at")?,
+        backoff_until: row.get("backoff_until")?,
+        backoff_failures: row.get("backoff_failures")?,
+    })
+}
+
+impl TenantStore {
+    /// An account with its server and limits.
+    ///
+    /// # Errors
+    /// `NotFound`, or `Column` where its settings cannot be used.
+    pub async fn get_account(&self, id: EmailAccountId) -> Result<EmailAccount> {
+        let rows = self.db.read(&ACCOUNT, values![self.tenant_id, id]).await?;
+        let row = rows.first().ok_or_else(|| Error::NotFound { what: "email account", id: id.to_string() })?;
+        let smtp: serde_json::Value = row.get("smtp_settings")?;
+        let smtp: SmtpSettings = serde_json::from_value(smtp).map_err(|e| Error::Column {
+            column: "email_accounts.smtp_settings".into(),
+            problem: format!("of account `{id}` cannot be used: {e}"),
+        })?;
+        Ok(EmailAccount {
+            id,
+            tenant_id: self.tenant_id,
+            email: row.get("email")?,
+            from_name: row.get("from_name")?,
+            reply_to: row.get("reply_to")?,
+            smtp,
+            status: row.get("status")?,
+            pace: account_pace(row)?,
+        })
+    }
+
+    /// A template's sources.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn get_template(&self, id: TemplateId) -> Result<TemplateSource> {
+        let rows = self.db.read(&TEMPLATE, values![self.tenant_id, id]).await?;
+        let row = rows.first().ok_or_else(|| Error::NotFound { what: "template", id: id.to_string() })?;
+        Ok(TemplateSource {
+            subject: row.get("subject")?,
+            html: row.get("content")?,
+            text: row.get("content_text")?,
+            version: row.get("version")?,
+        })
+    }
+
+    /// How many soft bounces a lead had since `since`.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn count_soft_bounces(&self, lead: domain::ids::LeadId, since: Timestamp) -> Result<u32> {
+        let rows = self.db.read(&SOFT_BOUNCES, values![self.tenant_id, lead, since]).await?;
+        rows.first().map_or(Ok(0), |row| row.get("n"))
+    }
+}

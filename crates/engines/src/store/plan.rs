@@ -1,0 +1,459 @@
+//! P1: planning in one transaction. Reads due enrollments and the books of their accounts under lock, lets
+//! `domain::plan_send` decide, and writes sends, reservations and progress together. The row is the outbox.
+//!
+//! Not responsible for deciding anything. To add a fact that planning needs: the statement `DUE` and `candidate`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+use domain::campaign::CampaignStatus;
+use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, SendId, StepId, TenantId};
+use domain::pace::{CampaignBook, Deferral, Scope, Slot};
+use domain::plan::{Books, Candidate, Plan, plan_send};
+use domain::reason::Reason;
+use domain::schedule::WarmupTable;
+use domain::step::{Due, Reactions, next_due};
+use domain::time::Timestamp;
+use uuid::Uuid;
+
+use super::campaigns::{CampaignBundle, load};
+use super::{SystemStore, dot};
+use crate::db::{Access, LockKind, Tx};
+use crate::error::Result;
+use crate::value::{Row, Rows, Value};
+use crate::{statements, values};
+
+statements! {
+    DUE_CAMPAIGNS = "SELECT id, tenant_id FROM campaigns
+        WHERE status IN ('scheduled', 'sending') AND (scheduled_at IS NULL OR scheduled_at <= $1)
+            AND (next_plan_at IS NULL OR next_plan_at <= $1)
+        ORDER BY scheduled_at, id";
+    DUE = "SELECT e.id, e.lead_id, e.email_account_id, e.next_step_order, e.due_at, l.status AS lead_status, l.timezone,
+            EXISTS (SELECT 1 FROM suppression_list s WHERE s.email = lower(l.email)
+                AND (s.tenant_id = e.tenant_id OR s.tenant_id IS NULL)
+                AND (s.expires_at IS NULL OR s.expires_at > $4)) AS suppressed,
+            EXISTS (SELECT 1 FROM tracking_events t WHERE t.campaign_id = e.campaign_id AND t.lead_id = e.lead_id
+                AND t.type = 'open' AND t.verdict = 'human') AS opened,
+            EXISTS (SELECT 1 FROM tracking_events t WHERE t.campaign_id = e.campaign_id AND t.lead_id = e.lead_id
+                AND t.type = 'click' AND t.verdict = 'human') AS clicked
+        FROM campaign_leads e JOIN leads l ON l.id = e.lead_id
+        WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status = 'active' AND e.due_at IS NOT NULL
+            AND e.due_at <= $3 AND (e.due_at, e.id) > ($5, $6)
+        ORDER BY e.due_at, e.id LIMIT $7 {for update of e skip locked}";
+    POOL = "SELECT email_account_id FROM campaign_email_accounts WHERE tenant_id = $1 AND campaign_id = $2";
+    INSERT_SENDS = "INSERT INTO sends (id, tenant_id, campaign_id, lead_id, step_id, enrollment_id, email_account_id, step_order,
+            status, open, reason, priority, not_before, hinted_at, hinted_epoch, account_day, campaign_day, settled_at,
+            created_at, updated_at)
+        SELECT r.id, $1::uuid, $2::uuid, r.lead_id, r.step_id, r.enrollment_id, r.email_account_id, r.step_order,
+            r.status, r.open, r.reason, $3::bigint, r.not_before, r.hinted_at, $4::bigint, r.account_day, r.campaign_day,
+            r.settled_at, $5::timestamptz, $5::timestamptz
+        FROM {rows r(id uuid, lead_id uuid, step_id uuid, enrollment_id uuid, email_account_id uuid, step_order bigint,
+            status text, open boolean, reason text, not_before timestamptz, hinted_at timestamptz, account_day text,
+            campaign_day text, settled_at timestamptz)}
+        WHERE true ON CONFLICT (campaign_id, lead_id, step_id) DO NOTHING RETURNING id";
+    MOVE_ENROLLMENTS = "UPDATE campaign_leads SET next_step_order = r.next_step_order, due_at = r.due_at,
+            email_account_id = COALESCE(r.email_account_id, campaign_leads.email_account_id),
+            status = r.status, stop_reason = r.stop_reason, updated_at = $2
+        FROM {rows r(id uuid, next_step_order bigint, due_at timestamptz, email_account_id uuid, status text, stop_reason text)}
+        WHERE campaign_leads.id = r.id AND campaign_leads.tenant_id = $1 AND campaign_leads.status = 'active'";
+    SAVE_SLOTS = "UPDATE email_accounts SET last_slot_at = r.last_slot_at FROM {rows r(id uuid, last_slot_at timestamptz)}
+        WHERE email_accounts.id = r.id AND email_accounts.tenant_id = $1";
+    SAVE_CAMPAIGN = "UPDATE campaigns SET status = 'sending', next_plan_at = $3,
+            seen_until = COALESCE($4::timestamptz, seen_until)
+        WHERE tenant_id = $1 AND id = $2 AND status IN ('scheduled', 'sending')";
+}
+
+/// Who is asked for in one page.
+#[derive(Clone, Copy, Debug)]
+pub struct PlanRequest {
+    /// Whose campaign.
+    pub tenant_id: TenantId,
+    /// Which.
+    pub campaign_id: CampaignId,
+    /// The present.
+    pub now: Timestamp,
+    /// Slots are granted this far ahead.
+    pub horizon: Duration,
+    /// Most enrollments in the page.
+    pub limit: u32,
+    /// The queue's generation at which the caller will push.
+    pub epoch: i64,
+    /// Where the previous page of this turn ended.
+    pub after: Option<(Timestamp, EnrollmentId)>,
+}
+
+/// A hint about a send, to be pushed.
+#[derive(Clone, Debug)]
+pub struct Hint {
+    /// The ledger row.
+    pub send_id: SendId,
+    /// Whose it is.
+    pub tenant_id: TenantId,
+    /// In which campaign.
+    pub campaign_id: CampaignId,
+    /// To whom.
+    pub lead_id: LeadId,
+    /// Which step.
+    pub step_id: StepId,
+    /// From which account.
+    pub email_account_id: EmailAccountId,
+    /// 1 to 1000.
+    pub priority: u16,
+    /// Not before.
+    pub not_before: Timestamp,
+}
+
+/// What one page of planning did.
+#[derive(Clone, Debug, Default)]
+pub struct PlanPage {
+    /// Sends that were recorded, to be pushed.
+    pub planned: Vec<Hint>,
+    /// Sends that were skipped.
+    pub skipped: u64,
+    /// Where to go on within this turn; none = nothing more is due now.
+    pub next: Option<(Timestamp, EnrollmentId)>,
+}
+
+/// A send to insert.
+struct NewSend {
+    id: Uuid,
+    candidate: usize,
+    step_id: StepId,
+    step_order: u32,
+    /// None for a skipped one.
+    slot: Option<(EmailAccountId, Slot)>,
+    reason: Option<Reason>,
+}
+
+/// An enrollment's new place.
+struct Move {
+    next: Option<Due>,
+    account: Option<EmailAccountId>,
+    stopped: Option<Reason>,
+    /// A send is open: the due scan must not see the enrollment.
+    waits: bool,
+}
+
+struct Page<'a> {
+    request: &'a PlanRequest,
+    campaign: &'a CampaignBundle,
+    candidates: Vec<Candidate>,
+    books: Books,
+    /// Accounts without a slot in the horizon, and until when.
+    exhausted: BTreeMap<EmailAccountId, Timestamp>,
+    sends: Vec<NewSend>,
+    moves: HashMap<usize, Move>,
+    /// Set where asking anybody else of the campaign is useless until then.
+    stop: Option<Timestamp>,
+}
+
+impl SystemStore {
+    /// Campaigns that are worth planning now.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn due_campaigns(&self, now: Timestamp) -> Result<Vec<(TenantId, CampaignId)>> {
+        let rows = self.db.read(&DUE_CAMPAIGNS, values![now]).await?;
+        rows.iter().map(|row| Ok((row.get("tenant_id")?, row.get("id")?))).collect()
+    }
+
+    /// Plans one page of a campaign's due enrollments. Two planners at once take different enrollments.
+    ///
+    /// # Errors
+    /// The database; nothing of the page is written then.
+    pub async fn plan_page(
+        &self,
+        request: &PlanRequest,
+        warmup: &WarmupTable,
+        new_id: &(dyn Fn() -> Uuid + Send + Sync),
+    ) -> Result<PlanPage> {
+        let mut tx = self.db.begin(Access::Write).await?;
+        tx.lock(LockKind::Campaign, false, [request.campaign_id.uuid()]).await?;
+        let campaign = load(&mut tx, request.tenant_id, request.campaign_id).await?;
+        if !matches!(campaign.plan.status, CampaignStatus::Scheduled | CampaignStatus::Sending) {
+            tx.commit().await?;
+            return Ok(PlanPage::default());
+        }
+        let candidates = read_candidates(&mut tx, request).await?;
+        let full = candidates.len() >= request.limit as usize;
+        let last = candidates.last().map(|c| (c.due.at, c.enrollment_id));
+        let books = read_books(&mut tx, request, &campaign).await?;
+        let mut page = Page {
+            request,
+            campaign: &campaign,
+            candidates,
+            books,
+            exhausted: BTreeMap::new(),
+            sends: Vec::new(),
+            moves: HashMap::new(),
+            stop: None,
+        };
+        page.decide(warmup, new_id);
+        let inserted = page.insert_sends(&mut tx).await?;
+        page.correct_conflicts(&inserted);
+        page.write_progress(&mut tx).await?;
+        let finished = !full || page.stop.is_some();
+        let seen = finished.then_some(request.now);
+        let params = values![request.tenant_id, request.campaign_id, page.stop, seen];
+        tx.execute(&SAVE_CAMPAIGN, params).await?;
+        let result = page.report(&inserted, if finished { None } else { last });
+        tx.commit().await?;
+        Ok(result)
+    }
+}
+
+async fn read_candidates(tx: &mut Tx, request: &PlanRequest) -> Result<Vec<Candidate>> {
+    let (after_at, after_id) =
+        request.after.map_or((Timestamp::from_micros(i64::MIN), Uuid::nil()), |(at, id)| (at, id.uuid()));
+    let params = values![
+        request.tenant_id,
+        request.campaign_id,
+        request.now + request.horizon,
+        request.now,
+        after_at,
+        after_id,
+        request.limit,
+    ];
+    tx.query(&DUE, params).await?.iter().map(candidate).collect()
+}
+
+fn candidate(row: &Row) -> Result<Candidate> {
+    let lead_status = row.get("lead_status")?;
+    Ok(Candidate {
+        enrollment_id: row.get("id")?,
+        lead_id: row.get("lead_id")?,
+        due: Due { step_order: row.get("next_step_order")?, at: row.get("due_at")? },
+        email_account_id: row.get("email_account_id")?,
+        lead_status,
+        // A zone that other programs wrote wrongly must not stop the campaign: the campaign's own zone serves.
+        lead_zone: row.get::<Option<String>>("timezone")?.and_then(|name| name.parse().ok()),
+        suppressed: row.get("suppressed")?,
+        reactions: Reactions {
+            opened: row.get("opened")?,
+            clicked: row.get("clicked")?,
+            replied: lead_status == domain::lead::LeadStatus::Replied,
+        },
+    })
+}
+
+async fn read_books(tx: &mut Tx, request: &PlanRequest, campaign: &CampaignBundle) -> Result<Books> {
+    let rows = tx.query(&POOL, values![request.tenant_id, request.campaign_id]).await?;
+    let pool: Vec<EmailAccountId> = rows.iter().map(|row| row.get("email_account_id")).collect::<Result<_>>()?;
+    let named = campaign.plan.steps.iter().filter_map(|step| step.email_account_id);
+    let ids: BTreeSet<EmailAccountId> = pool.iter().copied().chain(named).collect();
+    let accounts = dot::read_account_books(tx, request.tenant_id, &ids, request.now).await?;
+    let settings = &campaign.plan.settings;
+    let days = dot::read_days(tx, "campaign", &[request.campaign_id.uuid()], request.now).await?;
+    Ok(Books {
+        accounts,
+        pool,
+        campaign: CampaignBook {
+            daily_limit: settings.daily_limit,
+            zone: settings.timezone.clone(),
+            days: days.into_values().next().unwrap_or_default(),
+        },
+    })
+}
+
+impl Page<'_> {
+    fn decide(&mut self, warmup: &WarmupTable, new_id: &(dyn Fn() -> Uuid + Send + Sync)) {
+        for index in 0..self.candidates.len() {
+            if self.stop.is_some() {
+                break;
+            }
+            // A sequence has at most as many steps as can be skipped in a row.
+            for _ in 0..=self.campaign.plan.steps.len() * 2 {
+                if !self.decide_once(index, warmup, new_id) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// One answer for one candidate; true where it is to be asked again.
+    fn decide_once(&mut self, index: usize, warmup: &WarmupTable, new_id: &(dyn Fn() -> Uuid + Send + Sync)) -> bool {
+        let (now, horizon) = (self.request.now, self.request.horizon);
+        let candidate = &self.candidates[index];
+        let plan = plan_send(&self.campaign.plan, candidate, &mut self.books, warmup, now, horizon);
+        match plan {
+            Plan::Send { step_id, step_order, email_account_id, slot } => {
+                let slot = Some((email_account_id, slot));
+                self.sends.push(NewSend { id: new_id(), candidate: index, step_id, step_order, slot, reason: None });
+                let stay = Move {
+                    next: Some(Due { step_order, at: now }),
+                    account: Some(email_account_id),
+                    stopped: None,
+                    waits: true,
+                };
+                self.moves.insert(index, stay);
+                false
+            }
+            Plan::Skip { step_id, step_order, reason, next } => {
+                let reason = Some(reason);
+                self.sends.push(NewSend { id: new_id(), candidate: index, step_id, step_order, slot: None, reason });
+                self.go_on(index, next)
+            }
+            Plan::Move { next } => self.go_on(index, next),
+            Plan::End { step, reason } => {
+                if let Some((step_id, step_order)) = step {
+                    let reason = Some(reason);
+                    let id = new_id();
+                    self.sends.push(NewSend { id, candidate: index, step_id, step_order, slot: None, reason });
+                }
+                self.moves.insert(index, Move { next: None, account: None, stopped: Some(reason), waits: false });
+                false
+            }
+            Plan::Defer(deferral) => self.defer(index, deferral),
+        }
+    }
+
+    /// Moves a candidate on in memory; true where its next step is due within the horizon as well.
+    fn go_on(&mut self, index: usize, next: Option<Due>) -> bool {
+        self.moves.insert(index, Move { next, account: None, stopped: None, waits: false });
+        let Some(due) = next else { return false };
+        self.candidates[index].due = due;
+        due.at <= self.request.now + self.request.horizon
+    }
+
+    fn defer(&mut self, index: usize, deferral: Deferral) -> bool {
+        let soonest = |until: Timestamp| until.min(self.request.now + Duration::from_secs(24 * 3600));
+        match deferral.scope {
+            Scope::Lead => {
+                let due = Due { at: soonest(deferral.until), ..self.candidates[index].due };
+                if due.at > self.request.now + self.request.horizon {
+                    self.moves.insert(index, Move { next: Some(due), account: None, stopped: None, waits: false });
+                }
+                false
+            }
+            Scope::Campaign => {
+                // Without any account left, the one that is free first says until when.
+                let until = self.exhausted.values().min().copied().unwrap_or(deferral.until).min(deferral.until);
+                self.stop = Some(soonest(until) - self.request.horizon);
+                false
+            }
+            Scope::Account(id) => {
+                self.exhausted.insert(id, deferral.until);
+                self.books.pool.retain(|other| *other != id);
+                if self.exhausted.len() == self.books.accounts.len() {
+                    let until = self.exhausted.values().min().copied().unwrap_or(deferral.until);
+                    self.stop = Some(soonest(until) - self.request.horizon);
+                    return false;
+                }
+                // A new lead may go from another account; a known one waits for its own.
+                self.candidates[index].email_account_id.is_none()
+            }
+        }
+    }
+
+    async fn insert_sends(&self, tx: &mut Tx) -> Result<HashSet<Uuid>> {
+        let rows: Rows = self.sends.iter().map(|send| self.send_row(send)).collect();
+        let settings = &self.campaign.plan.settings;
+        let request = self.request;
+        let params = values![request.tenant_id, request.campaign_id, settings.priority, request.epoch, request.now];
+        tx.query_rows(&INSERT_SENDS, rows, params).await?.iter().map(|row| row.get("id")).collect()
+    }
+
+    fn send_row(&self, send: &NewSend) -> Vec<Value> {
+        let candidate = &self.candidates[send.candidate];
+        let now = self.request.now;
+        let open = send.slot.is_some();
+        let (account, slot) = send.slot.clone().map_or((None, None), |(account, slot)| (Some(account), Some(slot)));
+        values![
+            send.id,
+            candidate.lead_id,
+            send.step_id,
+            candidate.enrollment_id,
+            account,
+            send.step_order,
+            if open { "planned" } else { "skipped" },
+            open,
+            send.reason,
+            slot.as_ref().map_or(now, |slot| slot.at),
+            open.then_some(now),
+            slot.as_ref().map(|slot| slot.account_day.clone()),
+            slot.map(|slot| slot.campaign_day),
+            (!open).then_some(now),
+        ]
+    }
+
+    /// A send that existed already: its slot goes back, and its enrollment moves past the step.
+    fn correct_conflicts(&mut self, inserted: &HashSet<Uuid>) {
+        for send in self.sends.iter().filter(|send| !inserted.contains(&send.id)) {
+            let Some((account, slot)) = &send.slot else { continue };
+            if let Some(book) = self.books.accounts.get_mut(account)
+                && let Some(day) = book.days.get_mut(&slot.account_day)
+            {
+                day.reserved = day.reserved.saturating_sub(1);
+            }
+            if let Some(day) = self.books.campaign.days.get_mut(&slot.campaign_day) {
+                day.reserved = day.reserved.saturating_sub(1);
+            }
+            let next = next_due(&self.campaign.plan.steps, send.step_order, self.request.now);
+            self.moves.insert(send.candidate, Move { next, account: None, stopped: None, waits: false });
+        }
+    }
+
+    async fn write_progress(&self, tx: &mut Tx) -> Result<()> {
+        let request = self.request;
+        let rows: Rows = self.moves.iter().map(|(index, to)| self.move_row(*index, to)).collect();
+        tx.execute_rows(&MOVE_ENROLLMENTS, rows, values![request.tenant_id, request.now]).await?;
+        if self.sends.iter().all(|send| send.slot.is_none()) {
+            return Ok(());
+        }
+        let used: BTreeSet<EmailAccountId> =
+            self.sends.iter().filter_map(|send| send.slot.as_ref()).map(|(account, _)| *account).collect();
+        let books = used.iter().filter_map(|id| self.books.accounts.get(id));
+        let slots: Rows = books.clone().map(|book| values![book.id, book.pace.last_slot_at]).collect();
+        tx.execute_rows(&SAVE_SLOTS, slots, values![request.tenant_id]).await?;
+        let mut changes = dot::DayChanges::default();
+        for send in self.reserved() {
+            let Some((account, slot)) = &send.slot else { continue };
+            changes.add("account", account.uuid(), request.tenant_id, &slot.account_day, 1, 0);
+            changes.add("campaign", request.campaign_id.uuid(), request.tenant_id, &slot.campaign_day, 1, 0);
+        }
+        changes.write(tx, request.now).await
+    }
+
+    /// Sends whose slot stands: those that were inserted.
+    fn reserved(&self) -> impl Iterator<Item = &NewSend> {
+        self.sends.iter().filter(|send| self.moves.get(&send.candidate).is_some_and(|to| to.waits))
+    }
+
+    fn move_row(&self, index: usize, to: &Move) -> Vec<Value> {
+        let candidate = &self.candidates[index];
+        let status = match (to.stopped, to.next) {
+            (Some(_), _) => "stopped",
+            (None, None) => "completed",
+            (None, Some(_)) => "active",
+        };
+        values![
+            candidate.enrollment_id,
+            to.next.map_or(candidate.due.step_order, |due| due.step_order),
+            to.next.filter(|_| !to.waits).map(|due| due.at),
+            to.account,
+            status,
+            to.stopped,
+        ]
+    }
+
+    fn report(&self, inserted: &HashSet<Uuid>, next: Option<(Timestamp, EnrollmentId)>) -> PlanPage {
+        let request = self.request;
+        let done = || self.sends.iter().filter(|send| inserted.contains(&send.id));
+        let planned = done()
+            .filter_map(|send| {
+                let (email_account_id, slot) = send.slot.as_ref()?;
+                Some(Hint {
+                    send_id: SendId::from_uuid(send.id),
+                    tenant_id: request.tenant_id,
+                    campaign_id: request.campaign_id,
+                    lead_id: self.candidates[send.candidate].lead_id,
+                    step_id: send.step_id,
+                    email_account_id: *email_account_id,
+                    priority: self.campaign.plan.settings.priority,
+                    not_before: slot.at,
+                })
+            })
+            .collect();
+        PlanPage { planned, skipped: done().filter(|send| send.slot.is_none()).count() as u64, next }
+    }
+}

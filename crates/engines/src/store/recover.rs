@@ -1,0 +1,182 @@
+//! P8 and P9: who is alive, what a dead owner left behind, and which sends need a hint again.
+//!
+//! Judging that an owner is dead is the worker's (it watches heartbeats stand still); what becomes of a send is
+//! `domain::settle`'s. To add a kind of leftover: its statement and a method here.
+
+use domain::campaign::{CampaignSettings, OnUnknown};
+use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, SendId, StepId, TenantId};
+use domain::time::Timestamp;
+
+use super::SystemStore;
+use super::plan::Hint;
+use crate::db::Access;
+use crate::error::{Error, Result};
+use crate::value::Row;
+use crate::{statements, values};
+
+statements! {
+    HEARTBEAT = "INSERT INTO workers (owner, host, pid, heartbeat, created_at, updated_at) VALUES ($1, $2, $3, 1, $4, $4)
+        ON CONFLICT (owner) DO UPDATE SET heartbeat = workers.heartbeat + 1, updated_at = excluded.updated_at";
+    OWNERS = "SELECT owner, heartbeat FROM workers";
+    REMOVE_OWNER = "DELETE FROM workers WHERE owner = $1 AND NOT EXISTS (SELECT 1 FROM sends WHERE owner = $1 AND open)";
+    DOTS = "SELECT s.id, s.tenant_id, s.campaign_id, s.lead_id, s.step_id, s.step_order, s.enrollment_id, s.email_account_id,
+            s.fence, s.attempts, s.max_attempts, s.unknowns, s.first_attempt_at, s.account_day, c.settings
+        FROM sends s JOIN campaigns c ON c.id = s.campaign_id
+        WHERE s.open AND s.status = 'dot' AND s.owner = $1";
+    RECONCILE = "UPDATE sends SET hinted_at = $1, hinted_epoch = $2 WHERE id IN (
+            SELECT s.id FROM sends s JOIN campaigns c ON c.id = s.campaign_id JOIN email_accounts a ON a.id = s.email_account_id
+            WHERE s.open AND s.status IN ('planned', 'queued') AND s.not_before <= $1
+                AND (s.hinted_at IS NULL OR s.hinted_at <= $3 OR s.hinted_epoch <> $2)
+                AND c.status = 'sending' AND a.status = 'active' AND (a.backoff_until IS NULL OR a.backoff_until <= $1)
+            ORDER BY s.not_before, s.id LIMIT $4 {for update of s skip locked})
+        RETURNING id, tenant_id, campaign_id, lead_id, step_id, email_account_id, priority, not_before";
+    // Every state has an exit: what a switched-off step or an excluded lead left open ends here.
+    SKIP_INACTIVE = "UPDATE sends SET status = 'skipped', open = false, reason = 'step_inactive', settled_at = $1, updated_at = $1
+        WHERE open AND status IN ('planned', 'queued')
+            AND step_id IN (SELECT id FROM campaign_sequence_steps WHERE NOT is_active)";
+    CANCEL_EXCLUDED = "UPDATE sends SET status = 'cancelled', open = false, reason = 'suppressed', settled_at = $1, updated_at = $1
+        WHERE id IN (SELECT s.id FROM sends s JOIN leads l ON l.id = s.lead_id
+            WHERE s.open AND s.status IN ('planned', 'queued') AND s.not_before <= $1
+                AND (l.status IN ('bounced', 'unsubscribed', 'complained')
+                    OR EXISTS (SELECT 1 FROM suppression_list x WHERE x.email = lower(l.email)
+                        AND (x.tenant_id = s.tenant_id OR x.tenant_id IS NULL)
+                        AND (x.expires_at IS NULL OR x.expires_at > $1))))";
+    // An enrollment whose send ended without it (see above) goes on or ends.
+    FREE_ENROLLMENTS = "UPDATE campaign_leads SET due_at = $1, updated_at = $1
+        WHERE status = 'active' AND due_at IS NULL
+            AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.enrollment_id = campaign_leads.id
+                AND (s.open OR s.status = 'held'))";
+    COMPLETE = "UPDATE campaigns SET status = 'completed', completed_at = $1, updated_at = $1
+        WHERE status = 'sending'
+            AND EXISTS (SELECT 1 FROM campaign_leads e WHERE e.campaign_id = campaigns.id)
+            AND NOT EXISTS (SELECT 1 FROM campaign_leads e WHERE e.campaign_id = campaigns.id AND e.status = 'active')
+            AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.campaign_id = campaigns.id AND s.open)
+            AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.campaign_id = campaigns.id AND NOT s.open AND s.status = 'held')
+        RETURNING id";
+}
+
+/// A send in `dot` whose owner is dead: its outcome is unknown.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the ledger's columns, as `settle` and `apply` take them")]
+pub struct OpenDot {
+    pub send_id: SendId,
+    pub tenant_id: TenantId,
+    pub campaign_id: CampaignId,
+    pub lead_id: LeadId,
+    pub step_id: StepId,
+    pub step_order: u32,
+    pub enrollment_id: EnrollmentId,
+    pub email_account_id: EmailAccountId,
+    pub fence: i64,
+    pub attempts: u32,
+    pub max_attempts: Option<u32>,
+    pub unknowns: u32,
+    pub first_attempt_at: Option<Timestamp>,
+    pub account_day: Option<String>,
+    pub on_unknown: OnUnknown,
+}
+
+impl SystemStore {
+    /// Says that `owner` is alive.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn heartbeat(&self, owner: &str, host: &str, pid: u32, now: Timestamp) -> Result<()> {
+        self.db.write(&HEARTBEAT, values![owner, host, pid, now]).await.map(drop)
+    }
+
+    /// Every owner with its heartbeat's count; one that does not grow for long enough is dead.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn list_owners(&self) -> Result<Vec<(String, i64)>> {
+        let rows = self.db.read(&OWNERS, vec![]).await?;
+        rows.iter().map(|row| Ok((row.get("owner")?, row.get("heartbeat")?))).collect()
+    }
+
+    /// Forgets an owner that has nothing open any more.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn remove_owner(&self, owner: &str) -> Result<()> {
+        self.db.write(&REMOVE_OWNER, values![owner]).await.map(drop)
+    }
+
+    /// The sends that `owner` left in `dot`.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn dots_of(&self, owner: &str) -> Result<Vec<OpenDot>> {
+        self.db.read(&DOTS, values![owner]).await?.iter().map(open_dot).collect()
+    }
+
+    /// Marks and returns sends that may go now and have no hint of this epoch since `stale`; at most `limit`.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn reconcile(&self, epoch: i64, stale: Timestamp, limit: u32, now: Timestamp) -> Result<Vec<Hint>> {
+        self.db.write(&RECONCILE, values![now, epoch, stale, limit]).await?.iter().map(hint).collect()
+    }
+
+    /// Ends open sends that can never go (step switched off, lead excluded) and frees their enrollments; how many.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn sweep(&self, now: Timestamp) -> Result<u64> {
+        let mut tx = self.db.begin(Access::Write).await?;
+        let ended =
+            tx.execute(&SKIP_INACTIVE, values![now]).await? + tx.execute(&CANCEL_EXCLUDED, values![now]).await?;
+        if ended > 0 {
+            tx.execute(&FREE_ENROLLMENTS, values![now]).await?;
+        }
+        tx.commit().await?;
+        Ok(ended)
+    }
+
+    /// Completes campaigns whose every send is final, none held, and whose every enrollment has ended; which.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn complete_campaigns(&self, now: Timestamp) -> Result<Vec<CampaignId>> {
+        self.db.write(&COMPLETE, values![now]).await?.iter().map(|row| row.get("id")).collect()
+    }
+}
+
+fn open_dot(row: &Row) -> Result<OpenDot> {
+    let send_id: SendId = row.get("id")?;
+    let settings: serde_json::Value = row.get("settings")?;
+    let settings: CampaignSettings = serde_json::from_value(settings).map_err(|e| Error::Column {
+        column: "campaigns.settings".into(),
+        problem: format!("of the campaign of send `{send_id}` cannot be used: {e}"),
+    })?;
+    Ok(OpenDot {
+        send_id,
+        tenant_id: row.get("tenant_id")?,
+        campaign_id: row.get("campaign_id")?,
+        lead_id: row.get("lead_id")?,
+        step_id: row.get("step_id")?,
+        step_order: row.get("step_order")?,
+        enrollment_id: row.get("enrollment_id")?,
+        email_account_id: row.get("email_account_id")?,
+        fence: row.get("fence")?,
+        attempts: row.get("attempts")?,
+        max_attempts: row.get("max_attempts")?,
+        unknowns: row.get("unknowns")?,
+        first_attempt_at: row.get("first_attempt_at")?,
+        account_day: row.get("account_day")?,
+        on_unknown: settings.on_unknown,
+    })
+}
+
+fn hint(row: &Row) -> Result<Hint> {
+    Ok(Hint {
+        send_id: row.get("id")?,
+        tenant_id: row.get("tenant_id")?,
+        campaign_id: row.get("campaign_id")?,
+        lead_id: row.get("lead_id")?,
+        step_id: row.get("step_id")?,
+        email_account_id: row.get("email_account_id")?,
+        priority: row.get("priority")?,
+        not_before: row.get("not_before")?,
+    })
+}

@@ -1,0 +1,8 @@
+//! The contract of the engines: each case runs on every engine, and the test's path names it.
+//!
+//! To add a case: in the file of its subject, with a line in its `on_every_engine!`.
+
+mod engine;
+mod queue;
+mod schema;
+mod store;

@@ -1,0 +1,85 @@
+//! Both schemas are equal, every statement can be prepared, migrations are idempotent.
+
+use std::collections::BTreeMap;
+
+use engines::migrate::{all_statements, migrate};
+use engines::{Access, Db};
+
+use crate::engine::{Engine, NOW, run};
+use crate::on_every_engine;
+
+fn every_statement_is_prepared(engine: Engine) {
+    run(engine, async |db: Db| {
+        let statements = all_statements();
+        assert!(statements.len() > 60, "the registry lost statements: {}", statements.len());
+        let mut refused = Vec::new();
+        for statement in statements {
+            if let Err(e) = db.check(statement).await {
+                refused.push(e.to_string());
+            }
+        }
+        assert!(refused.is_empty(), "{}", refused.join("\n"));
+    });
+}
+
+fn migrating_again_changes_nothing(engine: Engine) {
+    run(engine, async |db: Db| {
+        let again = migrate(&db, NOW).await.unwrap();
+        assert!(again.applied.is_empty() && again.version >= 5);
+        let (one, two) = tokio::join!(migrate(&db, NOW), migrate(&db, NOW));
+        assert_eq!(one.unwrap(), two.unwrap());
+    });
+}
+
+fn an_open_transaction_is_never_handed_on(engine: Engine) {
+    run(engine, async |db: Db| {
+        for _ in 0..20 {
+            // Given up half way, as a cancelled task does.
+            let mut tx = db.begin(Access::Write).await.unwrap();
+            tx.lock(engines::db::LockKind::Campaign, false, [uuid::Uuid::nil()]).await.unwrap();
+            drop(tx);
+        }
+        let tx = db.begin(Access::Write).await.unwrap();
+        tx.commit().await.unwrap();
+    });
+}
+
+on_every_engine! { every_statement_is_prepared migrating_again_changes_nothing an_open_transaction_is_never_handed_on }
+
+/// Columns of every table as `table.column -> (type class, nullable)`, read from the migration files of each dialect.
+fn columns(dialect: engines::dialect::Dialect) -> BTreeMap<String, (String, bool)> {
+    let mut found = BTreeMap::new();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().path()).collect();
+    files.sort();
+    for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "sql")) {
+        let text = engines::dialect::translate(&std::fs::read_to_string(file).unwrap(), dialect);
+        for table in text.split("CREATE TABLE ").skip(1) {
+            let (name, body) = table.split_once(" (").unwrap();
+            for line in body.lines().skip(1).take_while(|l| !l.starts_with(')')) {
+                let mut words = line.trim().trim_end_matches(',').split_whitespace();
+                let (Some(column), Some(kind)) = (words.next(), words.next()) else { continue };
+                if column.chars().next().is_some_and(char::is_lowercase) {
+                    let class = match kind.to_lowercase().as_str() {
+                        "uuid" | "blob" => "id",
+                        "double" | "real" => "float",
+                        "bigint" | "integer" | "boolean" | "timestamptz" => "number or time",
+                        "text" | "jsonb" => "text or json",
+                        other => panic!("{column} has the type {other}"),
+                    };
+                    let nullable = !line.contains("NOT NULL") && !line.contains("PRIMARY KEY");
+                    found.insert(format!("{name}.{column}"), (class.to_owned(), nullable));
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn both_schemas_have_the_same_columns() {
+    let sqlite = columns(engines::dialect::Dialect::Sqlite);
+    let postgres = columns(engines::dialect::Dialect::Postgres);
+    assert!(sqlite.len() > 150, "{}", sqlite.len());
+    assert_eq!(sqlite, postgres);
+}

@@ -1,0 +1,1 @@
+//! The ledger, case by case.
