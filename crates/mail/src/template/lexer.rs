@@ -1,0 +1,107 @@
+//! Splits a source into literal text, outputs `{{ … }}` and tags `{% … %}`, with white-space control.
+//!
+//! Not responsible for what stands inside them (`expression`, `compile`). To add a delimiter: `pieces`.
+
+use super::{ParseError, error_at};
+
+/// A piece of a source; offsets are into the source.
+#[derive(Debug, PartialEq)]
+pub(super) enum Piece<'a> {
+    /// Text that is written as it is.
+    Text(&'a str),
+    /// The inside of `{{ … }}` and where it begins.
+    Output(&'a str, usize),
+    /// A tag's name, its arguments, and where the tag begins.
+    Tag(&'a str, &'a str, usize),
+}
+
+pub(super) fn pieces(source: &str) -> Result<Vec<Piece<'_>>, ParseError> {
+    let mut pieces = Vec::new();
+    let mut at = 0;
+    let mut trim_next = false;
+    while at < source.len() {
+        let rest = &source[at..];
+        let (text_len, opener) = match (rest.find("{{"), rest.find("{%")) {
+            (Some(o), Some(t)) if o < t => (o, Some("}}")),
+            (_, Some(t)) => (t, Some("%}")),
+            (Some(o), None) => (o, Some("}}")),
+            (None, None) => (rest.len(), None),
+        };
+        let begin = at + text_len;
+        let inside = source.get(begin + 2..).unwrap_or("");
+        let mut text = &rest[..text_len];
+        if trim_next {
+            text = text.trim_start();
+        }
+        if opener.is_some() && inside.starts_with('-') {
+            text = text.trim_end();
+        }
+        if !text.is_empty() {
+            pieces.push(Piece::Text(text));
+        }
+        let Some(closer) = opener else { break };
+        let what = if closer == "}}" { "{{" } else { "{%" };
+        let length = closing(inside, closer)
+            .ok_or_else(|| error_at(source, begin, format!("`{what}` is never closed (hint: write `{closer}`)")))?;
+        let body = &inside[..length];
+        trim_next = body.ends_with('-') && body.len() > usize::from(body.starts_with('-'));
+        let body = body.strip_prefix('-').unwrap_or(body);
+        let body = if trim_next { body.strip_suffix('-').unwrap_or(body) } else { body };
+        at = begin + 2 + length + 2;
+        if closer == "}}" {
+            pieces.push(Piece::Output(body.trim(), begin));
+            continue;
+        }
+        let body = body.trim();
+        let (name, arguments) = body.split_once(char::is_whitespace).unwrap_or((body, ""));
+        if name == "raw" || name == "comment" {
+            let (skipped, after) = verbatim(source, at, name, begin)?;
+            if name == "raw" {
+                pieces.push(Piece::Text(skipped));
+            }
+            at = after;
+            continue;
+        }
+        pieces.push(Piece::Tag(name, arguments.trim(), begin));
+    }
+    Ok(pieces)
+}
+
+/// Length up to `closer`, passing over quoted strings; a quote that is never closed counts as a letter.
+fn closing(inside: &str, closer: &str) -> Option<usize> {
+    let bytes = inside.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        if inside[at..].starts_with(closer) {
+            return Some(at);
+        }
+        if matches!(bytes[at], b'"' | b'\'') {
+            let quote = char::from(bytes[at]);
+            let ends = inside[at + 1..].find(quote);
+            let closes = inside[at..].find(closer)?;
+            match ends {
+                Some(length) if !inside[at + 1..at + 1 + length].contains(['\n']) || length < closes => {
+                    at += length + 2;
+                    continue;
+                }
+                _ => {}
+            }
+        }
+        at += inside[at..].chars().next().map_or(1, char::len_utf8);
+    }
+    None
+}
+
+/// The text up to `{% endNAME %}` and the offset behind it.
+fn verbatim<'a>(source: &'a str, from: usize, name: &str, begin: usize) -> Result<(&'a str, usize), ParseError> {
+    let mut at = from;
+    while let Some(open) = source[at..].find("{%").map(|o| at + o) {
+        let Some(length) = source[open..].find("%}") else { break };
+        let body = source[open + 2..open + length].trim_matches(|c: char| c == '-' || c.is_whitespace());
+        if body.strip_prefix("end") == Some(name) {
+            return Ok((&source[from..open], open + length + 2));
+        }
+        at = open + 2;
+    }
+    Err(error_at(source, begin, format!("`{{% {name} %}}` has no `{{% end{name} %}}`")))
+}
