@@ -111,6 +111,11 @@ impl Template {
     }
 }
 
+/// Escapes a text for HTML text and quoted attributes, onto `out`.
+pub fn escape(text: &str, out: &mut String) {
+    render::escape_html(text, out);
+}
+
 /// Where `offset` lies in `source`.
 pub(crate) fn error_at(source: &str, offset: usize, message: impl Into<String>) -> ParseError {
     let before = &source[..offset.min(source.len())];

@@ -322,7 +322,7 @@ fn is_safe_url(text: &str) -> bool {
 }
 
 /// Escapes for text and quoted attributes.
-pub(crate) fn escape_html(text: &str, out: &mut String) {
+pub(super) fn escape_html(text: &str, out: &mut String) {
     let mut from = 0;
     for (at, byte) in text.bytes().enumerate() {
         let reference = match byte {
