@@ -3,6 +3,8 @@
 //! Knows no database and no queue. Templates, links, tokens and composition make a message; `smtp` hands it over;
 //! `replies` says what a server's answer means. To add a format: a module here with its RFC section on top.
 
+pub mod assemble;
+pub mod compose;
 pub mod links;
 pub mod template;
 pub mod token;
