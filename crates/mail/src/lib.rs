@@ -6,5 +6,7 @@
 pub mod assemble;
 pub mod compose;
 pub mod links;
+pub mod replies;
+pub mod smtp;
 pub mod template;
 pub mod token;

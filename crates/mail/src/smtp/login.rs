@@ -1,0 +1,21 @@
+//! AUTH (RFC 4954): PLAIN and LOGIN, with a bounded number of steps.
+//!
+//! Not responsible for whether a log-in may cross this connection (`connection`). To add a mechanism: `steps`.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::{Capabilities, Credentials};
+
+/// The commands of a log-in in order; each but the last is answered by 334. None where nothing fits.
+pub(super) fn steps(capabilities: &Capabilities, credentials: &Credentials) -> Option<Vec<String>> {
+    let Credentials { user, password } = credentials;
+    if capabilities.auth_plain {
+        let response = BASE64.encode(format!("\0{user}\0{password}"));
+        return Some(vec![format!("AUTH PLAIN {response}\r\n")]);
+    }
+    capabilities.auth_login.then(|| {
+        let line = |text: &str| format!("{}\r\n", BASE64.encode(text));
+        vec!["AUTH LOGIN\r\n".to_owned(), line(user), line(password)]
+    })
+}

@@ -1,0 +1,110 @@
+//! Where a tenant's server name may lead: looked up at every connect, and checked address by address.
+//!
+//! A tenant could name a host of ours (SSRF): private, loopback, link-local and metadata addresses are refused after
+//! resolution unless the operator allows them. To add a range: `is_private`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::Trouble;
+
+/// Which addresses may be connected to.
+#[derive(Clone, Debug, Default)]
+pub enum HostPolicy {
+    /// Any: the operator runs the servers.
+    #[default]
+    AllowAll,
+    /// Public ones, and those in these networks.
+    Public(Vec<IpNet>),
+}
+
+impl HostPolicy {
+    /// Whether this address may be connected to.
+    pub fn allows(&self, address: IpAddr) -> bool {
+        match self {
+            Self::AllowAll => true,
+            Self::Public(networks) => {
+                let address = address.to_canonical();
+                !is_private(address) || networks.iter().any(|network| network.contains(&address))
+            }
+        }
+    }
+}
+
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            v4.is_private()
+                || v4.is_loopback()
+                || v4.is_link_local()
+                || v4.is_unspecified()
+                || v4.is_multicast()
+                || v4.is_broadcast()
+                || v4.is_documentation()
+                || a == 0
+                // Carrier-grade NAT, benchmarking, reserved.
+                || (a == 100 && (64..128).contains(&b))
+                || (a == 198 && (18..20).contains(&b))
+                || a >= 240
+        }
+        IpAddr::V6(v6) => {
+            let first = v6.segments()[0];
+            v6.is_loopback()
+                || v6.is_unspecified()
+                || v6.is_multicast()
+                // Unique local, link local, NAT64 (it leads to any IPv4 address).
+                || (first & 0xfe00) == 0xfc00
+                || (first & 0xffc0) == 0xfe80
+                || (first == 0x0064 && v6.segments()[1] == 0xff9b)
+        }
+    }
+}
+
+/// Looks a name up and keeps the addresses that the policy allows, at most eight.
+pub(super) async fn resolve(host: &str, port: u16, policy: &HostPolicy) -> Result<Vec<SocketAddr>, Trouble> {
+    let found = tokio::net::lookup_host((host, port))
+        .await
+        .map_err(|e| Trouble::Resolve(format!("the server's name cannot be looked up: {}", e.kind())))?;
+    let all: Vec<SocketAddr> = found.collect();
+    let allowed: Vec<SocketAddr> = all.iter().copied().filter(|a| policy.allows(a.ip())).take(8).collect();
+    match (all.is_empty(), allowed.is_empty()) {
+        (true, _) => Err(Trouble::Resolve("the server's name has no address".into())),
+        (false, true) => Err(Trouble::Resolve(
+            "the server's name leads to a private address (hint: ALLOW_PRIVATE_HOSTS lists networks that are meant)"
+                .into(),
+        )),
+        (false, false) => Ok(allowed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_addresses_are_refused_unless_listed() {
+        let policy = HostPolicy::Public(vec!["10.1.0.0/16".parse().unwrap()]);
+        for refused in [
+            "127.0.0.1",
+            "10.0.0.1",
+            "172.16.3.4",
+            "192.168.1.1",
+            "169.254.169.254",
+            "0.0.0.0",
+            "100.64.0.1",
+            "::1",
+            "fe80::1",
+            "fd00::1",
+            "::ffff:127.0.0.1",
+            "64:ff9b::7f00:1",
+            "255.255.255.255",
+        ] {
+            assert!(!policy.allows(refused.parse().unwrap()), "{refused}");
+        }
+        for allowed in ["10.1.2.3", "93.184.216.34", "2606:2800:220:1::1"] {
+            assert!(policy.allows(allowed.parse().unwrap()), "{allowed}");
+        }
+    }
+}
