@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use jiff::civil;
 use jiff::tz::AmbiguousOffset;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher24;
 
 use crate::time::{Timestamp, Zone};
@@ -47,6 +47,9 @@ pub enum ScheduleError {
     /// Not a wait.
     #[error("`{0}` is not a number of hours from 0 to 87600")]
     Wait(String),
+    /// Stages that do not follow each other, or one that lets nothing through.
+    #[error("warm-up stages must have rising last days and limits above 0 (hint: [[3, 10], [7, 25]])")]
+    Warmup,
 }
 
 /// When mail may leave: days, hours and holidays in one zone. Half open: the closing moment is outside.
@@ -197,9 +200,24 @@ pub fn jitter(seed: &[uuid::Uuid], bound: Duration) -> Duration {
 }
 
 /// How many messages a young account may send a day: the last day of each stage and its cap.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Vec<(u32, u32)>", try_from = "Vec<(u32, u32)>")]
 pub struct WarmupTable(Vec<(u32, u32)>);
+
+impl From<WarmupTable> for Vec<(u32, u32)> {
+    fn from(table: WarmupTable) -> Self {
+        table.0
+    }
+}
+
+impl TryFrom<Vec<(u32, u32)>> for WarmupTable {
+    type Error = ScheduleError;
+    fn try_from(stages: Vec<(u32, u32)>) -> Result<Self, ScheduleError> {
+        let rises = stages.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        let lets_through = stages.iter().all(|(last_day, cap)| *last_day > 0 && *cap > 0);
+        if rises && lets_through { Ok(Self(stages)) } else { Err(ScheduleError::Warmup) }
+    }
+}
 
 impl Default for WarmupTable {
     /// Days 1 to 3: 10; to 7: 25; to 14: 50; to 21: 100; then no cap.

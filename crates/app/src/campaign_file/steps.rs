@@ -1,0 +1,109 @@
+//! `[[step]]`: the sequence of mails, waits and conditions.
+//!
+//! Not responsible for templates themselves (`templates`). To add a kind of step: an arm in `step`.
+
+use domain::schedule::wait_hours;
+use domain::step::{ConditionType, StepType};
+use engines::store::setup::StepSetup;
+
+use super::Reader;
+use super::accounts::FileAccount;
+use crate::toml_input::{Section, Spot};
+
+impl Reader<'_> {
+    pub(super) fn steps(&self, root: &mut Section<'_>, accounts: &[FileAccount]) -> Vec<StepSetup> {
+        let sections = root.sections("step");
+        if sections.is_empty() {
+            if !root.has("step") {
+                let problem = root.problem("missing section `[[step]]`: the campaign has no steps");
+                self.problems.add(problem.hint("at least one: [[step]] with subject and html"));
+            }
+            return Vec::new();
+        }
+        let mut steps: Vec<StepSetup> = Vec::new();
+        let mut has_mail = false;
+        for mut section in sections {
+            let Some(step_type) = self.step_type(&mut section) else {
+                // What the other keys mean is not known, so none of them can be wrong.
+                has_mail = true;
+                continue;
+            };
+            if step_type == StepType::Condition && !has_mail {
+                let problem = section.problem("a condition asks about earlier mails, and no mail stands before it");
+                self.problems.add(problem.hint("put it behind the first mail"));
+            }
+            has_mail |= step_type == StepType::Email;
+            steps.push(self.step(&mut section, step_type, accounts));
+            section.finish();
+        }
+        if !has_mail {
+            let problem = root.problem("the campaign has no mail: all its steps are waits or conditions");
+            self.problems.add(problem.field("step").hint("[[step]] with subject and html"));
+        }
+        steps
+    }
+
+    /// None where the word was not known.
+    fn step_type(&self, section: &mut Section<'_>) -> Option<StepType> {
+        if section.has("type") { section.take("type").map(|spot| spot.value) } else { Some(StepType::Email) }
+    }
+
+    fn step(&self, section: &mut Section<'_>, step_type: StepType, accounts: &[FileAccount]) -> StepSetup {
+        let wait: Option<Spot<f64>> = section.take("wait_hours");
+        let wait_until = section.take("wait_until").map(|spot| spot.value);
+        if let Some(spot) = &wait
+            && let Err(error) = wait_hours(spot.value)
+        {
+            self.problems.add(spot.problem(error));
+        }
+        let is_bare_wait = step_type == StepType::Wait && !section.has("wait_hours") && !section.has("wait_until");
+        if is_bare_wait {
+            let problem = section.problem("a wait needs a length or an end");
+            self.problems.add(problem.hint("wait_hours = 48, or wait_until = 2026-03-01T09:00:00Z"));
+        }
+        let mut step = StepSetup {
+            step_type,
+            wait_hours: wait.map_or(0.0, |spot| spot.value),
+            wait_until,
+            condition: ConditionType::Always,
+            stop_if_false: false,
+            account: None,
+            template: None,
+        };
+        match step_type {
+            StepType::Email => {
+                step.account = self.step_account(section, accounts);
+                step.template = self.template(section);
+            }
+            StepType::Condition => {
+                let hint = "condition = \"opened\", \"clicked\", \"not_opened\", …";
+                step.condition = section.require("condition", hint).map_or(ConditionType::Always, |spot| spot.value);
+                step.stop_if_false = self.stop_if_false(section);
+            }
+            StepType::Wait => {}
+        }
+        step
+    }
+
+    /// The account that a step names instead of the lead's own.
+    fn step_account(&self, section: &mut Section<'_>, accounts: &[FileAccount]) -> Option<usize> {
+        let spot: Spot<String> = section.take("email_account")?;
+        let key = self.address(&spot)?.key();
+        let found = accounts.iter().position(|account| account.address.key() == key);
+        if found.is_none() {
+            let problem = spot.problem("no [[email_account]] of this file has this address");
+            self.problems.add(problem.hint("name one of them, or leave it out: a lead keeps its account"));
+        }
+        found
+    }
+
+    fn stop_if_false(&self, section: &mut Section<'_>) -> bool {
+        let Some(spot) = section.take::<String>("value") else { return false };
+        let is_stop = spot.value == "stop";
+        if !is_stop {
+            let problem = spot.problem("only `stop` may stand here");
+            self.problems.add(problem.hint("\"stop\" ends the sequence when the condition is false; without it the next mail is skipped"));
+        }
+        is_stop
+    }
+}

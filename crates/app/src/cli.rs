@@ -1,0 +1,139 @@
+//! The command line: what it understands, and which module does it.
+//!
+//! A result goes to stdout, once; progress, logs and errors go to stderr. With `--json` stdout holds one object, an
+//! `{"error": …}` included. To add a subcommand: a file under `cli` with its arguments and `run`, and a line in `Command`.
+
+mod campaign;
+mod config;
+pub(crate) mod output;
+mod schema;
+mod secret;
+mod time_scale;
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::config::Options;
+use crate::exit::{Exit, Failure};
+
+/// How a command ends.
+pub(crate) type Outcome = Result<Exit, Failure>;
+
+const EXAMPLES: &str = "\
+Examples:
+  penguinmails campaign check welcome/campaign.toml
+      Read a campaign file, its templates and its leads, and say what it would do
+  penguinmails config example > penguinmails.toml
+      Start a configuration file
+
+Exit codes:
+  0 done   1 internal error   2 bad input or configuration   3 done, but not every send was accepted
+  4 stopped by force          5 a service can't be reached
+
+Environment and secrets: penguinmails config example --env";
+
+/// Sends the campaigns of PenguinMails: plans who is due, sends over each account's own SMTP server, counts what is
+/// opened and clicked.
+#[derive(Debug, Parser)]
+#[command(name = "penguinmails", version, after_help = EXAMPLES, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Where ledger, queue and secrets lie; several processes on one host may share it
+    #[arg(long, global = true, value_name = "DIR", default_value = "./penguinmails-data", help_heading = "Global options")]
+    pub(crate) data: PathBuf,
+    /// Configuration file (see `penguinmails config example`)
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print one JSON object on stdout and nothing else there
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) json: bool,
+    /// Let logs hold email addresses; without it they hold ids alone
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) log_addresses: bool,
+}
+
+impl Global {
+    /// What the configuration is read with.
+    pub(crate) fn options(&self) -> Options {
+        Options { data: self.data.clone(), file: self.config.clone(), log_addresses: self.log_addresses }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(subcommand)]
+    Campaign(campaign::Command),
+    #[command(subcommand)]
+    Secret(secret::Command),
+    #[command(subcommand)]
+    Config(config::Command),
+    #[command(subcommand)]
+    Schema(schema::Command),
+}
+
+impl Command {
+    fn run(self, global: &Global) -> Outcome {
+        match self {
+            Self::Campaign(command) => command.run(global),
+            Self::Secret(command) => command.run(global),
+            Self::Config(command) => command.run(global),
+            Self::Schema(command) => command.run(),
+        }
+    }
+}
+
+/// Runs the command that the process was started with.
+pub(crate) fn main() -> Exit {
+    let cli = match Cli::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match cli.command.run(&cli.global) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            if cli.global.json {
+                output::print_json(&failure.to_json());
+            }
+            match &failure {
+                Failure::Input(errors) => output::note(errors),
+                Failure::Unreachable(_) | Failure::Internal(_) => output::note(format_args!("error: {failure}")),
+            }
+            failure.exit()
+        }
+    }
+}
+
+/// Help and version are answers; anything else is a command line that a person has to mend.
+fn usage(error: &clap::Error) -> Exit {
+    let is_answer = !error.use_stderr();
+    // Nothing is left to tell where even this cannot be printed.
+    let _ = error.print();
+    if is_answer {
+        return Exit::Done;
+    }
+    if std::env::args_os().any(|arg| arg == "--json") {
+        let text = error.render().to_string();
+        let message = text.lines().next().unwrap_or("").trim_start_matches("error: ").to_owned();
+        output::print_json(&Failure::Input(crate::problem::Problem::new(message).into()).to_json());
+    }
+    Exit::BadInput
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,168 @@
+//! The process's clock and its chance: the only place that reads a clock or rolls dice.
+//!
+//! Process time may run faster than real time (`--time-scale`), so lengths of ledger time and of real time are kept
+//! apart: `span` turns real into process time, `sleep` waits for process time. Decisions take what this returns as
+//! arguments. To add a source of time: a variant of `Source`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use domain::time::Timestamp;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+/// Time and chance for one process; clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Clock(Arc<Source>);
+
+#[derive(Debug)]
+enum Source {
+    /// Monotonic time since the anchor was read, `scale` times as fast: never goes backwards.
+    Running { anchor: Timestamp, started: Instant, scale: f64 },
+    /// Stands still until it is set; ids count up, chance is what it was set to.
+    Test { now: watch::Sender<Timestamp>, ids: AtomicU64, chance: Mutex<f64> },
+}
+
+impl Clock {
+    /// The host's time now, and from then on monotonic time.
+    pub(crate) fn system() -> Self {
+        Self::running(host_time(), 1.0)
+    }
+
+    /// Starts at `anchor` and runs `scale` times as fast as real time. In scale-out the anchor is the database's time.
+    pub(crate) fn running(anchor: Timestamp, scale: f64) -> Self {
+        Self(Arc::new(Source::Running { anchor, started: Instant::now(), scale }))
+    }
+
+    /// A clock that stands at `now` until a test moves it.
+    #[cfg(test)]
+    pub(crate) fn test(now: Timestamp) -> Self {
+        let (now, _) = watch::channel(now);
+        Self(Arc::new(Source::Test { now, ids: AtomicU64::new(1), chance: Mutex::new(0.5) }))
+    }
+
+    /// Moves a test's clock; time does not go backwards.
+    #[cfg(test)]
+    pub(crate) fn advance(&self, by: Duration) {
+        if let Source::Test { now, .. } = &*self.0 {
+            now.send_modify(|now| *now = *now + by);
+        }
+    }
+
+    /// Sets what a test's dice show, 0 to 1.
+    #[cfg(test)]
+    pub(crate) fn set_chance(&self, value: f64) {
+        if let Source::Test { chance, .. } = &*self.0 {
+            *chance.lock().unwrap_or_else(PoisonError::into_inner) = value;
+        }
+    }
+
+    /// Process time.
+    pub(crate) fn now(&self) -> Timestamp {
+        match &*self.0 {
+            Source::Running { anchor, started, scale } => *anchor + started.elapsed().mul_f64(*scale),
+            Source::Test { now, .. } => *now.borrow(),
+        }
+    }
+
+    /// How much process time passes during `real`: for leases and horizons that guard against real delays.
+    pub(crate) fn span(&self, real: Duration) -> Duration {
+        match &*self.0 {
+            Source::Running { scale, .. } => real.mul_f64(*scale),
+            Source::Test { .. } => real,
+        }
+    }
+
+    /// Waits until `length` of process time has passed; with a test's clock, until the test has moved it so far.
+    pub(crate) async fn sleep(&self, length: Duration) {
+        match &*self.0 {
+            Source::Running { scale, .. } => tokio::time::sleep(length.div_f64(*scale)).await,
+            Source::Test { now, .. } => {
+                let mut now = now.subscribe();
+                let until = *now.borrow() + length;
+                // The sender lives as long as this clock, so waiting ends by time alone.
+                let _ = now.wait_for(|now| *now >= until).await;
+            }
+        }
+    }
+
+    /// A fresh UUIDv7: ids made later sort later, to the millisecond (RFC 9562 5.7).
+    pub(crate) fn uuid_v7(&self) -> Uuid {
+        let bits = match &*self.0 {
+            Source::Running { .. } => random_bytes(),
+            Source::Test { ids, .. } => {
+                let mut bits = [0; 10];
+                bits[2..].copy_from_slice(&ids.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+                bits
+            }
+        };
+        let millis = u64::try_from(self.now().micros() / 1000).unwrap_or(0);
+        uuid::Builder::from_unix_timestamp_millis(millis, &bits).into_uuid()
+    }
+
+    /// A random number from 0 (included) to 1 (not included).
+    pub(crate) fn chance(&self) -> f64 {
+        match &*self.0 {
+            // 53 bits are what a double holds.
+            Source::Running { .. } => (u64::from_be_bytes(random_bytes()) >> 11) as f64 / (1_u64 << 53) as f64,
+            Source::Test { chance, .. } => *chance.lock().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+}
+
+/// The host's time.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the host's clock")]
+fn host_time() -> Timestamp {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::EPOCH + since_epoch
+}
+
+/// Bytes nobody can foretell: for keys and ids.
+pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system's source of randomness works, or nothing here may go on");
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_running_clock_never_goes_backwards_and_keeps_its_scale() {
+        let clock = Clock::running(Timestamp::EPOCH, 3600.0);
+        let (first, second) = (clock.now(), clock.now());
+        assert!(Timestamp::EPOCH <= first && first <= second);
+        assert_eq!(clock.span(Duration::from_secs(2)), Duration::from_secs(7200));
+        assert!((0.0..1.0).contains(&clock.chance()));
+        assert_eq!(clock.uuid_v7().get_version_num(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_test_clock_wakes_sleepers_when_it_is_moved() {
+        let clock = Clock::test(Timestamp::EPOCH);
+        let sleeper = tokio::spawn({
+            let clock = clock.clone();
+            async move {
+                clock.sleep(Duration::from_secs(60)).await;
+                clock.now()
+            }
+        });
+        tokio::task::yield_now().await;
+        clock.advance(Duration::from_secs(59));
+        tokio::task::yield_now().await;
+        assert!(!sleeper.is_finished());
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(sleeper.await.unwrap(), Timestamp::from_unix_seconds(60));
+    }
+
+    #[test]
+    fn test_ids_are_distinct_and_in_order() {
+        let clock = Clock::test(Timestamp::from_unix_seconds(1));
+        let (a, b) = (clock.uuid_v7(), clock.uuid_v7());
+        assert!(a < b);
+        clock.set_chance(0.25);
+        assert!((clock.chance() - 0.25).abs() < f64::EPSILON);
+    }
+}

@@ -1,0 +1,209 @@
+//! Problems in what a person gave us: what is wrong, where it stands, and how to mend it.
+//!
+//! Not responsible for finding any. A problem never shows a password, a token, a body or a lead's address.
+//! To add a kind of place: a field of `Place` that both the text and the JSON form show.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use serde::Serialize;
+
+/// Where a problem stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Place {
+    /// The file as the person named it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<String>,
+    /// From 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) line: Option<u64>,
+    /// From 1, in characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) column: Option<u64>,
+}
+
+impl Place {
+    /// A whole file.
+    pub(crate) fn file(name: impl Into<String>) -> Self {
+        Self { file: Some(name.into()), ..Self::default() }
+    }
+
+    /// A line of a file.
+    pub(crate) fn line(name: impl Into<String>, line: u64) -> Self {
+        Self { line: Some(line), ..Self::file(name) }
+    }
+
+    /// The place of byte `offset` of `text`, which is what file `name` holds.
+    pub(crate) fn of_offset(name: impl Into<String>, text: &str, offset: usize) -> Self {
+        let before = &text[..text.floor_char_boundary(offset)];
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() as u64 + 1;
+        Self { column: Some(column), ..Self::line(name, before.matches('\n').count() as u64 + 1) }
+    }
+}
+
+/// `file:line:column`, as far as known.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.file.as_deref().unwrap_or(""))?;
+        for number in [self.line, self.column].into_iter().flatten() {
+            write!(f, ":{number}")?;
+        }
+        Ok(())
+    }
+}
+
+/// One thing that a person has to mend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Problem {
+    #[serde(flatten)]
+    place: Place,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+impl Problem {
+    /// From a sentence; a closing `(hint: …)`, as our errors have it, becomes the hint.
+    pub(crate) fn new(text: impl fmt::Display) -> Self {
+        let text = text.to_string();
+        let (message, hint) = match text.strip_suffix(')').and_then(|whole| whole.rsplit_once(" (hint: ")) {
+            Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
+            None => (text, None),
+        };
+        Self { place: Place::default(), field: None, message, hint }
+    }
+
+    /// Says where it stands.
+    pub(crate) fn at(self, place: Place) -> Self {
+        Self { place, ..self }
+    }
+
+    /// Says which field, variable or option it is about.
+    pub(crate) fn field(self, field: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..self }
+    }
+
+    /// Says how to mend it, where the sentence does not yet.
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: self.hint.or_else(|| Some(hint.into())), ..self }
+    }
+}
+
+/// `place: field: message`, and the hint on a line of its own.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.place != Place::default() {
+            write!(f, "{}: ", self.place)?;
+        }
+        if let Some(field) = &self.field {
+            write!(f, "`{field}`: ")?;
+        }
+        f.write_str(&self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Collects problems, so that a person sees all of them at once.
+#[derive(Debug, Default)]
+pub(crate) struct Problems(RefCell<Vec<Problem>>);
+
+impl Problems {
+    /// Notes one.
+    pub(crate) fn add(&self, problem: Problem) {
+        self.0.borrow_mut().push(problem);
+    }
+
+    /// The value, or its problem noted.
+    pub(crate) fn ok<T>(&self, result: Result<T, Problem>) -> Option<T> {
+        result.map_err(|problem| self.add(problem)).ok()
+    }
+
+    /// Whether none was found.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
+    /// An error where any was found.
+    ///
+    /// # Errors
+    /// All that was found: file by file, from top to bottom.
+    pub(crate) fn into_result(self) -> Result<(), InputErrors> {
+        let mut problems = self.0.into_inner();
+        let mut files: Vec<Option<String>> = Vec::new();
+        for problem in &problems {
+            if !files.contains(&problem.place.file) {
+                files.push(problem.place.file.clone());
+            }
+        }
+        problems.sort_by_key(|problem| {
+            let file = files.iter().position(|file| *file == problem.place.file);
+            (file, problem.place.line, problem.place.column)
+        });
+        if problems.is_empty() { Ok(()) } else { Err(InputErrors(problems)) }
+    }
+}
+
+/// One or more problems; nothing was done.
+#[derive(Debug)]
+pub(crate) struct InputErrors(Vec<Problem>);
+
+impl InputErrors {
+    /// All problems: file by file, from top to bottom.
+    pub(crate) fn problems(&self) -> &[Problem] {
+        &self.0
+    }
+
+    /// One line for all.
+    pub(crate) fn summary(&self) -> String {
+        match self.0.as_slice() {
+            [only] => only.to_string().replace("\n  hint: ", " (hint: ") + if only.hint.is_some() { ")" } else { "" },
+            many => format!("{} problems; nothing was done", many.len()),
+        }
+    }
+}
+
+impl From<Problem> for InputErrors {
+    fn from(problem: Problem) -> Self {
+        Self(vec![problem])
+    }
+}
+
+/// One paragraph for each, as people read it.
+impl fmt::Display for InputErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, problem) in self.0.iter().enumerate() {
+            let line_break = if i == 0 { "" } else { "\n" };
+            write!(f, "{line_break}error: {problem}")?;
+        }
+        if self.0.len() > 1 { write!(f, "\n{}", self.summary()) } else { Ok(()) }
+    }
+}
+
+impl std::error::Error for InputErrors {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_at_the_end_of_a_sentence_gets_its_own_line() {
+        let problem = Problem::new("`x` is odd (hint: make it even)").at(Place::of_offset("f.toml", "a\nbé = 1", 5));
+        assert_eq!(problem.to_string(), "f.toml:2:3: `x` is odd\n  hint: make it even");
+        assert_eq!(InputErrors::from(problem).summary(), "f.toml:2:3: `x` is odd (hint: make it even)");
+    }
+
+    #[test]
+    fn all_problems_are_shown_and_counted() {
+        let problems = Problems::default();
+        problems.add(Problem::new("one").field("a"));
+        problems.add(Problem::new("two"));
+        assert!(!problems.is_empty());
+        let errors = problems.into_result().unwrap_err();
+        assert_eq!(errors.to_string(), "error: `a`: one\nerror: two\n2 problems; nothing was done");
+    }
+}
