@@ -48,7 +48,13 @@ struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Global {
     /// Where ledger, queue and secrets lie; several processes on one host may share it
-    #[arg(long, global = true, value_name = "DIR", default_value = "./penguinmails-data", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        default_value = "./penguinmails-data",
+        help_heading = "Global options"
+    )]
     pub(crate) data: PathBuf,
     /// Configuration file (see `penguinmails config example`)
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::IpNet;
+use mail::smtp::target::HostPolicy;
 use secrecy::SecretString;
 
 use crate::problem::{InputErrors, Place, Problem, Problems};
@@ -39,15 +39,6 @@ pub(crate) enum Database {
     Postgres(SecretString),
 }
 
-/// Which hosts that a tenant named may be connected to (SPEC 6). What the operator names is exempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum PrivateHosts {
-    /// All.
-    Allowed,
-    /// Private, loopback, link-local and metadata addresses are refused, except these.
-    Refused(Vec<IpNet>),
-}
-
 /// A configuration that can be used.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -71,8 +62,8 @@ pub(crate) struct Config {
     pub(crate) worker_id: Option<String>,
     /// Bound on connecting to an SMTP server.
     pub(crate) email_timeout: Duration,
-    /// Which hosts of tenants may be connected to.
-    pub(crate) private_hosts: PrivateHosts,
+    /// Which hosts that a tenant named may be connected to (SPEC 6). What the operator names is exempt.
+    pub(crate) host_policy: HostPolicy,
     /// The secrets that were given; `secrets::complete` adds the others.
     pub(crate) secrets: GivenSecrets,
     /// The configuration file.
@@ -109,7 +100,9 @@ fn read_secrets_file(config: &mut Config, problems: &Problems) {
             }
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => problems.add(Problem::new(format!("failed to read: {error}")).at(Place::file(path.display().to_string()))),
+        Err(error) => {
+            problems.add(Problem::new(format!("failed to read: {error}")).at(Place::file(path.display().to_string())))
+        }
     }
     if !config.is_embedded() {
         config.secrets.require(problems);
@@ -122,7 +115,9 @@ fn read_settings(path: &Path, problems: &Problems) -> Settings {
         Ok(text) => text,
         Err(error) => {
             let hint = "`penguinmails config example` prints a file to start from";
-            problems.add(Problem::new(format!("failed to read the configuration: {error}")).at(Place::file(name)).hint(hint));
+            problems.add(
+                Problem::new(format!("failed to read the configuration: {error}")).at(Place::file(name)).hint(hint),
+            );
             return Settings::default();
         }
     };

@@ -15,13 +15,10 @@ pub(crate) enum Exit {
     /// Input or configuration that a person has to mend.
     BadInput = 2,
     /// Done, but not every send was accepted.
-    #[expect(dead_code, reason = "`run` ends with it")]
     NotAllAccepted = 3,
     /// Stopped by force, or with a dialogue still open.
-    #[expect(dead_code, reason = "the long-running commands end with it")]
     Forced = 4,
     /// A service did not answer in time.
-    #[expect(dead_code, reason = "commands that open the database end with it")]
     Unreachable = 5,
 }
 
@@ -39,7 +36,6 @@ pub(crate) enum Failure {
     Input(#[from] InputErrors),
     /// A service did not answer in time.
     #[error("{0}")]
-    #[expect(dead_code, reason = "commands that open the database fail with it")]
     Unreachable(String),
     /// A fault of ours, or of the machine.
     #[error("{0:#}")]

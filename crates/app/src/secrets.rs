@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::clock::random_bytes;
 use crate::config::GivenSecrets;
-pub(crate) use sealing::{Cell, SealError, SealingKey};
+pub(crate) use sealing::{Cell, SealingKey};
 
 /// The secrets that are generated where nobody gave them.
 pub(crate) const NAMES: [&str; 3] = ["JWT_SECRET", "ENCRYPTION_KEY", "CRON_SECRET"];
@@ -52,7 +52,8 @@ pub(crate) fn complete(given: &GivenSecrets, data: &Path, generate: bool) -> any
         let text = fs::read_to_string(&path).with_context(|| format!("failed to read `{}`", path.display()))?;
         all.fill_from(&text).map_err(|why| anyhow::anyhow!("failed to read `{}`: {why}", path.display()))?;
     }
-    let missing = |name: &str| format!("`{name}` is missing in `{}` (hint: give it in the environment)", file(data).display());
+    let missing =
+        |name: &str| format!("`{name}` is missing in `{}` (hint: give it in the environment)", file(data).display());
     let key = all.encryption.as_ref().with_context(|| missing("ENCRYPTION_KEY"))?;
     Ok(Secrets {
         jwt: all.jwt.clone().with_context(|| missing("JWT_SECRET"))?,
@@ -74,7 +75,8 @@ fn create(data: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     make_private_dir(data).with_context(|| format!("failed to make the data directory `{}`", data.display()))?;
-    let mut text = String::from("# Made on the first start. Whoever has this file can sign links and open sealed passwords.\n");
+    let mut text =
+        String::from("# Made on the first start. Whoever has this file can sign links and open sealed passwords.\n");
     for name in NAMES {
         let value = STANDARD.encode(random_bytes::<32>());
         text += &format!("{name}={value}\n");
@@ -119,9 +121,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         let keys: Vec<String> = std::thread::scope(|scope| {
-            let starts: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| complete(&GivenSecrets::default(), &data, true).unwrap().jwt))
-                .collect();
+            let starts: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| complete(&GivenSecrets::default(), &data, true).unwrap().jwt)).collect();
             starts.into_iter().map(|start| start.join().unwrap().expose_secret().to_owned()).collect()
         });
         assert!(keys.iter().all(|key| *key == keys[0] && key.len() >= 32));

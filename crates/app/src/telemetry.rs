@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_misspelt_level_is_no_filter() {
-        for good in ["info", "warn,jobs=off", "debug, penguinmails=trace"] {
+        for good in ["info", "warn,jobs=off", "debug,penguinmails=trace"] {
             assert!(is_filter(good), "{good}");
         }
         for bad in ["verbose", "info,loud", "=info", "", "jobs=all"] {

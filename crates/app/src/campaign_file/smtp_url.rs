@@ -28,7 +28,9 @@ pub(crate) enum SmtpUrlError {
     #[error("URL must begin with `smtp://` or `smtps://` (hint: smtp://user@mail.acme.test:587?tls=starttls)")]
     Scheme,
     /// A password in it.
-    #[error("URL holds a password, which must not stand in a file or on a command line (hint: remove it and name a variable: password_env = \"SMTP_PASSWORD\")")]
+    #[error(
+        "URL holds a password, which must not stand in a file or on a command line (hint: remove it and name a variable: password_env = \"SMTP_PASSWORD\")"
+    )]
     Password,
     /// No host, or none that could be one.
     #[error("URL names no valid host (hint: smtp://user@mail.acme.test:587)")]
@@ -178,7 +180,13 @@ mod tests {
         for (text, host, port, tls, user) in [
             ("smtp://mail.acme.test", "mail.acme.test", 587, TlsMode::Starttls, None),
             ("smtps://ana@mail.acme.test/", "mail.acme.test", 465, TlsMode::Implicit, Some("ana")),
-            ("smtp://ana%40acme.test@Mail.Acme.Test:25?tls=none", "mail.acme.test", 25, TlsMode::None, Some("ana@acme.test")),
+            (
+                "smtp://ana%40acme.test@Mail.Acme.Test:25?tls=none",
+                "mail.acme.test",
+                25,
+                TlsMode::None,
+                Some("ana@acme.test"),
+            ),
             ("smtp://ana@acme.test@mail.acme.test", "mail.acme.test", 587, TlsMode::Starttls, Some("ana@acme.test")),
             ("smtp://h?tls=implicit", "h", 465, TlsMode::Implicit, None),
             ("SMTP://[::1]:2525?tls=none", "::1", 2525, TlsMode::None, None),

@@ -102,7 +102,11 @@ impl Reader<'_> {
         let is_stop = spot.value == "stop";
         if !is_stop {
             let problem = spot.problem("only `stop` may stand here");
-            self.problems.add(problem.hint("\"stop\" ends the sequence when the condition is false; without it the next mail is skipped"));
+            self.problems.add(
+                problem.hint(
+                    "\"stop\" ends the sequence when the condition is false; without it the next mail is skipped",
+                ),
+            );
         }
         is_stop
     }

@@ -39,7 +39,8 @@ impl Reader<'_> {
         let path = self.path(&spot.value);
         if spot.value.contains(['<', '\n']) || !path.is_file() {
             let shown: String = spot.value.chars().take(64).collect();
-            let problem = spot.problem(format!("there is no file `{}`", self.path(&shown.replace('\n', " ")).display()));
+            let problem =
+                spot.problem(format!("there is no file `{}`", self.path(&shown.replace('\n', " ")).display()));
             self.problems.add(problem.hint("the name of a file, relative to the campaign file"));
             return None;
         }

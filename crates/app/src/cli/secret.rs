@@ -77,7 +77,9 @@ fn read_secret() -> Result<SecretString, Failure> {
     stdin.lock().take(MAX_SECRET + 1).read_to_string(&mut text).map_err(|_| refused("secret is not UTF-8 text"))?;
     let secret = text.trim_end_matches(['\r', '\n']);
     if secret.is_empty() {
-        return Err(refused("no secret on standard input (hint: pipe it in: pass show mail/ana | penguinmails secret seal …)"));
+        return Err(refused(
+            "no secret on standard input (hint: pipe it in: pass show mail/ana | penguinmails secret seal …)",
+        ));
     }
     if secret.len() as u64 > MAX_SECRET || secret.chars().any(char::is_control) {
         return Err(refused("secret is longer than 64 KiB or holds a control character (hint: one line)"));

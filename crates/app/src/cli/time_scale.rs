@@ -6,7 +6,6 @@ use clap::Args;
 
 /// The option, for commands that live in time.
 #[derive(Clone, Copy, Debug, Args)]
-#[expect(dead_code, reason = "run, serve, scheduler, worker and demo flatten it")]
 pub(crate) struct TimeScale {
     /// Let time pass N times faster: 3600 makes an hour a second
     #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = parse)]

@@ -9,9 +9,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use secrecy::{ExposeSecret as _, SecretString};
+use mail::smtp::target::HostPolicy;
+use secrecy::SecretString;
 
-use super::{Config, Database, Options, PrivateHosts, Settings};
+use super::{Config, Database, Options, Settings};
 use crate::problem::{Problem, Problems};
 use crate::secrets::decode_key;
 
@@ -53,10 +54,18 @@ pub(crate) const VARIABLES: &[Variable] = &[
         "Seals passwords in the database: 32 bytes in base64 (openssl rand -base64 32). Generated like JWT_SECRET.",
     ),
     variable("CRON_SECRET", "", "Bearer token of /api/cron/scheduler. Not set with DATABASE_URL: the route refuses."),
-    variable("PUBLIC_URL", "http://127.0.0.1:8081", "Base of the links in mails: where the tracker is seen from outside."),
+    variable(
+        "PUBLIC_URL",
+        "http://127.0.0.1:8081",
+        "Base of the links in mails: where the tracker is seen from outside.",
+    ),
     variable("API_LISTEN", "127.0.0.1:8080", "Where cron route, admin API and dashboard listen."),
     variable("TRACK_LISTEN", "127.0.0.1:8081", "Where /api/track and /unsubscribe listen."),
-    variable("HEALTH_LISTEN", "127.0.0.1:8082", "Where worker and scheduler answer /health and /metrics. Not set: nowhere."),
+    variable(
+        "HEALTH_LISTEN",
+        "127.0.0.1:8082",
+        "Where worker and scheduler answer /health and /metrics. Not set: nowhere.",
+    ),
     variable("LOG_LEVEL", "info", "off, error, warn, info, debug or trace; or target=level pairs, comma-separated."),
     variable("WORKER_ID", "", "First part of this worker's id. Not set: worker-{hostname}-{pid}."),
     variable("EMAIL_TIMEOUT", "30", "Seconds to connect to an SMTP server; the stages behind have their own limits."),
@@ -211,10 +220,10 @@ pub(super) fn read(options: &Options, env: &Environment, problems: &Problems) ->
         log_addresses: options.log_addresses,
         worker_id: reader.read("WORKER_ID", worker_id),
         email_timeout: reader.read("EMAIL_TIMEOUT", seconds).unwrap_or(Duration::from_secs(30)),
-        private_hosts: reader.read("ALLOW_PRIVATE_HOSTS", private_hosts).unwrap_or(if is_embedded {
-            PrivateHosts::Allowed
+        host_policy: reader.read("ALLOW_PRIVATE_HOSTS", host_policy).unwrap_or(if is_embedded {
+            HostPolicy::AllowAll
         } else {
-            PrivateHosts::Refused(Vec::new())
+            HostPolicy::Public(Vec::new())
         }),
         secrets: GivenSecrets::read(env, problems),
         settings: Settings::default(),
@@ -274,7 +283,8 @@ fn database_url(url: &str) -> Result<(), String> {
 }
 
 fn public_url(text: &str) -> Result<String, String> {
-    let wrong = |what: &str| format!("`{text}` {what} (hint: an address as it is seen from outside, e.g. https://t.acme.test)");
+    let wrong =
+        |what: &str| format!("`{text}` {what} (hint: an address as it is seen from outside, e.g. https://t.acme.test)");
     if text.contains('#') {
         return Err(wrong("has a fragment"));
     }
@@ -291,12 +301,18 @@ fn public_url(text: &str) -> Result<String, String> {
 }
 
 fn listen(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| format!("`{text}` is not an address to listen on (hint: IP:port, e.g. 127.0.0.1:8080 or [::]:8080)"))
+    text.parse().map_err(|_| {
+        format!("`{text}` is not an address to listen on (hint: IP:port, e.g. 127.0.0.1:8080 or [::]:8080)")
+    })
 }
 
 fn log_level(text: &str) -> Result<String, String> {
     let hint = "(hint: off, error, warn, info, debug, trace, or target=level pairs)";
-    if crate::telemetry::is_filter(text) { Ok(text.to_owned()) } else { Err(format!("`{text}` is not a log level {hint}")) }
+    if crate::telemetry::is_filter(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("`{text}` is not a log level {hint}"))
+    }
 }
 
 fn worker_id(text: &str) -> Result<String, String> {
@@ -314,24 +330,18 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn private_hosts(text: &str) -> Result<PrivateHosts, String> {
+fn host_policy(text: &str) -> Result<HostPolicy, String> {
     if text.trim() == "*" {
-        return Ok(PrivateHosts::Allowed);
+        return Ok(HostPolicy::AllowAll);
     }
     let network = |part: &str| {
         let part = part.trim();
         let host = || part.parse::<std::net::IpAddr>().map(IpNet::from);
         part.parse::<IpNet>().or_else(|_| host()).map_err(|_| {
-            format!("`{part}` is not a network (hint: a comma-separated list such as 10.0.0.0/8,fd00::/8, or * for all)")
+            format!(
+                "`{part}` is not a network (hint: a comma-separated list such as 10.0.0.0/8,fd00::/8, or * for all)"
+            )
         })
     };
-    text.split(',').map(network).collect::<Result<_, _>>().map(PrivateHosts::Refused)
-}
-
-impl GivenSecrets {
-    /// Whether two sets are the same, for tests of precedence.
-    #[cfg(test)]
-    pub(super) fn jwt_text(&self) -> Option<&str> {
-        self.jwt.as_ref().map(|jwt| jwt.expose_secret())
-    }
+    text.split(',').map(network).collect::<Result<_, _>>().map(HostPolicy::Public)
 }

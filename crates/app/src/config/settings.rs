@@ -220,7 +220,11 @@ impl Settings {
             ("email_account.min_gap_seconds", self.email_account.min_gap_seconds <= 86_400, "must be at most 86400"),
             ("scheduler.horizon", is_within(self.scheduler.horizon, 1, DAY), "must be 1s to 1d"),
             ("worker.connections", (1..=10_000).contains(&worker.connections), "must be 1 to 10000"),
-            ("worker.connections_per_account", (1..=1000).contains(&worker.connections_per_account), "must be 1 to 1000"),
+            (
+                "worker.connections_per_account",
+                (1..=1000).contains(&worker.connections_per_account),
+                "must be 1 to 1000",
+            ),
             ("worker.messages_per_connection", worker.messages_per_connection >= 1, "must be at least 1"),
             ("worker.idle", is_within(worker.idle, 1, 600), "must be 1s to 10m"),
             ("smtp.ca_file", ca_file.is_none_or(|path| path.is_file()), "is not a file that is there"),
@@ -252,4 +256,3 @@ pub(super) fn keys() -> Vec<String> {
     ]
     .concat()
 }
-

@@ -1,5 +1,7 @@
 //! The configuration: every refusal in one message, and documents that cannot drift from the code.
 
+use secrecy::ExposeSecret as _;
+
 use super::*;
 
 fn options(dir: &Path, file: Option<PathBuf>) -> Options {
@@ -26,7 +28,7 @@ fn nothing_set_runs_embedded() {
     let config = load(&options(dir.path(), None), &Environment::default()).unwrap();
     assert!(config.is_embedded());
     assert_eq!((config.public_url.as_str(), config.track_listen.port()), ("http://127.0.0.1:8081", 8081));
-    assert_eq!((config.private_hosts, config.health_listen), (PrivateHosts::Allowed, None));
+    assert!(matches!(config.host_policy, HostPolicy::AllowAll) && config.health_listen.is_none());
     assert!(!config.data.exists(), "reading the configuration writes nothing");
 }
 
@@ -44,8 +46,16 @@ fn all_problems_come_in_one_message() {
         ("ALLOW_PRIVATE_HOSTS", "10.0.0.0/8,home"),
     ]);
     for name in [
-        "DATABASE_URL", "REDIS_URL", "JWT_SECRET", "ENCRYPTION_KEY", "PUBLIC_URL", "API_LISTEN", "EMAIL_TIMEOUT",
-        "LOG_LEVEL", "WORKER_ID", "ALLOW_PRIVATE_HOSTS",
+        "DATABASE_URL",
+        "REDIS_URL",
+        "JWT_SECRET",
+        "ENCRYPTION_KEY",
+        "PUBLIC_URL",
+        "API_LISTEN",
+        "EMAIL_TIMEOUT",
+        "LOG_LEVEL",
+        "WORKER_ID",
+        "ALLOW_PRIVATE_HOSTS",
     ] {
         assert!(text.contains(&format!("`{name}`")), "{name} in {text}");
     }
@@ -59,11 +69,16 @@ fn scale_out_needs_its_secrets_and_refuses_private_hosts() {
     let dir = tempfile::tempdir().unwrap();
     let key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
     std::fs::create_dir(dir.path().join("data")).unwrap();
-    std::fs::write(dir.path().join("data/secrets.env"), format!("JWT_SECRET={}\nENCRYPTION_KEY={key}\n", "f".repeat(32))).unwrap();
-    let env = Environment::from([("DATABASE_URL", "postgres://u@h/d"), ("ALLOW_PRIVATE_HOSTS", "10.0.0.0/8, 192.168.1.7")]);
+    std::fs::write(
+        dir.path().join("data/secrets.env"),
+        format!("JWT_SECRET={}\nENCRYPTION_KEY={key}\n", "f".repeat(32)),
+    )
+    .unwrap();
+    let env =
+        Environment::from([("DATABASE_URL", "postgres://u@h/d"), ("ALLOW_PRIVATE_HOSTS", "10.0.0.0/8, 192.168.1.7")]);
     let config = load(&options(dir.path(), None), &env).unwrap();
-    assert_eq!(config.secrets.jwt_text(), Some("f".repeat(32).as_str()));
-    assert!(matches!(config.private_hosts, PrivateHosts::Refused(nets) if nets.len() == 2));
+    assert_eq!(config.secrets.jwt.unwrap().expose_secret(), "f".repeat(32));
+    assert!(matches!(config.host_policy, HostPolicy::Public(networks) if networks.len() == 2));
 }
 
 #[test]
@@ -151,5 +166,9 @@ fn bad_settings_are_named_with_their_place() {
 #[test]
 fn the_env_example_is_what_the_table_says() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.env.example");
-    assert_eq!(std::fs::read_to_string(path).unwrap(), environment::example(), "print it anew: penguinmails config example --env");
+    assert_eq!(
+        std::fs::read_to_string(path).unwrap(),
+        environment::example(),
+        "print it anew: penguinmails config example --env"
+    );
 }

@@ -164,8 +164,8 @@ fn encoding(start: &[u8]) -> (Option<&'static Encoding>, usize) {
         [0xff, 0xfe, ..] => (Some(UTF_16LE), 2),
         [0xfe, 0xff, ..] => (Some(UTF_16BE), 2),
         // A header row begins with ASCII: every second byte is zero.
-        [1.., 0, 1.., 0, ..] => (Some(UTF_16LE), 0),
-        [0, 1.., 0, 1.., ..] => (Some(UTF_16BE), 0),
+        [a, 0, b, 0, ..] if *a > 0 && *b > 0 => (Some(UTF_16LE), 0),
+        [0, a, 0, b, ..] if *a > 0 && *b > 0 => (Some(UTF_16BE), 0),
         _ => (None, 0),
     }
 }

@@ -60,7 +60,10 @@ impl Columns {
     /// Reads a header row.
     pub(super) fn read(record: &ByteRecord) -> Result<Self, Problem> {
         if record.len() > MAX_COLUMNS {
-            return Err(Problem::new(format!("header row has {} columns, at most {MAX_COLUMNS} are read", record.len())));
+            return Err(Problem::new(format!(
+                "header row has {} columns, at most {MAX_COLUMNS} are read",
+                record.len()
+            )));
         }
         let mut columns: Vec<(String, Meaning)> = Vec::with_capacity(record.len());
         let mut folded: Vec<String> = Vec::with_capacity(record.len());
@@ -74,11 +77,14 @@ impl Columns {
                 return Err(Problem::new(format!("name of column {} holds a control character", i + 1)));
             }
             let key = fold(name);
-            let meaning = KNOWN.iter().find(|(known, _)| *known == key).map_or(Meaning::Custom, |(_, meaning)| *meaning);
-            let is_same = |(other, known): (&String, Meaning)| *other == key || (meaning != Meaning::Custom && known == meaning);
+            let meaning =
+                KNOWN.iter().find(|(known, _)| *known == key).map_or(Meaning::Custom, |(_, meaning)| *meaning);
+            let is_same =
+                |(other, known): (&String, Meaning)| *other == key || (meaning != Meaning::Custom && known == meaning);
             if let Some(first) = folded.iter().zip(columns.iter().map(|c| c.1)).position(is_same) {
                 let (first_name, name) = (shown(&columns[first].0), shown(name));
-                let problem = Problem::new(format!("columns {} `{first_name}` and {} `{name}` mean the same", first + 1, i + 1));
+                let problem =
+                    Problem::new(format!("columns {} `{first_name}` and {} `{name}` mean the same", first + 1, i + 1));
                 return Err(problem.hint("keep one of the two"));
             }
             folded.push(key);
@@ -124,10 +130,12 @@ pub(super) fn separator(head: &[u8]) -> u8 {
     let line = head[start..].split(|byte| *byte == b'\n' || *byte == b'\r').next().unwrap_or(&[]);
     let count = |separator: u8| {
         let mut is_quoted = false;
-        line.iter().filter(|byte| {
-            is_quoted ^= **byte == b'"';
-            !is_quoted && **byte == separator
-        }).count()
+        line.iter()
+            .filter(|byte| {
+                is_quoted ^= **byte == b'"';
+                !is_quoted && **byte == separator
+            })
+            .count()
     };
     // The last of equals wins, so the comma stands last.
     [b'\t', b';', b','].into_iter().max_by_key(|separator| count(*separator)).unwrap_or(b',')

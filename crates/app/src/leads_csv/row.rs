@@ -13,7 +13,9 @@ use super::header::{Columns, Meaning};
 /// Why a row is no lead. Columns count from 0.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RowProblem {
-    #[error("text is not UTF-8; it looks like Latin-1 or Windows-1252 (hint: save the list as CSV UTF-8, or iconv -f WINDOWS-1252 -t UTF-8)")]
+    #[error(
+        "text is not UTF-8; it looks like Latin-1 or Windows-1252 (hint: save the list as CSV UTF-8, or iconv -f WINDOWS-1252 -t UTF-8)"
+    )]
     NotUtf8,
     #[error("row has {0} columns, the header row has {1} (hint: a separator inside a value needs quotes around it)")]
     Length(usize, usize),

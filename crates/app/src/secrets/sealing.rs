@@ -47,10 +47,14 @@ pub(crate) enum SealError {
     #[error("value is not sealed (hint: make it with `penguinmails secret seal`)")]
     NotSealed,
     /// Sealed with another key.
-    #[error("value was sealed with key `{0}`, this process has key `{1}` (hint: give the ENCRYPTION_KEY it was sealed with)")]
+    #[error(
+        "value was sealed with key `{0}`, this process has key `{1}` (hint: give the ENCRYPTION_KEY it was sealed with)"
+    )]
     OtherKey(String, String),
     /// The key is right and the value still does not open.
-    #[error("sealed value was altered or belongs to another tenant, table, row or column (hint: seal it again for this one)")]
+    #[error(
+        "sealed value was altered or belongs to another tenant, table, row or column (hint: seal it again for this one)"
+    )]
     Altered,
 }
 
@@ -82,7 +86,8 @@ impl SealingKey {
     /// # Errors
     /// Not sealed, sealed with another key, altered or meant for another cell.
     pub(crate) fn open(&self, cell: Cell<'_>, sealed: &str) -> Result<SecretString, SealError> {
-        let (kid, data) = sealed.strip_prefix("v1:").and_then(|rest| rest.split_once(':')).ok_or(SealError::NotSealed)?;
+        let (kid, data) =
+            sealed.strip_prefix("v1:").and_then(|rest| rest.split_once(':')).ok_or(SealError::NotSealed)?;
         if kid != self.kid {
             return Err(SealError::OtherKey(kid.chars().take(8).collect(), self.kid.clone()));
         }
@@ -116,8 +121,12 @@ mod tests {
 
     use super::*;
 
-    const CELL: Cell<'static> =
-        Cell { tenant: Uuid::from_u128(1), table: "email_accounts", row: Uuid::from_u128(2), column: "smtp_settings.password" };
+    const CELL: Cell<'static> = Cell {
+        tenant: Uuid::from_u128(1),
+        table: "email_accounts",
+        row: Uuid::from_u128(2),
+        column: "smtp_settings.password",
+    };
 
     #[test]
     fn what_was_sealed_opens_in_its_own_cell_alone() {

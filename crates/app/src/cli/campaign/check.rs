@@ -64,13 +64,14 @@ pub(super) fn run(args: &FileArgs, global: &Global) -> Outcome {
 impl<'a> Report<'a> {
     fn of(campaign: &'a CampaignSetup) -> Self {
         let setup = &campaign.setup;
-        let account = |(account, server): (&'a engines::store::setup::AccountSetup, &'a campaign_file::AccountServer)| Account {
-            email: &account.email,
-            host: &server.settings.host,
-            port: server.settings.port,
-            tls: server.settings.tls.as_str(),
-            daily_limit: account.daily_limit,
-        };
+        let account =
+            |(account, server): (&'a engines::store::setup::AccountSetup, &'a campaign_file::AccountServer)| Account {
+                email: &account.email,
+                host: &server.settings.host,
+                port: server.settings.port,
+                tls: server.settings.tls.as_str(),
+                daily_limit: account.daily_limit,
+            };
         let step = |step: &'a engines::store::setup::StepSetup| Step {
             step_type: step.step_type.as_str(),
             wait_hours: step.wait_hours,
@@ -99,7 +100,8 @@ impl<'a> Report<'a> {
             let subject = step.subject.map_or(String::new(), |subject| format!(": {subject}"));
             let _ = writeln!(text, "  step {}, {}{wait}{subject}", i + 1, step.step_type);
         }
-        let skipped = if self.skipped_rows > 0 { format!(", {} bad rows left out", self.skipped_rows) } else { String::new() };
+        let skipped =
+            if self.skipped_rows > 0 { format!(", {} bad rows left out", self.skipped_rows) } else { String::new() };
         let _ = write!(text, "  to {} leads{skipped}\nEverything is in order; nothing was done.", self.leads);
         text
     }

@@ -1,0 +1,105 @@
+//! Campaign files: the example of the product, and what each section makes of its keys.
+
+use domain::email_account::TlsMode;
+use domain::step::{ConditionType, StepType};
+use secrecy::ExposeSecret as _;
+
+use super::*;
+
+const HEAD: &str = r#"
+[tenant]
+name = "Acme"
+[company]
+name = "Acme Ltd"
+address = """1 Main Street
+12345 Springfield"""
+[[email_account]]
+email = "ana@acme.test"
+smtp = "smtp://ana@mail.acme.test"
+password_env = "SMTP_PASSWORD"
+"#;
+
+fn write(file: &str) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("leads.csv"), "email\nbo@acme.test\n").unwrap();
+    std::fs::write(dir.path().join("a.html"), "\u{feff}<p>Hello {{ firstName }}</p>").unwrap();
+    let path = dir.path().join("campaign.toml");
+    std::fs::write(&path, file).unwrap();
+    (dir, path)
+}
+
+fn load_with(file: &str, env: &Environment, smtp: Option<&SmtpUrl>) -> Result<CampaignSetup, String> {
+    let (_dir, path) = write(file);
+    let settings = Settings::default();
+    let options = LoadOptions { env, settings: &settings, smtp, skip_bad_rows: false, update: false };
+    load(&path, &options).map_err(|errors| errors.to_string())
+}
+
+#[test]
+fn the_example_of_the_product_loads() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/welcome/campaign.toml");
+    let (env, settings) = (Environment::default(), Settings::default());
+    let options = LoadOptions { env: &env, settings: &settings, smtp: None, skip_bad_rows: false, update: false };
+    let loaded = load(&path, &options).unwrap();
+    assert_eq!((loaded.setup.steps.len(), loaded.setup.accounts.len(), loaded.servers.len()), (3, 2, 2));
+    assert_eq!((loaded.setup.campaign.as_str(), loaded.leads.skipped), ("Welcome", 0));
+    assert!(loaded.leads.rows >= 200);
+}
+
+#[test]
+fn every_kind_of_step_and_key_is_taken() {
+    let file = format!(
+        "{HEAD}from_name = \"Ana\"\nreply_to = \"re@acme.test\"\ndaily_limit = 7\nmin_gap_seconds = 120\n\
+         warmup_started_at = 2026-03-01T00:00:00Z\ntimezone = \"Europe/Madrid\"\n\
+         [campaign]\nname = \"W\"\nleads = \"leads.csv\"\nscheduled_at = 2026-03-01 09:00:00+01:00\npriority = 7\n\
+         holidays = [2026-12-25, \"2026-01-01\"]\nmax_lateness = 24\non_unknown = \"hold\"\n\
+         [[step]]\nsubject = \"Hi {{{{ firstName }}}}\"\nhtml = \"a.html\"\ntext = \"a.html\"\n\
+         [[step]]\ntype = \"wait\"\nwait_hours = 48\nwait_until = 2026-04-01T00:00:00Z\n\
+         [[step]]\ntype = \"condition\"\ncondition = \"no_open\"\nvalue = \"stop\"\n\
+         [[step]]\nwait_hours = 0.5\nsubject = \"Again\"\nhtml = \"a.html\"\nemail_account = \"ANA@acme.test\"\n"
+    );
+    let loaded = load_with(&file, &Environment::from([("SMTP_PASSWORD", "hunter2")]), None).unwrap();
+    let (setup, server) = (&loaded.setup, &loaded.servers[0]);
+    assert_eq!(setup.company_address, "1 Main Street\n12345 Springfield");
+    assert_eq!(server.password.as_ref().unwrap().expose_secret(), "hunter2");
+    assert_eq!((server.settings.port, server.settings.tls, &server.settings.password), (587, TlsMode::Starttls, &None));
+    assert_eq!(setup.accounts[0].timezone.name(), "Europe/Madrid");
+    assert_eq!((setup.accounts[0].daily_limit, setup.accounts[0].min_gap_seconds), (Some(7), 120));
+    assert_eq!(setup.scheduled_at.unwrap().to_string(), "2026-03-01T08:00:00Z");
+    assert_eq!((setup.settings.priority, setup.settings.holidays.len()), (7, 2));
+    let kinds: Vec<StepType> = setup.steps.iter().map(|step| step.step_type).collect();
+    assert_eq!(kinds, [StepType::Email, StepType::Wait, StepType::Condition, StepType::Email]);
+    assert_eq!((setup.steps[2].condition, setup.steps[2].stop_if_false), (ConditionType::NotOpened, true));
+    assert_eq!((setup.steps[3].wait_hours, setup.steps[3].account), (0.5, Some(0)));
+    let template = setup.steps[0].template.as_ref().unwrap();
+    assert_eq!(template.html, "<p>Hello {{ firstName }}</p>", "a byte order mark is no content");
+    assert!(!format!("{loaded:?}").contains("hunter2"));
+}
+
+#[test]
+fn another_server_needs_no_password_of_the_accounts_own() {
+    let file = format!(
+        "{HEAD}[campaign]\nname = \"W\"\nleads = \"leads.csv\"\n[[step]]\nsubject = \"Hi\"\nhtml = \"a.html\"\n"
+    );
+    let refused = load_with(&file, &Environment::default(), None).unwrap_err();
+    assert!(refused.contains("`email_account[1].password_env`: the variable `SMTP_PASSWORD` is not set"), "{refused}");
+    let sink: SmtpUrl = "smtp://127.0.0.1:2525?tls=none".parse().unwrap();
+    let loaded = load_with(&file, &Environment::default(), Some(&sink)).unwrap();
+    assert_eq!((loaded.servers[0].settings.port, loaded.servers[0].password.is_none()), (2525, true));
+    let without_own = file.replace("smtp = \"smtp://ana@mail.acme.test\"\n", "");
+    assert!(load_with(&without_own, &Environment::default(), Some(&sink)).is_ok());
+}
+
+#[test]
+fn a_default_limit_of_the_configuration_applies_where_the_file_gives_none() {
+    let file = format!(
+        "{HEAD}[campaign]\nname = \"W\"\nleads = \"leads.csv\"\n[[step]]\nsubject = \"Hi\"\nhtml = \"a.html\"\n"
+    );
+    let (_dir, path) = write(&file);
+    let mut settings = Settings::default();
+    settings.email_account.daily_limit = Some(50);
+    let env = Environment::from([("SMTP_PASSWORD", "x")]);
+    let options = LoadOptions { env: &env, settings: &settings, smtp: None, skip_bad_rows: false, update: true };
+    let loaded = load(&path, &options).unwrap();
+    assert_eq!((loaded.setup.accounts[0].daily_limit, loaded.setup.update), (Some(50), true));
+}
