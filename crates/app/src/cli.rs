@@ -5,13 +5,18 @@
 
 mod campaign;
 mod config;
+mod migrate;
 pub(crate) mod output;
+mod queue;
+mod run;
 mod schema;
 mod secret;
+mod serve;
 mod time_scale;
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::Options;
@@ -78,6 +83,7 @@ impl Global {
 enum Command {
     #[command(subcommand)]
     Campaign(campaign::Command),
+    Migrate(migrate::Migrate),
     #[command(subcommand)]
     Secret(secret::Command),
     #[command(subcommand)]
@@ -90,6 +96,7 @@ impl Command {
     fn run(self, global: &Global) -> Outcome {
         match self {
             Self::Campaign(command) => command.run(global),
+            Self::Migrate(command) => command.run(global),
             Self::Secret(command) => command.run(global),
             Self::Config(command) => command.run(global),
             Self::Schema(command) => command.run(),
@@ -118,6 +125,12 @@ pub(crate) fn main() -> Exit {
     }
 }
 
+/// Runs what a command does asynchronously, on as many threads as the machine has cores.
+pub(crate) fn block_on<F: Future>(work: F) -> Result<F::Output, Failure> {
+    let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
+    Ok(runtime.block_on(work))
+}
+
 /// Help and version are answers; anything else is a command line that a person has to mend.
 fn usage(error: &clap::Error) -> Exit {
     let is_answer = !error.use_stderr();
@@ -141,5 +154,16 @@ mod tests {
     #[test]
     fn the_definition_holds_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_of_every_command_hold_together() {
+        let command = clap::Command::new("penguinmails");
+        run::RunArgs::augment_args(command.clone()).debug_assert();
+        serve::ServeArgs::augment_args(command.clone()).debug_assert();
+        serve::SchedulerArgs::augment_args(command.clone()).debug_assert();
+        campaign::ImportArgs::augment_args(command.clone()).debug_assert();
+        campaign::CampaignArgs::augment_args(command.clone()).debug_assert();
+        queue::QueueCommand::augment_subcommands(command).debug_assert();
     }
 }

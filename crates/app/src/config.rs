@@ -96,7 +96,7 @@ fn read_secrets_file(config: &mut Config, problems: &Problems) {
     match std::fs::read_to_string(&path) {
         Ok(text) => {
             if let Err(why) = config.secrets.fill_from(&text) {
-                problems.add(Problem::new(why).at(Place::file(path.display().to_string())));
+                problems.add(why.to_problem().at(Place::file(path.display().to_string())));
             }
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

@@ -6,6 +6,8 @@ mod campaign_file;
 mod cli;
 mod clock;
 mod config;
+mod data_dir;
+mod database;
 mod duration;
 mod exit;
 mod leads_csv;

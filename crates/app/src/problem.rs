@@ -52,9 +52,13 @@ impl fmt::Display for Place {
     }
 }
 
-/// One thing that a person has to mend.
+/// One thing that a person has to mend. Boxed: it is the error of many small functions that mostly succeed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Problem {
+#[serde(transparent)]
+pub(crate) struct Problem(Box<Details>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Details {
     #[serde(flatten)]
     place: Place,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,36 +76,44 @@ impl Problem {
             Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
             None => (text, None),
         };
-        Self { place: Place::default(), field: None, message, hint }
+        Self(Box::new(Details { place: Place::default(), field: None, message, hint }))
     }
 
     /// Says where it stands.
-    pub(crate) fn at(self, place: Place) -> Self {
-        Self { place, ..self }
+    pub(crate) fn at(mut self, place: Place) -> Self {
+        self.0.place = place;
+        self
     }
 
     /// Says which field, variable or option it is about.
-    pub(crate) fn field(self, field: impl Into<String>) -> Self {
-        Self { field: Some(field.into()), ..self }
+    pub(crate) fn field(mut self, field: impl Into<String>) -> Self {
+        self.0.field = Some(field.into());
+        self
     }
 
     /// Says how to mend it, where the sentence does not yet.
-    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
-        Self { hint: self.hint.or_else(|| Some(hint.into())), ..self }
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint.get_or_insert_with(|| hint.into());
+        self
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.0.place == other.0.place && self.0.message == other.0.message
     }
 }
 
 /// `place: field: message`, and the hint on a line of its own.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.place != Place::default() {
-            write!(f, "{}: ", self.place)?;
+        let Details { place, field, message, hint } = &*self.0;
+        if *place != Place::default() {
+            write!(f, "{place}: ")?;
         }
-        if let Some(field) = &self.field {
+        if let Some(field) = field {
             write!(f, "`{field}`: ")?;
         }
-        f.write_str(&self.message)?;
-        match &self.hint {
+        f.write_str(message)?;
+        match hint {
             Some(hint) => write!(f, "\n  hint: {hint}"),
             None => Ok(()),
         }
@@ -113,19 +125,17 @@ impl fmt::Display for Problem {
 pub(crate) struct Problems(RefCell<Vec<Problem>>);
 
 impl Problems {
-    /// Notes one.
+    /// Notes one, unless the same is noted for the same place: a file that is named twice is wrong once.
     pub(crate) fn add(&self, problem: Problem) {
-        self.0.borrow_mut().push(problem);
+        let is_placed = problem.0.place != Place::default();
+        if !(is_placed && self.0.borrow().iter().any(|other| other.is_same(&problem))) {
+            self.0.borrow_mut().push(problem);
+        }
     }
 
     /// The value, or its problem noted.
     pub(crate) fn ok<T>(&self, result: Result<T, Problem>) -> Option<T> {
         result.map_err(|problem| self.add(problem)).ok()
-    }
-
-    /// Whether none was found.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
     }
 
     /// An error where any was found.
@@ -136,13 +146,13 @@ impl Problems {
         let mut problems = self.0.into_inner();
         let mut files: Vec<Option<String>> = Vec::new();
         for problem in &problems {
-            if !files.contains(&problem.place.file) {
-                files.push(problem.place.file.clone());
+            if !files.contains(&problem.0.place.file) {
+                files.push(problem.0.place.file.clone());
             }
         }
         problems.sort_by_key(|problem| {
-            let file = files.iter().position(|file| *file == problem.place.file);
-            (file, problem.place.line, problem.place.column)
+            let place = &problem.0.place;
+            (files.iter().position(|file| *file == place.file), place.line, place.column)
         });
         if problems.is_empty() { Ok(()) } else { Err(InputErrors(problems)) }
     }
@@ -161,7 +171,7 @@ impl InputErrors {
     /// One line for all.
     pub(crate) fn summary(&self) -> String {
         match self.0.as_slice() {
-            [only] => only.to_string().replace("\n  hint: ", " (hint: ") + if only.hint.is_some() { ")" } else { "" },
+            [only] => only.to_string().replace("\n  hint: ", " (hint: ") + if only.0.hint.is_some() { ")" } else { "" },
             many => format!("{} problems; nothing was done", many.len()),
         }
     }
@@ -202,7 +212,6 @@ mod tests {
         let problems = Problems::default();
         problems.add(Problem::new("one").field("a"));
         problems.add(Problem::new("two"));
-        assert!(!problems.is_empty());
         let errors = problems.into_result().unwrap_err();
         assert_eq!(errors.to_string(), "error: `a`: one\nerror: two\n2 problems; nothing was done");
     }

@@ -74,7 +74,7 @@ fn create(data: &Path) -> anyhow::Result<()> {
     if path.exists() {
         return Ok(());
     }
-    make_private_dir(data).with_context(|| format!("failed to make the data directory `{}`", data.display()))?;
+    crate::data_dir::create(data).with_context(|| format!("failed to make the data directory `{}`", data.display()))?;
     let mut text =
         String::from("# Made on the first start. Whoever has this file can sign links and open sealed passwords.\n");
     for name in NAMES {
@@ -92,14 +92,6 @@ fn create(data: &Path) -> anyhow::Result<()> {
     let removed = fs::remove_file(&draft);
     written.with_context(|| format!("failed to write `{}`", path.display()))?;
     removed.with_context(|| format!("failed to remove `{}`", draft.display()))
-}
-
-fn make_private_dir(dir: &Path) -> std::io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir)
 }
 
 fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {

@@ -41,7 +41,7 @@ words! {
 
 words! {
     /// What becomes of a send whose dialogue was cut after the final dot.
-    OnUnknown, "on_unknown policy", {
+    OnUnknown, "policy for unknown outcomes", {
         /// Send once more with the same Message-ID; a second cut is held.
         Resend = "resend",
         /// A person decides.

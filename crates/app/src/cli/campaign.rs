@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Global, Outcome};
-use crate::campaign_file::smtp_url::SmtpUrl;
+use crate::campaign_file::smtp_url::{SmtpUrl, SmtpUrlError};
+use crate::problem::{InputErrors, Problem};
 
 /// Campaigns
 #[derive(Debug, clap::Subcommand)]
@@ -37,14 +38,50 @@ pub(crate) struct FileArgs {
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// Send everything over this server instead of the accounts' own: smtp://[user@]host[:port][?tls=none|starttls|implicit]
-    #[arg(long, value_name = "URL", value_parser = parse_smtp)]
-    pub(crate) smtp: Option<SmtpUrl>,
+    #[arg(long, value_name = "URL")]
+    smtp: Option<String>,
     /// Leave out bad rows of the list of leads instead of refusing it
     #[arg(long)]
     pub(crate) skip_bad_rows: bool,
 }
 
-/// The hint goes on a line of its own, as clap prints its own tips.
-fn parse_smtp(text: &str) -> Result<SmtpUrl, String> {
-    text.parse().map_err(|error: crate::campaign_file::smtp_url::SmtpUrlError| error.to_string())
+/// Set a campaign up without running it, for processes that run apart
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  penguinmails campaign import welcome/campaign.toml --start
+      Set it up, and let scheduler, workers and tracker that share the database go on from there
+  penguinmails campaign import welcome/campaign.toml --update
+      Take a changed sequence of steps")]
+pub(crate) struct ImportArgs {
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+    /// Start it at once; without this it waits for its `scheduled_at` or for `campaign resume`
+    #[arg(long)]
+    pub(crate) start: bool,
+    /// Take a changed number or kind of steps of a campaign that is under way
+    #[arg(long)]
+    pub(crate) update: bool,
+}
+
+/// A campaign that is there already: for `status`, `pause`, `resume` and `cancel`.
+#[derive(Debug, Args)]
+pub(crate) struct CampaignArgs {
+    /// Name or id of the campaign
+    #[arg(value_name = "NAME|ID")]
+    pub(crate) campaign: String,
+    /// Name or id of its tenant, where two tenants have a campaign of this name
+    #[arg(long, value_name = "NAME|ID")]
+    pub(crate) tenant: Option<String>,
+}
+
+impl FileArgs {
+    /// The server of `--smtp`. Not read by clap: its errors show the value, which may hold a password.
+    ///
+    /// # Errors
+    /// It is no URL of an SMTP server.
+    pub(crate) fn smtp(&self) -> Result<Option<SmtpUrl>, InputErrors> {
+        let url = self.smtp.as_deref().map(str::parse).transpose();
+        url.map_err(|error: SmtpUrlError| Problem::new(error).field("--smtp").into())
+    }
 }

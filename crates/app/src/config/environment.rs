@@ -130,14 +130,25 @@ pub(crate) struct GivenSecrets {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SecretError {
     /// `JWT_SECRET`, or an old one.
-    #[error("`{0}` is shorter than 32 bytes (hint: openssl rand -base64 32)")]
+    #[error("shorter than 32 bytes (hint: openssl rand -base64 32)")]
     Short(&'static str),
     /// `ENCRYPTION_KEY`.
-    #[error("`ENCRYPTION_KEY` is not 32 bytes in base64 (hint: openssl rand -base64 32)")]
+    #[error("not 32 bytes in base64 (hint: openssl rand -base64 32)")]
     NotAKey,
     /// A line of the file.
     #[error("line {0} is not NAME=value with a known name (hint: remove the line)")]
     Line(usize),
+}
+
+impl SecretError {
+    /// As a problem of the variable that it is about.
+    pub(crate) fn to_problem(&self) -> Problem {
+        match self {
+            Self::Short(name) => Problem::new(self).field(*name),
+            Self::NotAKey => Problem::new(self).field("ENCRYPTION_KEY"),
+            Self::Line(_) => Problem::new(self),
+        }
+    }
 }
 
 impl GivenSecrets {
@@ -178,13 +189,13 @@ impl GivenSecrets {
         let mut given = Self::default();
         for name in crate::secrets::NAMES {
             if let Some(Err(error)) = env.get(name).and_then(|value| given.fill(name, value)) {
-                problems.add(Problem::new(error).field(name));
+                problems.add(error.to_problem());
             }
         }
         for old in env.get("JWT_SECRETS_OLD").into_iter().flat_map(|list| list.split(',')).map(str::trim) {
             match long_enough("JWT_SECRETS_OLD", old) {
                 Ok(()) => given.jwt_old.push(old.into()),
-                Err(error) => problems.add(Problem::new(error).field("JWT_SECRETS_OLD")),
+                Err(error) => problems.add(error.to_problem()),
             }
         }
         given
@@ -283,21 +294,21 @@ fn database_url(url: &str) -> Result<(), String> {
 }
 
 fn public_url(text: &str) -> Result<String, String> {
-    let wrong =
-        |what: &str| format!("`{text}` {what} (hint: an address as it is seen from outside, e.g. https://t.acme.test)");
-    if text.contains('#') {
-        return Err(wrong("has a fragment"));
+    let hint = "(hint: an address as it is seen from outside, e.g. https://t.acme.test)";
+    if text.contains('@') {
+        // Not shown: it may hold a password.
+        return Err(format!("has a user or password in it {hint}"));
     }
-    let url: hyper::Uri = text.parse().map_err(|_| wrong("is not a URL"))?;
-    match (url.scheme_str(), url.authority()) {
-        (Some("http" | "https"), Some(authority)) if authority.as_str().contains('@') => {
-            Err("has a user or password in it (hint: leave it out)".into())
-        }
-        (Some("http" | "https"), Some(_)) if url.query().is_some() => Err(wrong("has a query")),
-        (Some("http" | "https"), Some(_)) => Ok(text.trim_end_matches('/').to_owned()),
-        (Some(_), _) => Err(wrong("is neither http nor https")),
-        (None, _) => Err(wrong("is not a whole URL")),
-    }
+    let url = text.parse::<hyper::Uri>().ok();
+    let what = match url.as_ref().map(|url| (url.scheme_str(), url.authority(), url.query())) {
+        _ if text.contains('#') => "has a fragment",
+        None => "is not a URL",
+        Some((None, ..) | (_, None, _)) => "is not a whole URL",
+        Some((Some("http" | "https"), Some(_), None)) => return Ok(text.trim_end_matches('/').to_owned()),
+        Some((Some("http" | "https"), Some(_), Some(_))) => "has a query",
+        Some((Some(_), ..)) => "is neither http nor https",
+    };
+    Err(format!("`{text}` {what} {hint}"))
 }
 
 fn listen(text: &str) -> Result<SocketAddr, String> {

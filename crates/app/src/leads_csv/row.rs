@@ -17,7 +17,9 @@ pub(super) enum RowProblem {
         "text is not UTF-8; it looks like Latin-1 or Windows-1252 (hint: save the list as CSV UTF-8, or iconv -f WINDOWS-1252 -t UTF-8)"
     )]
     NotUtf8,
-    #[error("row has {0} columns, the header row has {1} (hint: a separator inside a value needs quotes around it)")]
+    #[error(
+        "row and header row differ: {0} against {1} columns (hint: a separator inside a value needs quotes around it)"
+    )]
     Length(usize, usize),
     #[error("{1}")]
     Address(usize, AddressError),

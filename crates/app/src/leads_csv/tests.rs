@@ -74,7 +74,7 @@ error: leads.csv: 6 rows are bad of 7
   hint: mend them, or leave them out with --skip-bad-rows
 error: leads.csv:3: `email`: address needs a local part, one `@` and a domain
 error: leads.csv:4: `name`: value holds a control character
-error: leads.csv:6: row has 2 columns, the header row has 4
+error: leads.csv:6: row and header row differ: 2 against 4 columns
   hint: a separator inside a value needs quotes around it
 error: leads.csv:7: `timezone`: `Europe/Nowhere` is not a time zone
   hint: use an IANA name such as Europe/Madrid or UTC

@@ -44,10 +44,11 @@ struct Step<'a> {
 pub(super) fn run(args: &FileArgs, global: &Global) -> Outcome {
     let env = Environment::of_process();
     let config = config::load(&global.options(), &env)?;
+    let smtp = args.smtp()?;
     let options = LoadOptions {
         env: &env,
         settings: &config.settings,
-        smtp: args.smtp.as_ref(),
+        smtp: smtp.as_ref(),
         skip_bad_rows: args.skip_bad_rows,
         update: false,
     };
