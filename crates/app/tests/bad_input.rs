@@ -251,6 +251,7 @@ fn steps_and_templates() {
             ("empty output tag", &[File("hello.txt", b"Hello\n{{ }}")]),
             ("tag that is never closed", &[File("hello.html", b"<p>{% if firstName %}Hello</p>")]),
             ("unknown tag", &[File("hello.html", b"<p>\n  {% include 'x' %}</p>")]),
+            ("template over its budget", &[File("hello.txt", b"{% for i in (1..1000) %}{% for j in (1..1000) %}{% for k in (1..1000) %}x{% endfor %}{% endfor %}{% endfor %}")]),
             ("subject that is no template", &[Toml("{{ firstName }}", "{{ firstName")]),
         ],
     );
