@@ -2,19 +2,30 @@
 //!
 //! Everything else lies in the modules: `cli` has one file a subcommand. To add a command: see `cli`.
 
+mod analytics;
 mod campaign_file;
+mod campaign_run;
 mod cli;
 mod clock;
 mod config;
+mod context;
 mod data_dir;
 mod database;
 mod duration;
 mod exit;
+mod hint;
 mod leads_csv;
+mod lifecycle;
 mod problem;
+mod report;
+mod scheduler;
 mod secrets;
+mod setup;
+mod sink;
 mod telemetry;
 mod toml_input;
+mod tracking;
+mod worker;
 
 fn main() -> std::process::ExitCode {
     cli::main().into()

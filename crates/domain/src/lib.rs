@@ -19,6 +19,7 @@ pub mod send;
 pub mod settle;
 pub mod step;
 pub mod time;
+pub mod verdict;
 mod words;
 
 pub use words::UnknownWord;

@@ -3,6 +3,8 @@
 //! Not responsible for reading campaign files (`campaign_file`). To add a verb: a variant and its file or function.
 
 mod check;
+mod import;
+mod steer;
 
 use std::path::PathBuf;
 
@@ -11,6 +13,8 @@ use clap::Args;
 use super::{Global, Outcome};
 use crate::campaign_file::smtp_url::{SmtpUrl, SmtpUrlError};
 use crate::problem::{InputErrors, Problem};
+
+pub(super) use steer::find;
 
 /// Campaigns
 #[derive(Debug, clap::Subcommand)]
@@ -21,12 +25,30 @@ Examples:
   penguinmails campaign check welcome/campaign.toml
   penguinmails campaign check welcome/campaign.toml --skip-bad-rows --json")]
     Check(FileArgs),
+    Import(ImportArgs),
+    /// Say how a campaign stands, in numbers that add up
+    #[command(after_help = "Example:\n  penguinmails campaign status Welcome --json")]
+    Status(CampaignArgs),
+    /// Stop sending within a second, also what is queued; nothing is lost
+    #[command(after_help = "Example:\n  penguinmails campaign pause Welcome")]
+    Pause(CampaignArgs),
+    /// Go on after a pause, or start a campaign that was imported without --start
+    #[command(after_help = "Example:\n  penguinmails campaign resume Welcome")]
+    Resume(CampaignArgs),
+    /// End a campaign: what is not sent yet never will be
+    #[command(after_help = "Example:\n  penguinmails campaign cancel Welcome --tenant Acme")]
+    Cancel(CampaignArgs),
 }
 
 impl Command {
     pub(crate) fn run(self, global: &Global) -> Outcome {
         match self {
             Self::Check(args) => check::run(&args, global),
+            Self::Import(args) => import::run(&args, global),
+            Self::Status(args) => steer::run(&args, steer::Verb::Status, global),
+            Self::Pause(args) => steer::run(&args, steer::Verb::Pause, global),
+            Self::Resume(args) => steer::run(&args, steer::Verb::Resume, global),
+            Self::Cancel(args) => steer::run(&args, steer::Verb::Cancel, global),
         }
     }
 }
@@ -70,8 +92,8 @@ pub(crate) struct CampaignArgs {
     /// Name or id of the campaign
     #[arg(value_name = "NAME|ID")]
     pub(crate) campaign: String,
-    /// Name or id of its tenant, where two tenants have a campaign of this name
-    #[arg(long, value_name = "NAME|ID")]
+    /// Name of its tenant, where two tenants have a campaign of this name
+    #[arg(long, value_name = "NAME")]
     pub(crate) tenant: Option<String>,
 }
 

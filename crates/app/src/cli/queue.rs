@@ -1,7 +1,20 @@
-//! `penguinmails queue`: the arguments of looking at the queue and its dead letters.
+//! `penguinmails queue`: looks at the queue and its dead letters, and puts those back to work.
+//!
+//! To add a verb: a variant of `QueueCommand` and its function.
 
 use clap::Args;
+use engines::queue::{Job, List};
+use engines::store::dead_letters::{DeadLetter, Selection};
+use serde_json::{Value, json};
 use uuid::Uuid;
+
+use super::campaign::find;
+use super::{Global, Outcome, block_on, output};
+use crate::clock::Clock;
+use crate::config::{self, Environment};
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::telemetry;
 
 /// The queue and its dead letters
 #[derive(Debug, clap::Subcommand)]
@@ -42,4 +55,95 @@ pub(crate) struct ReplayArgs {
     /// All
     #[arg(long)]
     pub(crate) all: bool,
+}
+
+impl QueueCommand {
+    pub(crate) fn run(self, global: &Global) -> Outcome {
+        let config = config::load(&global.options(), &Environment::of_process())?;
+        telemetry::init(&config, &Clock::system());
+        block_on(async {
+            let ctx = Context::open(config, 1.0).await?;
+            let (value, text) = match self {
+                Self::Status => status(&ctx).await?,
+                Self::Dead(args) => dead(&ctx, args.limit).await?,
+                Self::Replay(args) => replay(&ctx, &args).await?,
+            };
+            if global.json {
+                output::print_json(&value);
+            } else {
+                output::print(text);
+            }
+            Ok(Exit::Done)
+        })?
+    }
+}
+
+async fn status(ctx: &Context) -> Result<(Value, String), Failure> {
+    let mut lanes = Vec::new();
+    let mut text = String::new();
+    for list in [List::EmailSending, List::Analytics] {
+        let depths = ctx.queue.depth(list, ctx.clock.now()).await.map_err(anyhow::Error::from)?;
+        for (lane, depth) in list.lanes().iter().zip(depths) {
+            let name = lane_name(list, *lane);
+            text.push_str(&format!(
+                "{name}: {} ready, {} delayed, {} leased\n",
+                depth.ready, depth.delayed, depth.leased
+            ));
+            lanes.push(json!({ "name": name, "ready": depth.ready, "delayed": depth.delayed, "leased": depth.leased }));
+        }
+    }
+    let dead = ctx.store.system().count_dead_letters().await.map_err(anyhow::Error::from)?;
+    text.push_str(&format!("dead letters: {dead}"));
+    Ok((json!({ "lanes": lanes, "deadLetters": dead }), text))
+}
+
+fn lane_name(list: List, lane: engines::queue::Lane) -> String {
+    let suffix = match lane {
+        engines::queue::Lane::High => ":high",
+        engines::queue::Lane::Base => "",
+        engines::queue::Lane::Low => ":low",
+    };
+    format!("{}{suffix}", list.name())
+}
+
+async fn dead(ctx: &Context, limit: u32) -> Result<(Value, String), Failure> {
+    let letters =
+        ctx.store.system().list_dead_letters(Selection::default(), limit).await.map_err(anyhow::Error::from)?;
+    let value: Vec<Value> = letters.iter().map(letter_json).collect();
+    let mut text = String::new();
+    for letter in &letters {
+        let send = letter.send_id.map_or(String::new(), |id| format!(" send {id}"));
+        let (id, at, error) = (letter.id, letter.failed_at, &letter.error);
+        text.push_str(&format!("{id} {at} {}{send}: {error}\n", letter.queue_name));
+    }
+    if letters.is_empty() {
+        text.push_str("no dead letters");
+    }
+    Ok((json!({ "deadLetters": value }), text.trim_end().to_owned()))
+}
+
+/// As other programs see it on `deadletter:queue`.
+fn letter_json(letter: &DeadLetter) -> Value {
+    json!({
+        "id": letter.id, "queue_name": letter.queue_name, "payload": letter.payload, "error": letter.error,
+        "failed_at": letter.failed_at, "attempt_count": letter.attempt_count,
+        "original_priority": letter.original_priority,
+    })
+}
+
+async fn replay(ctx: &Context, args: &ReplayArgs) -> Result<(Value, String), Failure> {
+    let campaign_id = match &args.failed_of {
+        Some(name) => Some(find(ctx, name, None).await?.id),
+        None => None,
+    };
+    let which = Selection { id: args.id, campaign_id };
+    let now = ctx.clock.now();
+    let (replayed, payloads) = ctx.store.system().replay(which, now).await.map_err(anyhow::Error::from)?;
+    for letter in payloads {
+        let list = [List::EmailSending, List::Analytics].into_iter().find(|list| list.name() == letter.queue_name);
+        let job = Job { id: letter.id, payload: letter.payload, priority: letter.original_priority, not_before: now };
+        let list = list.unwrap_or(List::EmailSending);
+        ctx.queue.push(list, vec![job], now).await.map_err(anyhow::Error::from)?;
+    }
+    Ok((json!({ "replayed": replayed }), format!("{replayed} dead letters are back at work")))
 }

@@ -1,8 +1,20 @@
-//! `penguinmails serve`, `scheduler`, `worker`, `track`: the arguments of the long-running commands.
+//! `penguinmails serve`, `scheduler`, `worker`, `track`: the commands that run until they are stopped.
+//!
+//! Each opens the shared context and runs its parts side by side. To add a part: a variant of `Part`, an arm in `serve`.
+
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use serde_json::json;
 
 use super::time_scale::TimeScale;
+use super::{Global, Outcome, block_on, output};
+use crate::clock::Clock;
+use crate::config::{self, Environment};
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::lifecycle::Shutdown;
+use crate::{analytics, scheduler, telemetry, tracking, worker};
 
 /// A part that can run alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -68,3 +80,80 @@ Examples:
   penguinmails track
   TRACK_LISTEN=0.0.0.0:8081 PUBLIC_URL=https://t.acme.test penguinmails track")]
 pub(crate) struct TrackArgs {}
+
+impl ServeArgs {
+    pub(crate) fn run(self, global: &Global) -> Outcome {
+        let all = [Part::Scheduler, Part::Worker, Part::Track];
+        let parts = if self.only.is_empty() { all.to_vec() } else { self.only };
+        serve(global, self.time, &parts)
+    }
+}
+
+impl SchedulerArgs {
+    pub(crate) fn run(self, global: &Global) -> Outcome {
+        if !self.once {
+            return serve(global, self.time, &[Part::Scheduler]);
+        }
+        let json = global.json;
+        block_on(async {
+            let ctx = open(global, self.time).await?;
+            let turn = scheduler::enqueue_due_campaigns(&ctx).await.map_err(anyhow::Error::from)?;
+            tracing::info!("Enqueued {} email jobs", turn.enqueued);
+            if json {
+                let (enqueued, skipped, completed) = (turn.enqueued, turn.skipped, turn.completed);
+                output::print_json(&json!({ "enqueued": enqueued, "skipped": skipped, "completed": completed }));
+            } else {
+                output::print(format_args!("Enqueued {} email jobs", turn.enqueued));
+            }
+            Ok(Exit::Done)
+        })?
+    }
+}
+
+impl WorkerArgs {
+    pub(crate) fn run(self, global: &Global) -> Outcome {
+        serve(global, self.time, &[Part::Worker])
+    }
+}
+
+impl TrackArgs {
+    pub(crate) fn run(self, global: &Global) -> Outcome {
+        serve(global, TimeScale { time_scale: 1.0 }, &[Part::Track])
+    }
+}
+
+async fn open(global: &Global, time: TimeScale) -> Result<Arc<Context>, crate::exit::Failure> {
+    let config = config::load(&global.options(), &Environment::of_process())?;
+    telemetry::init(&config, &Clock::system());
+    Context::open(config, time.time_scale).await
+}
+
+/// Runs these parts until they are stopped; a worker takes events from their queue as well.
+fn serve(global: &Global, time: TimeScale, parts: &[Part]) -> Outcome {
+    block_on(async {
+        let ctx = open(global, time).await?;
+        let shutdown = Shutdown::on_signals()?;
+        let has = |part| parts.contains(&part);
+        let listener = if has(Part::Track) { Some(tracking::bind(&ctx).await?) } else { None };
+        let schedule = async {
+            if has(Part::Scheduler) {
+                scheduler::run(Arc::clone(&ctx), shutdown.clone()).await;
+            }
+        };
+        let send = async {
+            if has(Part::Worker) { worker::run(Arc::clone(&ctx), shutdown.clone()).await } else { Exit::Done }
+        };
+        let count = async {
+            if has(Part::Worker) {
+                analytics::run(Arc::clone(&ctx), shutdown.clone()).await;
+            }
+        };
+        let track = async {
+            if let Some(listener) = listener {
+                tracking::run(Arc::clone(&ctx), listener, shutdown.clone()).await;
+            }
+        };
+        let ((), exit, (), ()) = tokio::join!(schedule, send, count, track);
+        Ok(exit)
+    })?
+}

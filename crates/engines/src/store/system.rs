@@ -4,29 +4,29 @@
 
 use super::SystemStore;
 use crate::error::Result;
-use crate::{statements, values};
+use crate::statements;
 
 statements! {
-    NEXT_DUE = "SELECT MIN(due_at) AS at FROM campaign_leads e JOIN campaigns c ON c.id = e.campaign_id
-        WHERE e.status = 'active' AND e.due_at IS NOT NULL AND c.status IN ('scheduled', 'sending')";
-    ALIVE = "SELECT 1 AS one";
+    LATEST = "SELECT MAX({max seen_until, COALESCE(completed_at, seen_until)}) AS at FROM campaigns WHERE seen_until IS NOT NULL";
+    DEAD_LETTERS = "SELECT COUNT(*) AS n FROM dead_letters WHERE replayed_at IS NULL";
 }
 
 impl SystemStore {
-    /// When the next enrollment is due, over all campaigns that are under way.
+    /// The latest time that planning has seen: a process whose time ran faster must not leave the next one in its past.
     ///
     /// # Errors
     /// The database.
-    pub async fn next_due(&self) -> Result<Option<domain::time::Timestamp>> {
-        let rows = self.db.read(&NEXT_DUE, vec![]).await?;
+    pub async fn latest_time(&self) -> Result<Option<domain::time::Timestamp>> {
+        let rows = self.db.read(&LATEST, vec![]).await?;
         rows.first().map_or(Ok(None), |row| row.get("at"))
     }
 
-    /// Asks the database whether it answers.
+    /// How many dead letters wait.
     ///
     /// # Errors
-    /// `Unavailable` where it does not.
-    pub async fn ping(&self) -> Result<()> {
-        self.db.read(&ALIVE, values![]).await.map(drop)
+    /// The database.
+    pub async fn count_dead_letters(&self) -> Result<u64> {
+        let rows = self.db.read(&DEAD_LETTERS, vec![]).await?;
+        rows.first().map_or(Ok(0), |row| row.get("n"))
     }
 }

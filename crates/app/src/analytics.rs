@@ -1,0 +1,132 @@
+//! The analytics consumer: takes events from their queue, judges who caused them, and has them stored and counted once.
+//!
+//! At least once from the queue, once in the ledger: an event's id decides. Not responsible for the judgement itself
+//! (`domain::verdict`). To add a field of events: `domain::event` and `stored`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::event::{Event, EventType};
+use domain::ids::EventId;
+use domain::settle::own_error_delay;
+use domain::verdict::judge;
+use engines::queue::{Leased, List, Token, Verdict};
+use engines::store::dead_letters::DeadLetter;
+use engines::store::events::StoredEvent;
+
+use crate::context::Context;
+use crate::lifecycle::Shutdown;
+use crate::telemetry::JOBS;
+
+/// Most events in one transaction.
+const BATCH: usize = 500;
+/// Real time that a lease lasts.
+const LEASE: Duration = Duration::from_secs(60);
+const LIST: List = List::Analytics;
+
+/// Consumes until stopping is asked for.
+pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) {
+    let mut idle = Duration::from_millis(20);
+    let mut errors = 0;
+    while !shutdown.is_stopping() {
+        let pause = match run_once(&ctx).await {
+            Ok(0) => {
+                idle = (idle * 2).min(Duration::from_millis(500));
+                idle
+            }
+            Ok(_) => {
+                (idle, errors) = (Duration::from_millis(20), 0);
+                continue;
+            }
+            Err(e) => {
+                let pause = own_error_delay(errors, ctx.clock.chance());
+                errors += 1;
+                tracing::warn!(error = %e, pause_ms = pause.as_millis(), "events cannot be stored now");
+                pause
+            }
+        };
+        shutdown.unless_stopping(tokio::time::sleep(pause)).await;
+    }
+}
+
+/// One batch: how many events were taken from the queue.
+///
+/// # Errors
+/// The database; the events come again when their lease ends.
+pub(crate) async fn run_once(ctx: &Context) -> engines::error::Result<usize> {
+    let leased = ctx.queue.lease(LIST, &ctx.owner, BATCH, ctx.clock.span(LEASE), ctx.clock.now()).await?;
+    let mut events: Vec<(StoredEvent, &Leased)> = Vec::new();
+    for job in &leased {
+        match stored(job) {
+            Ok(event) => events.push((event, job)),
+            Err(why) => bury(ctx, job, why).await?,
+        }
+    }
+    let batch: Vec<StoredEvent> = events.iter().map(|(event, _)| event.clone()).collect();
+    if !batch.is_empty() {
+        let report = ctx.store.system().store_events(&batch, ctx.clock.now()).await?;
+        for (event, job) in &events {
+            if report.foreign.contains(&event.id) {
+                let why = "fields `tenantId`, `campaignId`, `stepId`, `leadId` do not belong together".to_owned();
+                bury(ctx, job, why).await?;
+            } else {
+                log(event);
+            }
+        }
+    }
+    let acks: Vec<(Token, Verdict)> = leased.iter().map(|job| (job.token, Verdict::Ack)).collect();
+    if !acks.is_empty() {
+        ctx.queue.settle(LIST, &ctx.owner, &acks, ctx.clock.now()).await?;
+    }
+    Ok(leased.len())
+}
+
+fn stored(job: &Leased) -> Result<StoredEvent, String> {
+    // The reader's own words name the field and never the payload's values beyond it.
+    let event: Event = serde_json::from_str(&job.payload).map_err(|e| format!("payload is no event: {}", rule(&e)))?;
+    let verdict = judge(event.event_type, event.user_agent.as_deref(), event.method.as_deref());
+    Ok(StoredEvent {
+        // A stranger's event without an id is known by its job: it comes again under the same one.
+        id: event.event_id.unwrap_or_else(|| EventId::from_uuid(job.token.id)),
+        event_type: event.event_type,
+        tenant_id: event.tenant_id,
+        lead_id: event.lead_id,
+        campaign_id: event.campaign_id,
+        step_id: event.step_id,
+        url: event.url.filter(|_| event.event_type == EventType::Click),
+        occurred_at: event.occurred_at,
+        ip: event.ip,
+        user_agent: event.user_agent,
+        method: event.method,
+        verdict,
+    })
+}
+
+fn rule(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split(" at line").next().unwrap_or("not JSON").chars().take(120).collect()
+}
+
+async fn bury(ctx: &Context, job: &Leased, why: String) -> engines::error::Result<()> {
+    tracing::warn!(job_id = %job.token.id, error = %why, "an event is no event: it is a dead letter now");
+    let letter = DeadLetter {
+        id: ctx.clock.uuid_v7(),
+        tenant_id: None,
+        send_id: None,
+        queue_name: LIST.name().to_owned(),
+        payload: job.payload.clone(),
+        error: why,
+        failed_at: ctx.clock.now(),
+        attempt_count: job.expirations,
+        original_priority: job.priority,
+    };
+    ctx.store.system().bury(&letter).await
+}
+
+fn log(event: &StoredEvent) {
+    match event.event_type {
+        EventType::Open => tracing::info!(target: JOBS, "Received open event for lead {}", event.lead_id),
+        EventType::Click => tracing::info!(target: JOBS, "Received click event for lead {}", event.lead_id),
+        EventType::Unsubscribe => tracing::info!(target: JOBS, "Received unsubscribe event for lead {}", event.lead_id),
+    }
+}

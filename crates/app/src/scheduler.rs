@@ -1,0 +1,109 @@
+//! The scheduler: finds due leads, has their sends planned and recorded, and hints at them.
+//!
+//! A crash anywhere in here loses nothing: the recorded row is the outbox, and P9 brings a hint that was not pushed.
+//! Any number of schedulers may run at once. Not responsible for deciding (`domain::plan`) or for sending.
+//! To add something that must happen regularly to campaigns: `tick`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::ids::{CampaignId, TenantId};
+use domain::settle::own_error_delay;
+use engines::queue::List;
+use engines::store::plan::PlanRequest;
+
+use crate::context::Context;
+use crate::lifecycle::Shutdown;
+
+/// Real time between two turns.
+const TICK: Duration = Duration::from_secs(1);
+/// Enrollments in one transaction.
+const PAGE: u32 = 500;
+
+/// What one turn did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Turn {
+    /// Sends recorded and hinted at.
+    pub(crate) enqueued: u64,
+    /// Sends skipped with a reason.
+    pub(crate) skipped: u64,
+    /// Campaigns completed.
+    pub(crate) completed: u64,
+}
+
+/// Turns until stopping is asked for.
+pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) {
+    let mut errors = 0;
+    while !shutdown.is_stopping() {
+        let pause = match enqueue_due_campaigns(&ctx).await {
+            Ok(turn) => {
+                errors = 0;
+                if turn.enqueued > 0 {
+                    tracing::info!("Enqueued {} email jobs", turn.enqueued);
+                }
+                TICK
+            }
+            Err(e) => {
+                let pause = own_error_delay(errors, ctx.clock.chance());
+                errors += 1;
+                tracing::warn!(error = %e, pause_ms = pause.as_millis(), "campaigns cannot be planned now");
+                pause
+            }
+        };
+        shutdown.unless_stopping(tokio::time::sleep(pause)).await;
+    }
+}
+
+/// One turn over every campaign that is worth planning; idempotent, safe beside other turns.
+///
+/// # Errors
+/// The database; what was recorded before stays recorded.
+pub(crate) async fn enqueue_due_campaigns(ctx: &Context) -> engines::error::Result<Turn> {
+    let system = ctx.store.system();
+    let now = ctx.clock.now();
+    let mut turn = Turn::default();
+    for (tenant_id, campaign_id) in system.due_campaigns(now).await? {
+        // One campaign that cannot be planned must not stop the others.
+        if let Err(e) = plan_campaign(ctx, tenant_id, campaign_id, &mut turn).await {
+            if e.is_transient() {
+                return Err(e);
+            }
+            tracing::error!(%tenant_id, %campaign_id, error = %e, "a campaign cannot be planned");
+        }
+    }
+    system.sweep(ctx.clock.now()).await?;
+    for campaign_id in system.complete_campaigns(ctx.clock.now()).await? {
+        turn.completed += 1;
+        tracing::info!(%campaign_id, "campaign completed");
+    }
+    Ok(turn)
+}
+
+async fn plan_campaign(
+    ctx: &Context,
+    tenant_id: TenantId,
+    campaign_id: CampaignId,
+    turn: &mut Turn,
+) -> engines::error::Result<()> {
+    // Far enough that a tick's worth of slots is there even when time runs faster.
+    let horizon = ctx.config.settings.scheduler.horizon.0.max(ctx.clock.span(TICK * 2));
+    let epoch = ctx.queue.epoch(List::EmailSending).await?;
+    let mut after = None;
+    loop {
+        let now = ctx.clock.now();
+        let request = PlanRequest { tenant_id, campaign_id, now, horizon, limit: PAGE, epoch, after };
+        let warmup = &ctx.config.settings.email_account.warmup;
+        let page = ctx.store.system().plan_page(&request, warmup, &|| ctx.clock.uuid_v7()).await?;
+        let jobs = page.planned.iter().map(|hint| crate::hint::job(hint, now)).collect();
+        if let Err(e) = ctx.queue.push(List::EmailSending, jobs, now).await {
+            // No error of the turn: the ledger holds the sends, and reconciliation brings their hints.
+            tracing::warn!(error = %e, "hints cannot be pushed now");
+        }
+        turn.enqueued += page.planned.len() as u64;
+        turn.skipped += page.skipped;
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(()),
+        }
+    }
+}

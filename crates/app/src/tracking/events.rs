@@ -1,0 +1,78 @@
+//! Hands events to the queue in groups; where the queue does not answer in time, to the spool.
+//!
+//! A request waits for either, so an answered event is durable. Not responsible for counting (`analytics`).
+//! To add a way to keep an event: `keep`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::event::Event;
+use engines::queue::{Job, List};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::spool;
+use crate::context::Context;
+
+/// Most events in one push.
+const BATCH: usize = 256;
+/// How long the queue may take before the spool has to do.
+const LIMIT: Duration = Duration::from_millis(500);
+
+type Waiting = (Event, oneshot::Sender<()>);
+
+/// The requests' end.
+pub(super) struct Recorder(mpsc::Sender<Waiting>);
+
+pub(super) fn start(ctx: &Arc<Context>) -> (Recorder, JoinHandle<()>) {
+    let (sender, queue) = mpsc::channel(BATCH * 4);
+    let task = tokio::spawn(run(Arc::clone(ctx), queue));
+    (Recorder(sender), task)
+}
+
+impl Recorder {
+    /// Keeps an event; it returns when the event is durable.
+    pub(super) async fn record(&self, event: Event) {
+        let (done, kept) = oneshot::channel();
+        if self.0.send((event, done)).await.is_ok() {
+            let _recorder_gone = kept.await;
+        }
+    }
+}
+
+async fn run(ctx: Arc<Context>, mut queue: mpsc::Receiver<Waiting>) {
+    let mut batch: Vec<Waiting> = Vec::with_capacity(BATCH);
+    while queue.recv_many(&mut batch, BATCH).await > 0 {
+        let (events, waiting): (Vec<Event>, Vec<_>) = batch.drain(..).unzip();
+        keep(&ctx, &events).await;
+        for done in waiting {
+            let _client_gone = done.send(());
+        }
+    }
+}
+
+async fn keep(ctx: &Context, events: &[Event]) {
+    match tokio::time::timeout(LIMIT, push(ctx, events)).await {
+        Ok(Ok(())) => return,
+        Ok(Err(e)) => tracing::warn!(error = %e, count = events.len(), "events go to the spool"),
+        Err(_) => tracing::warn!(count = events.len(), "events go to the spool: the queue takes too long"),
+    }
+    if let Err(e) = spool::append(ctx, events).await {
+        tracing::error!(error = %e, count = events.len(), "events are lost: neither queue nor spool takes them");
+    }
+}
+
+/// Pushes events under their own ids, so that a second push of one is a no-op.
+pub(super) async fn push(ctx: &Context, events: &[Event]) -> engines::error::Result<()> {
+    let now = ctx.clock.now();
+    let jobs = events
+        .iter()
+        .map(|event| Job {
+            id: event.event_id.map_or_else(|| ctx.clock.uuid_v7(), |id| id.uuid()),
+            payload: serde_json::to_string(event).expect("an event is plain strings and numbers"),
+            priority: 100,
+            not_before: now,
+        })
+        .collect();
+    ctx.queue.push(List::Analytics, jobs, now).await.map(drop)
+}

@@ -1,0 +1,245 @@
+//! The worker: takes hints from the queue and hands messages over, each exactly once as nearly as SMTP allows.
+//!
+//! It reads as the path of one email: lease, fetch, compose and deliver on the account's lane, the gate before the dot,
+//! the result. Beside it run heartbeat, recovery and reconciliation. Nothing is decided here: `domain` decides, `store`
+//! writes down. To add a step: its file under `worker`, called from `run` or `deliver`.
+
+mod cache;
+mod deliver;
+mod gate;
+mod lane;
+mod recovery;
+mod results;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use domain::ids::SendId;
+use domain::job::EmailJobPayload;
+use domain::settle::own_error_delay;
+use engines::queue::{Leased, List, Token, Verdict};
+use engines::store::dead_letters::DeadLetter;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::lifecycle::Shutdown;
+use crate::telemetry::JOBS;
+
+/// Real time that a lease lasts; it is extended while its job is in work.
+const LEASE: Duration = Duration::from_secs(60);
+/// Most jobs in one lease.
+const BATCH: usize = 100;
+/// Deliveries without a result after which a job is poison.
+const POISON: u32 = 3;
+const LIST: List = List::EmailSending;
+
+/// What the parts of one worker share.
+pub(super) struct Worker {
+    ctx: Arc<Context>,
+    shutdown: Shutdown,
+    cache: cache::Cache,
+    gate: gate::Gate,
+    results: results::Results,
+    /// Jobs that may be in work at once.
+    room: Arc<Semaphore>,
+    /// Leases that must be extended.
+    in_work: Mutex<HashSet<Token>>,
+    /// Rung when there may be something to lease.
+    wake: Notify,
+}
+
+/// A job on its way through the worker; its permit gives the room back when it is dropped.
+pub(super) struct Item {
+    token: Token,
+    job: engines::store::fetch::SendJob,
+    poison: bool,
+    _room: OwnedSemaphorePermit,
+}
+
+/// Runs until stopping is asked for, then finishes what is open.
+pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) -> Exit {
+    let settings = &ctx.config.settings.worker;
+    let capacity = settings.connections.saturating_mul(2).max(1) as usize;
+    let grace = ctx.config.settings.process.shutdown_grace.0;
+    let (gate, gate_task) = gate::start(&ctx);
+    let (results, results_task) = results::start(&ctx);
+    let worker = Arc::new(Worker {
+        cache: cache::Cache::default(),
+        gate,
+        results,
+        room: Arc::new(Semaphore::new(capacity)),
+        in_work: Mutex::new(HashSet::new()),
+        wake: Notify::new(),
+        shutdown: shutdown.clone(),
+        ctx,
+    });
+    // First of all others: who leases must be seen to be alive.
+    recovery::beat(&worker).await;
+    let beside = [
+        tokio::spawn(recovery::heartbeats(Arc::clone(&worker))),
+        tokio::spawn(recovery::reap(Arc::clone(&worker))),
+        tokio::spawn(recovery::reconcile(Arc::clone(&worker))),
+        tokio::spawn(extend_leases(Arc::clone(&worker))),
+    ];
+    tracing::info!("Waiting for jobs...");
+    lease_jobs(&worker).await;
+    let all = u32::try_from(capacity).unwrap_or(u32::MAX);
+    let finished = tokio::time::timeout(grace, worker.room.acquire_many(all)).await.is_ok();
+    worker.results.finish(results_task, grace).await;
+    gate_task.abort();
+    for task in beside {
+        task.abort();
+    }
+    if !finished {
+        tracing::error!("a dialogue was still open after the final dot: its send is unknown until it is settled");
+        return Exit::Forced;
+    }
+    if let Err(e) = worker.ctx.store.system().remove_owner(&worker.ctx.owner).await {
+        tracing::warn!(error = %e, "the worker's row stays until another one removes it");
+    }
+    Exit::Done
+}
+
+/// Leases, fetches and hands jobs to their accounts' lanes until stopping is asked for.
+async fn lease_jobs(worker: &Arc<Worker>) {
+    let mut lanes = lane::Lanes::default();
+    let mut idle = Duration::from_millis(5);
+    let mut errors = 0;
+    while !worker.shutdown.is_stopping() {
+        // Room first: a lease that waits for room in memory is a lease that ends by time.
+        let Some(Ok(first)) = worker.shutdown.unless_stopping(Arc::clone(&worker.room).acquire_owned()).await else {
+            break;
+        };
+        let room = worker.room.available_permits().min(BATCH - 1) + 1;
+        drop(first);
+        match take_batch(worker, &mut lanes, room).await {
+            Ok(0) => {
+                worker.shutdown.unless_stopping(tokio::time::timeout(idle, worker.wake.notified())).await;
+                idle = (idle * 2).min(Duration::from_millis(250));
+            }
+            Ok(_) => {
+                idle = Duration::from_millis(5);
+                errors = 0;
+            }
+            Err(e) => {
+                let pause = own_error_delay(errors, worker.ctx.clock.chance());
+                errors += 1;
+                tracing::warn!(error = %e, pause_ms = pause.as_millis(), "jobs cannot be leased now");
+                worker.shutdown.unless_stopping(tokio::time::sleep(pause)).await;
+            }
+        }
+    }
+}
+
+/// One turn: how many jobs were leased.
+async fn take_batch(worker: &Arc<Worker>, lanes: &mut lane::Lanes, room: usize) -> engines::error::Result<usize> {
+    let ctx = &worker.ctx;
+    let now = ctx.clock.now();
+    let leased = ctx.queue.lease(LIST, &ctx.owner, room, ctx.clock.span(LEASE), now).await?;
+    let count = leased.len();
+    let mut verdicts = Vec::new();
+    let mut hints = Vec::new();
+    let mut by_send: HashMap<SendId, Leased> = HashMap::new();
+    for job in leased {
+        match read_payload(&job) {
+            Ok((payload, send_id)) => {
+                tracing::info!(
+                    target: JOBS,
+                    tenant_id = %payload.tenant_id, campaign_id = %payload.campaign_id, lead_id = %payload.lead_id,
+                    step_id = %payload.step_id, email_account_id = %payload.email_account_id,
+                    "Received job"
+                );
+                hints.push((payload.tenant_id, send_id));
+                if let Some(double) = by_send.insert(send_id, job) {
+                    verdicts.push((double.token, Verdict::Ack));
+                }
+            }
+            Err(why) => {
+                bury(ctx, &job, why).await?;
+                verdicts.push((job.token, Verdict::Ack));
+            }
+        }
+    }
+    for job in ctx.store.system().fetch(&hints, ctx.clock.now()).await? {
+        let Some(leased) = by_send.remove(&job.send_id) else { continue };
+        let Ok(permit) = Arc::clone(&worker.room).try_acquire_owned() else {
+            verdicts.push((leased.token, Verdict::RetryAt(now)));
+            continue;
+        };
+        let token = leased.token;
+        worker.hold(token);
+        let item = Item { token, job, poison: leased.expirations >= POISON, _room: permit };
+        if lanes.dispatch(worker, item).is_err() {
+            // The lane is full: one slow account must not fill the worker.
+            worker.release(token);
+            let pause = ctx.clock.span(Duration::from_secs(1).mul_f64(1.0 + 2.0 * ctx.clock.chance()));
+            verdicts.push((token, Verdict::RetryAt(now + pause)));
+        }
+    }
+    // No row back: done, someone else's, or not now; P9 brings it again when it may go.
+    verdicts.extend(by_send.into_values().map(|job| (job.token, Verdict::Ack)));
+    if !verdicts.is_empty() {
+        ctx.queue.settle(LIST, &ctx.owner, &verdicts, ctx.clock.now()).await?;
+    }
+    Ok(count)
+}
+
+/// A hint of ours names its send.
+fn read_payload(job: &Leased) -> Result<(EmailJobPayload, SendId), String> {
+    let payload = EmailJobPayload::parse(&job.payload).map_err(|e| e.to_string())?;
+    let send_id =
+        payload.send_id.ok_or("field `sendId` is missing: jobs of other programs come with the Redis queue")?;
+    Ok((payload, send_id))
+}
+
+/// Keeps a job that can never be done, with the reason.
+async fn bury(ctx: &Context, job: &Leased, why: String) -> engines::error::Result<()> {
+    tracing::warn!(job_id = %job.token.id, error = %why, "a job is no job: it is a dead letter now");
+    let letter = DeadLetter {
+        id: ctx.clock.uuid_v7(),
+        tenant_id: None,
+        send_id: None,
+        queue_name: LIST.name().to_owned(),
+        payload: job.payload.clone(),
+        error: why,
+        failed_at: ctx.clock.now(),
+        attempt_count: job.expirations,
+        original_priority: job.priority,
+    };
+    ctx.store.system().bury(&letter).await
+}
+
+/// Lengthens the leases of jobs in work, well before they end.
+async fn extend_leases(worker: Arc<Worker>) {
+    let ctx = &worker.ctx;
+    loop {
+        tokio::time::sleep(LEASE / 3).await;
+        let tokens: Vec<Token> = worker.held().iter().copied().collect();
+        if tokens.is_empty() {
+            continue;
+        }
+        let lease = ctx.clock.span(LEASE);
+        match ctx.queue.extend(LIST, &ctx.owner, &tokens, lease, ctx.clock.now()).await {
+            Ok(stale) if stale.is_empty() => {}
+            // No harm: only the fence decides who sends.
+            Ok(stale) => tracing::debug!(count = stale.len(), "leases were lost"),
+            Err(e) => tracing::warn!(error = %e, "leases cannot be extended now"),
+        }
+    }
+}
+
+impl Worker {
+    fn held(&self) -> std::sync::MutexGuard<'_, HashSet<Token>> {
+        self.in_work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hold(&self, token: Token) {
+        self.held().insert(token);
+    }
+
+    fn release(&self, token: Token) {
+        self.held().remove(&token);
+    }
+}

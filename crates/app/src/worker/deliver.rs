@@ -1,0 +1,378 @@
+//! One job from its compiled templates to its result: compose, deliver with the gate, settle.
+//!
+//! Not responsible for batching (`gate`, `results`) or for what an outcome does (`domain::settle`).
+//! To add a step: a function here, called from `run` in its place.
+
+use std::future::pending;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use domain::address::EmailAddress;
+use domain::email_account::TlsMode;
+use domain::plan::is_too_late;
+use domain::settle::{AccountEffect, Attempted, Outcome, ReplyAction, own_error_delay, settle};
+use domain::step::next_due;
+use domain::time::Timestamp;
+use engines::queue::Verdict;
+use engines::store::apply::{AttemptRecord, OutboundMessage, Settled};
+use engines::store::campaigns::CampaignBundle;
+use engines::store::dot::DotRequest;
+use engines::store::fetch::SendJob;
+use mail::assemble::{Message, MessageTemplate, Order, Sender as Letterhead, assemble, message_id};
+use mail::replies::classify;
+use mail::smtp::{Connection, Delivery, Envelope, Reply, Report, Server, Stage, Trouble};
+use mail::template::{Kind, Template};
+use mail::token::TokenIds;
+
+use super::cache::{CacheError, Sender};
+use super::gate::Answer;
+use super::lane::Lane;
+use super::{Item, Worker};
+
+/// The parts that a job shares with others.
+struct Parts {
+    campaign: Arc<CampaignBundle>,
+    sender: Arc<Sender>,
+    template: Arc<MessageTemplate>,
+}
+
+/// How an attempt ended, for the ledger.
+struct Ended {
+    outcome: Outcome,
+    report: Option<Report>,
+    /// The fence that the result belongs to.
+    fence: i64,
+    was_dot: bool,
+    /// The account day that is charged or reserved.
+    account_day: Option<String>,
+    message: Option<OutboundMessage>,
+}
+
+/// Takes one job to its end.
+pub(super) async fn run(worker: &Arc<Worker>, lane: &Lane, item: Item, connection: &mut Option<Connection>) {
+    let ctx = &worker.ctx;
+    let job = &item.job;
+    let started_at = ctx.clock.now();
+    let parts = match load(worker, job).await {
+        Ok(parts) => parts,
+        Err(e) => return cannot_load(worker, &item, &e).await,
+    };
+    let ended = if item.poison {
+        before_any_attempt(job, Outcome::Poison)
+    } else if is_too_late(&parts.campaign.plan.settings, job.not_before, started_at) {
+        before_any_attempt(job, Outcome::TooLate)
+    } else {
+        match compose(worker, &parts, job, started_at) {
+            Ok((envelope, message)) => match attempt(worker, &parts, job, &envelope, &message, connection).await {
+                Some(ended) => ended,
+                // The gate stayed closed: the ledger holds why, or we are stopping.
+                None => {
+                    let verdict =
+                        if worker.shutdown.is_stopping() { Verdict::RetryAt(ctx.clock.now()) } else { Verdict::Ack };
+                    return worker.results.write(item.token, None, verdict).await;
+                }
+            },
+            Err(why) => {
+                tracing::warn!(send_id = %job.send_id, error = %why, "a message cannot be assembled");
+                before_any_attempt(job, Outcome::NotComposed)
+            }
+        }
+    };
+    let settled = conclude(worker, &parts, job, ended, started_at).await;
+    if matches!(settled.transition.account, Some(effect) if effect != AccountEffect::Recovered) {
+        lane.block();
+    }
+    worker.results.write(item.token, Some(settled), Verdict::Ack).await;
+}
+
+async fn load(worker: &Worker, job: &SendJob) -> Result<Parts, CacheError> {
+    let (ctx, cache) = (&worker.ctx, &worker.cache);
+    Ok(Parts {
+        campaign: cache.campaign(ctx, job.tenant_id, job.campaign).await?,
+        sender: cache.sender(ctx, job.tenant_id, job.account).await?,
+        template: cache.template(ctx, job.tenant_id, job.template).await?,
+    })
+}
+
+/// A shared part is missing: later where the database is to blame, else the send fails or its account stops.
+async fn cannot_load(worker: &Worker, item: &Item, why: &CacheError) {
+    let (ctx, job) = (&worker.ctx, &item.job);
+    tracing::warn!(send_id = %job.send_id, email_account_id = %job.account.0, error = %why, "a job cannot be worked on");
+    let outcome = match why {
+        CacheError::Database(e) if e.is_transient() => {
+            let again = ctx.clock.now() + own_error_delay(0, ctx.clock.chance());
+            return worker.results.write(item.token, None, Verdict::RetryAt(again)).await;
+        }
+        CacheError::Account(_) => Outcome::Refused(ReplyAction::PauseAccount),
+        CacheError::Database(_) | CacheError::Template(..) => Outcome::NotComposed,
+    };
+    let now = ctx.clock.now();
+    let attempted = attempted(job, None, now, 0);
+    let transition = settle(outcome, &attempted, &ctx.config.settings.retry.policy(), now, ctx.clock.chance());
+    let ended = before_any_attempt(job, outcome);
+    worker.results.write(item.token, Some(record(job, ended, transition, now, now)), Verdict::Ack).await;
+}
+
+fn before_any_attempt(job: &SendJob, outcome: Outcome) -> Ended {
+    let account_day = job.account_day.clone();
+    Ended { outcome, report: None, fence: job.fence, was_dot: false, account_day, message: None }
+}
+
+/// Renders and writes the message; a panic of ours is this job's failure and no other's.
+fn compose(
+    worker: &Worker,
+    parts: &Parts,
+    job: &SendJob,
+    now: Timestamp,
+) -> Result<(Envelope, Message), anyhow::Error> {
+    let (ctx, sender, settings) = (&worker.ctx, &parts.sender, &parts.campaign.plan.settings);
+    let to = EmailAddress::parse(&job.lead.email)?;
+    let subject = job.subject_override.as_deref().map(|s| Template::parse(s, Kind::Header)).transpose()?;
+    let references: Vec<&str> = job.thread_message_ids.as_deref().unwrap_or("").split_whitespace().collect();
+    let ttl = Duration::from_secs(u64::from(ctx.config.settings.process.token_ttl_days) * 86_400);
+    let letterhead = Letterhead {
+        from_name: job.from_name_override.as_deref().or(sender.account.from_name.as_deref()),
+        from: &sender.from,
+        reply_to: sender.reply_to.as_ref(),
+        company_name: &parts.campaign.company_name,
+        company_address: &parts.campaign.company_address,
+        public_url: &ctx.config.public_url,
+        track_opens: settings.track_opens,
+        track_clicks: settings.track_clicks,
+        tokens_expire_at: now + ttl,
+        zone: &sender.account.pace.zone,
+    };
+    let order = Order {
+        send_id: job.send_id,
+        ids: TokenIds {
+            tenant_id: job.tenant_id,
+            lead_id: job.lead.id,
+            campaign_id: job.campaign.0,
+            step_id: job.step_id,
+        },
+        lead: &job.lead,
+        to: &to,
+        date: job.first_attempt_at.unwrap_or(now),
+        subject: subject.as_ref(),
+        references: &references,
+        thread_subject: job.thread_subject.as_deref(),
+    };
+    let assembled = catch_unwind(AssertUnwindSafe(|| assemble(&parts.template, &letterhead, &order, &ctx.keys)));
+    let message = assembled.map_err(|_| anyhow::anyhow!("assembling it panicked"))??;
+    let ascii = mail::compose::ascii_address;
+    let envelope = Envelope {
+        needs_smtputf8: !to.is_ascii_local() || !sender.from.is_ascii_local(),
+        from: ascii(&sender.from),
+        to: ascii(&to),
+    };
+    Ok((envelope, message))
+}
+
+/// Connects where needed and hands the message over; none where no result came of it.
+async fn attempt(
+    worker: &Arc<Worker>,
+    parts: &Parts,
+    job: &SendJob,
+    envelope: &Envelope,
+    message: &Message,
+    connection: &mut Option<Connection>,
+) -> Option<Ended> {
+    let answer = OnceLock::new();
+    let asked = AtomicBool::new(false);
+    // The day that the dot is charged to, and given back on.
+    let dot_day = parts.sender.account.pace.zone.day(worker.ctx.clock.now());
+    let outbound = OutboundMessage {
+        message_id: message_id(&worker.ctx.keys, job.send_id, &parts.sender.from),
+        from: parts.sender.from.as_str().to_owned(),
+        to: job.lead.email.clone(),
+        subject: message.subject.clone(),
+    };
+    let mut report = None;
+    // A pooled connection that was closed while idle is replaced once; that costs no attempt.
+    for _ in 0..2 {
+        let open = match connection {
+            Some(open) => open,
+            None => match worker.shutdown.unless_stopping(Connection::open(&server(worker, &parts.sender))).await? {
+                Ok(open) => connection.insert(open),
+                Err(failed) => {
+                    report = Some(failed);
+                    break;
+                }
+            },
+        };
+        let gate = ask_gate(worker, job, &dot_day, &outbound.message_id, &asked, &answer);
+        let delivered = tokio::select! {
+            biased;
+            delivered = open.deliver(envelope, &message.bytes, gate) => delivered,
+            // Before the gate was asked a dialogue is broken off at once; after it its reply is awaited.
+            () = stop_before_the_gate(worker, &asked) => {
+                *connection = None;
+                return None;
+            }
+        };
+        let stale = delivered.stale;
+        report = Some(delivered);
+        if !stale {
+            break;
+        }
+        *connection = None;
+    }
+    let report = report?;
+    let outcome = outcome(&report.delivery)?;
+    let (fence, was_dot, account_day) = match answer.get() {
+        Some(Answer::Granted(fence)) => (*fence, true, Some(dot_day)),
+        Some(Answer::Refused | Answer::Unavailable) | None => (job.fence, false, job.account_day.clone()),
+    };
+    Some(Ended { outcome, report: Some(report), fence, was_dot, account_day, message: Some(outbound) })
+}
+
+/// Asks once; a second connection for the same message finds the first one's answer.
+async fn ask_gate(
+    worker: &Worker,
+    job: &SendJob,
+    dot_day: &str,
+    message_id: &str,
+    asked: &AtomicBool,
+    answer: &OnceLock<Answer>,
+) -> bool {
+    if answer.get().is_none() {
+        if worker.shutdown.is_stopping() {
+            return false;
+        }
+        asked.store(true, Ordering::Release);
+        let request = DotRequest {
+            send_id: job.send_id,
+            tenant_id: job.tenant_id,
+            campaign_id: job.campaign.0,
+            email_account_id: job.account.0,
+            fence: job.fence,
+            reserved_day: job.account_day.clone(),
+            campaign_day: job.campaign_day.clone(),
+            dot_day: dot_day.to_owned(),
+            message_id: message_id.to_owned(),
+        };
+        let given = worker.gate.ask(request).await;
+        answer.get_or_init(|| given);
+    }
+    matches!(answer.get(), Some(Answer::Granted(_)))
+}
+
+async fn stop_before_the_gate(worker: &Worker, asked: &AtomicBool) {
+    worker.shutdown.stopping().await;
+    if asked.load(Ordering::Acquire) {
+        pending().await
+    }
+}
+
+fn server(worker: &Worker, sender: &Sender) -> Server {
+    let (ctx, smtp) = (&worker.ctx, &sender.account.smtp);
+    let timeouts = mail::smtp::Timeouts { connect: ctx.config.email_timeout, ..Default::default() };
+    Server {
+        host: smtp.host.clone(),
+        port: smtp.port,
+        tls: smtp.tls,
+        credentials: sender.credentials.clone(),
+        allow_plain_auth: ctx.config.settings.smtp.allow_plain_auth || smtp.tls != TlsMode::None,
+        ehlo: sender.from.domain_ascii(),
+        trust: ctx.trust.clone(),
+        policy: ctx.config.host_policy.clone(),
+        timeouts,
+    }
+}
+
+/// What a delivery means to `settle`; none where no dot was written and nothing was learnt.
+fn outcome(delivery: &Delivery) -> Option<Outcome> {
+    Some(match delivery {
+        Delivery::Accepted(_) => Outcome::Accepted,
+        Delivery::Refused(stage, reply) => {
+            Outcome::Refused(classify(*stage, reply).map_or(ReplyAction::Retry, |rule| rule.action))
+        }
+        // Somebody has to change the account's settings: trying again gains nothing.
+        Delivery::Failed(_, Trouble::PlainAuth | Trouble::NoMechanism | Trouble::NoStartTls) => {
+            Outcome::Refused(ReplyAction::PauseAccount)
+        }
+        // In the middle of this message: it may be to blame, so its budget pays.
+        Delivery::Failed(Stage::Data | Stage::Body, _) => Outcome::Refused(ReplyAction::Retry),
+        Delivery::Failed(..) => Outcome::Refused(ReplyAction::BackOffAccount),
+        Delivery::Unknown(_) => Outcome::Unknown,
+        Delivery::NotGranted => return None,
+    })
+}
+
+async fn conclude(worker: &Worker, parts: &Parts, job: &SendJob, ended: Ended, started_at: Timestamp) -> Settled {
+    let ctx = &worker.ctx;
+    let now = ctx.clock.now();
+    let soft_bounces = if ended.outcome == Outcome::Refused(ReplyAction::BounceSoft) {
+        let since = now - Duration::from_secs(30 * 86_400);
+        // Not knowing is no reason to suppress anybody.
+        ctx.store.tenant(job.tenant_id).count_soft_bounces(job.lead.id, since).await.unwrap_or(0)
+    } else {
+        0
+    };
+    let attempted = attempted(job, Some(parts), now, soft_bounces);
+    let policy = ctx.config.settings.retry.policy();
+    let transition = settle(ended.outcome, &attempted, &policy, now, ctx.clock.chance());
+    record(job, ended, transition, started_at, now)
+}
+
+fn attempted(job: &SendJob, parts: Option<&Parts>, now: Timestamp, soft_bounces: u32) -> Attempted {
+    Attempted {
+        attempts: job.attempts,
+        unknowns: job.unknowns,
+        first_attempt_at: job.first_attempt_at,
+        max_attempts: job.max_attempts,
+        on_unknown: parts.map_or(domain::campaign::OnUnknown::Hold, |p| p.campaign.plan.settings.on_unknown),
+        account_failures: job.account_failures,
+        account_zone: parts.map_or(domain::time::Zone::UTC, |p| p.sender.account.pace.zone.clone()),
+        soft_bounces,
+        next: parts.and_then(|p| next_due(&p.campaign.plan.steps, job.step_order, now)),
+    }
+}
+
+fn record(
+    job: &SendJob,
+    ended: Ended,
+    transition: domain::settle::Transition,
+    started_at: Timestamp,
+    finished_at: Timestamp,
+) -> Settled {
+    let attempt = ended.report.map(|report| attempt_record(report, started_at, finished_at));
+    Settled {
+        send_id: job.send_id,
+        tenant_id: job.tenant_id,
+        campaign_id: job.campaign.0,
+        lead_id: job.lead.id,
+        step_id: job.step_id,
+        step_order: job.step_order,
+        enrollment_id: job.enrollment_id,
+        email_account_id: job.account.0,
+        fence: ended.fence,
+        account_day: ended.account_day,
+        was_dot: ended.was_dot,
+        transition,
+        attempt,
+        message: ended.message,
+    }
+}
+
+fn attempt_record(report: Report, started_at: Timestamp, finished_at: Timestamp) -> AttemptRecord {
+    let (stage, outcome, reply, trouble): (Stage, &str, Option<Reply>, Option<Trouble>) = match report.delivery {
+        Delivery::Accepted(reply) => (Stage::Dot, "accepted", Some(reply), None),
+        Delivery::Refused(stage, reply) => (stage, "refused", Some(reply), None),
+        Delivery::Failed(stage, trouble) => (stage, "failed", None, Some(trouble)),
+        Delivery::Unknown(trouble) => (Stage::Dot, "unknown", None, Some(trouble)),
+        Delivery::NotGranted => (Stage::Data, "not_granted", None, None),
+    };
+    AttemptRecord {
+        started_at,
+        finished_at,
+        stage: stage.as_str(),
+        outcome,
+        code: reply.as_ref().map(|r| r.code),
+        enhanced: reply.as_ref().and_then(Reply::enhanced_text),
+        reply: reply.map(|r| r.text).or_else(|| trouble.map(|t| t.to_string())),
+        transcript: Some(report.transcript),
+    }
+}

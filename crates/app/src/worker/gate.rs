@@ -1,0 +1,109 @@
+//! The dot gate (P5): collects the requests of all connections and records their intents in group commits.
+//!
+//! No artificial wait: a round takes what is queued. After a COMMIT in doubt no dot is written, and the intents are
+//! taken back until the database answers. Not responsible for the checks themselves (`store::dot`).
+//! To add a reason to keep the gate closed: `Gate::ask`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use domain::settle::own_error_delay;
+use engines::store::dot::{DotAnswer, DotRequest};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::context::Context;
+
+/// Most intents in one transaction.
+const BATCH: usize = 256;
+
+/// The gate's answer to one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The intent is durable; the fence goes with the result.
+    Granted(i64),
+    /// The ledger says no, and holds why.
+    Refused,
+    /// Nobody could be asked: try again later.
+    Unavailable,
+}
+
+type Request = (DotRequest, oneshot::Sender<Answer>);
+
+/// The connections' end.
+pub(super) struct Gate {
+    requests: mpsc::Sender<Request>,
+    /// Shut while results cannot be written or our heartbeat stands still.
+    shut: Arc<AtomicBool>,
+}
+
+pub(super) fn start(ctx: &Arc<Context>) -> (Gate, JoinHandle<()>) {
+    let (requests, queue) = mpsc::channel(BATCH * 4);
+    let task = tokio::spawn(run(Arc::clone(ctx), queue));
+    (Gate { requests, shut: Arc::new(AtomicBool::new(false)) }, task)
+}
+
+impl Gate {
+    /// Asks for one dot.
+    pub(super) async fn ask(&self, request: DotRequest) -> Answer {
+        if self.shut.load(Ordering::Acquire) {
+            return Answer::Unavailable;
+        }
+        let (reply, answer) = oneshot::channel();
+        if self.requests.send((request, reply)).await.is_err() {
+            return Answer::Unavailable;
+        }
+        answer.await.unwrap_or(Answer::Unavailable)
+    }
+
+    /// Shuts or opens the gate for everybody.
+    pub(super) fn set_shut(&self, shut: bool) {
+        self.shut.store(shut, Ordering::Release);
+    }
+}
+
+async fn run(ctx: Arc<Context>, mut queue: mpsc::Receiver<Request>) {
+    let mut batch: Vec<Request> = Vec::with_capacity(BATCH);
+    while queue.recv_many(&mut batch, BATCH).await > 0 {
+        let (requests, replies): (Vec<DotRequest>, Vec<_>) = batch.drain(..).unzip();
+        let answers = intend(&ctx, &requests).await;
+        for (reply, answer) in replies.into_iter().zip(answers) {
+            let _connection_gone = reply.send(answer);
+        }
+    }
+}
+
+async fn intend(ctx: &Context, requests: &[DotRequest]) -> Vec<Answer> {
+    let warmup = &ctx.config.settings.email_account.warmup;
+    match ctx.store.system().dot_intent(requests, &ctx.owner, warmup, ctx.clock.now()).await {
+        Ok(answers) => answers
+            .into_iter()
+            .map(|answer| match answer {
+                DotAnswer::Granted { fence } => Answer::Granted(fence),
+                DotAnswer::Refused => Answer::Refused,
+            })
+            .collect(),
+        Err(e) => {
+            tracing::warn!(error = %e, count = requests.len(), "no dot is written: the intent cannot be recorded");
+            if e.is_commit_in_doubt() {
+                withdraw(ctx, requests).await;
+            }
+            vec![Answer::Unavailable; requests.len()]
+        }
+    }
+}
+
+/// Takes intents back until the database answers: without an answer nobody knows whether they are there.
+async fn withdraw(ctx: &Context, requests: &[DotRequest]) {
+    for errors in 0.. {
+        match ctx.store.system().withdraw(requests, &ctx.owner, ctx.clock.now()).await {
+            Ok(_) => return,
+            Err(e) => {
+                let pause = own_error_delay(errors, ctx.clock.chance()).min(Duration::from_secs(10));
+                tracing::warn!(error = %e, "an intent in doubt cannot be taken back yet");
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+}

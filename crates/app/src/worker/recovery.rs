@@ -1,0 +1,182 @@
+//! Beside the work: heartbeat, taking over from the dead (P8), and bringing hints again (P9).
+//!
+//! An owner is dead when its heartbeat stood still for twelve seconds of real time during which this process was
+//! connected throughout; never by age alone. Not responsible for what becomes of a send (`domain::settle`).
+//! To add a leftover to clean up: a step in `bury_owner`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use domain::settle::{Attempted, Outcome, settle};
+use domain::time::Zone;
+use engines::queue::List;
+use engines::store::apply::Settled;
+use engines::store::recover::OpenDot;
+
+use super::Worker;
+use crate::context::Context;
+
+/// Real time between two heartbeats.
+const BEAT: Duration = Duration::from_secs(3);
+/// A heartbeat that could not be written for so long: nobody may think that we are alive, so no dot is written.
+const TOO_QUIET: Duration = Duration::from_secs(9);
+/// A heartbeat that stands still for so long: dead.
+const DEAD_AFTER: Duration = Duration::from_secs(12);
+/// Real time between two looks at owners.
+const LOOK: Duration = Duration::from_secs(2);
+/// A hint that is older is pushed again.
+const STALE_HINT: Duration = Duration::from_secs(60);
+/// Most hints in the queue that reconciliation tops up to.
+const OUTSTANDING: u64 = 10_000;
+/// Most hints in one turn.
+const TURN: u32 = 1_000;
+
+/// One heartbeat; whether it was written.
+pub(super) async fn beat(worker: &Worker) -> bool {
+    let ctx = &worker.ctx;
+    let written = ctx.store.system().heartbeat(&ctx.owner, &ctx.host, std::process::id(), ctx.clock.now()).await;
+    if let Err(e) = &written {
+        tracing::warn!(error = %e, "the heartbeat cannot be written");
+    }
+    written.is_ok()
+}
+
+/// Heartbeats for ever; the gate is shut while they fail.
+pub(super) async fn heartbeats(worker: Arc<Worker>) {
+    let mut last = Instant::now();
+    loop {
+        let in_time = tokio::time::timeout(TOO_QUIET, beat(&worker)).await.unwrap_or(false);
+        if in_time {
+            last = Instant::now();
+        }
+        worker.gate.set_shut(last.elapsed() > TOO_QUIET);
+        tokio::time::sleep(BEAT).await;
+    }
+}
+
+/// Watches owners and takes over from the dead, for ever.
+pub(super) async fn reap(worker: Arc<Worker>) {
+    let ctx = &worker.ctx;
+    let mut seen: HashMap<String, (i64, Instant)> = HashMap::new();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let owners = match ctx.store.system().list_owners().await {
+            Ok(owners) => owners,
+            Err(_) => {
+                // Not connected throughout: everybody's time starts anew.
+                seen.clear();
+                continue;
+            }
+        };
+        let dead = standing_still(&mut seen, &owners, &ctx.owner);
+        for list in [List::EmailSending, List::Analytics] {
+            if let Err(e) = ctx.queue.reap(list, &dead, ctx.clock.now()).await {
+                tracing::warn!(error = %e, "leases cannot be ended now");
+            }
+        }
+        for owner in dead {
+            if let Err(e) = bury_owner(ctx, &owner).await {
+                tracing::warn!(error = %e, owner, "a dead owner's sends cannot be taken over now");
+            }
+            seen.remove(&owner);
+        }
+        worker.wake.notify_one();
+    }
+}
+
+/// Owners whose heartbeat has not changed for too long, ourselves excepted.
+fn standing_still(seen: &mut HashMap<String, (i64, Instant)>, owners: &[(String, i64)], own: &str) -> Vec<String> {
+    let now = Instant::now();
+    seen.retain(|owner, _| owners.iter().any(|(known, _)| known == owner));
+    let mut dead = Vec::new();
+    for (owner, heartbeat) in owners.iter().filter(|(owner, _)| owner != own) {
+        let entry = seen.entry(owner.clone()).or_insert((*heartbeat, now));
+        if entry.0 != *heartbeat {
+            *entry = (*heartbeat, now);
+        } else if now.duration_since(entry.1) >= DEAD_AFTER {
+            dead.push(owner.clone());
+        }
+    }
+    dead
+}
+
+/// Settles what a dead owner left in `dot`: unknown.
+async fn bury_owner(ctx: &Context, owner: &str) -> engines::error::Result<()> {
+    let system = ctx.store.system();
+    let dots = system.dots_of(owner).await?;
+    tracing::warn!(owner, unknown = dots.len(), "an owner is dead: its open dots are unknown");
+    let now = ctx.clock.now();
+    let results: Vec<Settled> = dots.into_iter().map(|dot| unknown(ctx, dot, now)).collect();
+    if !results.is_empty() {
+        system.apply(&results, owner, &|| ctx.clock.uuid_v7(), now).await?;
+    }
+    system.remove_owner(owner).await
+}
+
+fn unknown(ctx: &Context, dot: OpenDot, now: domain::time::Timestamp) -> Settled {
+    let attempted = Attempted {
+        attempts: dot.attempts,
+        unknowns: dot.unknowns,
+        first_attempt_at: dot.first_attempt_at,
+        max_attempts: dot.max_attempts,
+        on_unknown: dot.on_unknown,
+        account_failures: 0,
+        account_zone: Zone::UTC,
+        soft_bounces: 0,
+        next: None,
+    };
+    let policy = ctx.config.settings.retry.policy();
+    Settled {
+        send_id: dot.send_id,
+        tenant_id: dot.tenant_id,
+        campaign_id: dot.campaign_id,
+        lead_id: dot.lead_id,
+        step_id: dot.step_id,
+        step_order: dot.step_order,
+        enrollment_id: dot.enrollment_id,
+        email_account_id: dot.email_account_id,
+        fence: dot.fence,
+        account_day: dot.account_day,
+        was_dot: true,
+        transition: settle(Outcome::Unknown, &attempted, &policy, now, ctx.clock.chance()),
+        attempt: None,
+        message: None,
+    }
+}
+
+/// Brings hints again that P3 would grant and nobody holds, for ever.
+pub(super) async fn reconcile(worker: Arc<Worker>) {
+    let ctx = &worker.ctx;
+    loop {
+        match reconcile_once(ctx).await {
+            Ok(0) => tokio::time::sleep(LOOK).await,
+            Ok(pushed) => {
+                tracing::debug!(pushed, "hints were brought again");
+                worker.wake.notify_one();
+                if pushed < u64::from(TURN) {
+                    tokio::time::sleep(LOOK / 4).await;
+                }
+            }
+            Err(e) => {
+                tracing::warn!(error = %e, "hints cannot be brought again now");
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+    }
+}
+
+async fn reconcile_once(ctx: &Context) -> engines::error::Result<u64> {
+    let list = List::EmailSending;
+    let now = ctx.clock.now();
+    let waiting: u64 = ctx.queue.depth(list, now).await?.iter().map(|lane| lane.ready + lane.delayed).sum();
+    if waiting >= OUTSTANDING {
+        return Ok(0);
+    }
+    let epoch = ctx.queue.epoch(list).await?;
+    let stale = now - ctx.clock.span(STALE_HINT);
+    let hints = ctx.store.system().reconcile(epoch, stale, TURN, now).await?;
+    let count = hints.len() as u64;
+    ctx.queue.push(list, hints.iter().map(|hint| crate::hint::job(hint, now)).collect(), now).await?;
+    Ok(count)
+}

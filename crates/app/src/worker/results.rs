@@ -1,0 +1,129 @@
+//! Results (P7): collected from all connections, written in group commits, then acknowledged at the queue.
+//!
+//! A result is never dropped: while the database does not answer it stays in memory and the gate is shut.
+//! Not responsible for deciding what a result does. To add something that must follow a result: `log`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::send::SendStatus;
+use domain::settle::own_error_delay;
+use engines::queue::{Token, Verdict};
+use engines::store::apply::{Applied, Settled};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::LIST;
+use crate::context::Context;
+use crate::telemetry::JOBS;
+
+/// Most results in one transaction.
+const BATCH: usize = 256;
+
+/// What ends a job.
+pub(super) struct Ending {
+    pub(super) token: Token,
+    /// What the ledger learns; none where it knows already or nothing happened.
+    pub(super) settled: Option<Settled>,
+    /// What the queue learns.
+    pub(super) verdict: Verdict,
+    /// Told when all is written.
+    pub(super) done: oneshot::Sender<()>,
+}
+
+/// The lanes' end.
+pub(super) struct Results(mpsc::Sender<Ending>);
+
+pub(super) fn start(ctx: &Arc<Context>) -> (Results, JoinHandle<()>) {
+    let (sender, queue) = mpsc::channel(BATCH * 4);
+    let task = tokio::spawn(run(Arc::clone(ctx), queue));
+    (Results(sender), task)
+}
+
+impl Results {
+    /// Hands a result over; it returns when the result is durable.
+    pub(super) async fn write(&self, token: Token, settled: Option<Settled>, verdict: Verdict) {
+        let (done, written) = oneshot::channel();
+        if self.0.send(Ending { token, settled, verdict, done }).await.is_ok() {
+            let _writer_gone = written.await;
+        }
+    }
+
+    /// Waits for results that are still on their way to be written.
+    pub(super) async fn finish(&self, task: JoinHandle<()>, grace: Duration) {
+        let drained = async {
+            // Everything that was sent before this permit round is written when the channel is idle again.
+            while self.0.capacity() < self.0.max_capacity() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(grace, drained).await.is_err() {
+            tracing::error!("results could not be written in time");
+        }
+        task.abort();
+    }
+}
+
+async fn run(ctx: Arc<Context>, mut queue: mpsc::Receiver<Ending>) {
+    let mut batch: Vec<Ending> = Vec::with_capacity(BATCH);
+    while queue.recv_many(&mut batch, BATCH).await > 0 {
+        let settled: Vec<Settled> = batch.iter_mut().filter_map(|ending| ending.settled.take()).collect();
+        if !settled.is_empty() {
+            let applied = apply(&ctx, &settled).await;
+            for (result, applied) in settled.iter().zip(applied) {
+                log(result, applied);
+            }
+        }
+        let verdicts: Vec<(Token, Verdict)> = batch.iter().map(|ending| (ending.token, ending.verdict)).collect();
+        // The ledger knows: a lost acknowledgement only brings a hint that P3 drops.
+        if let Err(e) = ctx.queue.settle(LIST, &ctx.owner, &verdicts, ctx.clock.now()).await {
+            tracing::warn!(error = %e, count = verdicts.len(), "jobs cannot be acknowledged now");
+        }
+        for ending in batch.drain(..) {
+            let _lane_gone = ending.done.send(());
+        }
+    }
+}
+
+/// Writes results; tries until the database takes them.
+async fn apply(ctx: &Context, results: &[Settled]) -> Vec<Applied> {
+    let new_id = || ctx.clock.uuid_v7();
+    let mut errors = 0;
+    loop {
+        match ctx.store.system().apply(results, &ctx.owner, &new_id, ctx.clock.now()).await {
+            Ok(applied) => return applied,
+            Err(e) if e.is_transient() => {
+                let pause = own_error_delay(errors, ctx.clock.chance()).min(Duration::from_secs(30));
+                errors += 1;
+                tracing::warn!(error = %e, count = results.len(), "results are kept in memory: the database does not take them");
+                tokio::time::sleep(pause).await;
+            }
+            Err(e) => {
+                tracing::error!(error = %e, "a result cannot be written");
+                return vec![Applied::Stale; results.len()];
+            }
+        }
+    }
+}
+
+fn log(result: &Settled, applied: Applied) {
+    if applied == Applied::Stale {
+        tracing::warn!(send_id = %result.send_id, "a result came too late and changed nothing");
+        return;
+    }
+    let status = result.transition.status;
+    let reason = result.transition.reason.map_or("", domain::reason::Reason::as_str);
+    let attempt = result.attempt.as_ref();
+    if status == SendStatus::Sent {
+        let message_id = result.message.as_ref().map_or("", |m| m.message_id.as_str());
+        tracing::info!(target: JOBS, send_id = %result.send_id, message_id, status = %status, "Sent");
+    } else {
+        tracing::info!(
+            target: JOBS,
+            send_id = %result.send_id, status = %status, reason,
+            stage = attempt.map_or("", |a| a.stage), code = attempt.and_then(|a| a.code),
+            enhanced = attempt.and_then(|a| a.enhanced.as_deref()),
+            "Not sent"
+        );
+    }
+}
