@@ -1,0 +1,138 @@
+//! What the machine must have: finds programs, installs what is missing from Debian's, Python's and npm's packages.
+//!
+//! Nothing that is installed is started, and a second run finds all and asks no registry. Not responsible for running
+//! anything. To add a program: a line in `DEBIAN`, `PYTHON` or `NODE`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail};
+
+/// A program or file that shows that a package is there, and the package.
+const DEBIAN: &[(&str, &str)] = &[
+    ("/usr/lib/postgresql", "postgresql"),
+    ("/usr/sbin/postfix", "postfix"),
+    ("openssl", "openssl"),
+    ("python3", "python3"),
+    ("pip3", "python3-pip"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
+    ("chromium", "chromium"),
+];
+const PYTHON: &[&str] = &["aiosmtpd"];
+const NODE: &[&str] = &["smtp-server@3", "jsonwebtoken@9"];
+
+/// Where downloaded packages lie.
+pub(crate) fn cache() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    std::path::absolute(target.join("xtask")).unwrap_or_else(|_| PathBuf::from("target/xtask"))
+}
+
+/// Installs what is missing.
+pub(crate) fn provision() -> anyhow::Result<()> {
+    let missing: Vec<&str> = DEBIAN.iter().filter(|(sign, _)| !is_there(sign)).map(|(_, package)| *package).collect();
+    if !missing.is_empty() {
+        install_debian(&missing)?;
+    }
+    let python = cache().join("python");
+    if !python.join(PYTHON[0]).exists() {
+        step("installing aiosmtpd");
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore"]);
+        run(pip.arg("--target").arg(&python).args(PYTHON))?;
+    }
+    let node = cache().join("node");
+    if !node.join("node_modules/smtp-server").exists() || !node.join("node_modules/jsonwebtoken").exists() {
+        step("installing smtp-server and jsonwebtoken");
+        std::fs::create_dir_all(&node)?;
+        std::fs::write(node.join("package.json"), "{\"private\": true}\n")?;
+        let mut npm = Command::new("npm");
+        run(npm
+            .args(["install", "--silent", "--no-audit", "--no-fund", "--no-save", "--prefix"])
+            .arg(&node)
+            .args(NODE))?;
+    }
+    Ok(())
+}
+
+fn is_there(sign: &str) -> bool {
+    if sign.starts_with('/') {
+        return Path::new(sign).exists();
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders).any(|folder| folder.join(sign).is_file())
+}
+
+fn install_debian(packages: &[&str]) -> anyhow::Result<()> {
+    if !is_there("apt-get") {
+        bail!("`{}` is missing and this is no Debian (hint: install it by hand)", packages.join("`, `"));
+    }
+    step(&format!("installing {}", packages.join(", ")));
+    // Services that a package would start must stay off: the tests start private ones of their own.
+    let policy = Path::new("/usr/sbin/policy-rc.d");
+    let guard = !policy.exists();
+    if guard {
+        run(as_root("sh").args([
+            "-c",
+            "printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d",
+        ]))?;
+    }
+    let installed = (|| {
+        let preseed = "echo 'postfix postfix/main_mailer_type select No configuration' | debconf-set-selections";
+        run(as_root("sh").args(["-c", preseed]))?;
+        run(as_root("apt-get").args(["-qq", "update"]))?;
+        let mut apt = as_root("env");
+        apt.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-y", "--no-install-recommends", "install"]);
+        run(apt.args(packages))
+    })();
+    if guard {
+        run(as_root("rm").arg("-f").arg(policy))?;
+    }
+    installed
+}
+
+/// A command that runs as root.
+pub(crate) fn as_root(program: &str) -> Command {
+    if is_root() {
+        return Command::new(program);
+    }
+    let mut sudo = Command::new("sudo");
+    sudo.args(["-n", program]);
+    sudo
+}
+
+/// Whether this process is root's.
+pub(crate) fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output();
+    id.is_ok_and(|output| output.stdout.starts_with(b"0\n"))
+}
+
+/// The folder of PostgreSQL's programs, the newest version.
+pub(crate) fn postgres_programs() -> anyhow::Result<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").context("PostgreSQL is not installed")?;
+    versions
+        .filter_map(|entry| entry.ok().map(|e| e.path().join("bin")))
+        .filter(|bin| bin.join("postgres").is_file())
+        .max()
+        .context("PostgreSQL's server is not installed (hint: the Debian package `postgresql`)")
+}
+
+/// Tells what happens now.
+pub(crate) fn step(text: &str) {
+    eprintln!("xtask: {text}");
+}
+
+/// Runs a command quietly.
+///
+/// # Errors
+/// With the end of what it printed, where it fails.
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("failed to start {command:?}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    let tail: Vec<&str> = text.lines().rev().take(15).collect();
+    bail!("{command:?} failed:\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"))
+}

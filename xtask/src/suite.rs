@@ -1,0 +1,177 @@
+//! Runs everything against the services and counts: format, lints, tests; per engine, skipped, in all.
+//!
+//! Not responsible for starting services. To add a check: a line in `test`; an engine: its name in `ENGINES`.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use crate::machine::{self, step};
+use crate::{postfix, postgres, receivers};
+
+/// Segments of a test's path that name an engine.
+const ENGINES: &[&str] = &["sqlite", "postgres"];
+
+/// What the suites said.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+    per_engine: BTreeMap<&'static str, u64>,
+}
+
+impl Counts {
+    /// Takes one line of `cargo test`'s output.
+    fn take(&mut self, line: &str) {
+        if let Some(result) = line.strip_prefix("test result: ") {
+            let number = |word: &str| {
+                let part = result.split([';', '.']).find(|part| part.trim().ends_with(word));
+                part.and_then(|part| part.trim().split(' ').next()?.parse::<u64>().ok()).unwrap_or(0)
+            };
+            self.passed += number("passed");
+            self.failed += number("failed");
+        } else if let Some(test) = line.strip_prefix("test ")
+            && let Some((path, "ok")) = test.split_once(" ... ")
+        {
+            for engine in ENGINES.iter().filter(|engine| path.split("::").any(|part| part == **engine)) {
+                *self.per_engine.entry(engine).or_default() += 1;
+            }
+        }
+    }
+}
+
+/// Formats, lints and tests; whether all is well.
+pub(crate) fn test(engines: &[String], filter: &[String]) -> anyhow::Result<bool> {
+    let mut times = Vec::new();
+    let mut timed = |name: &'static str, started: Instant| times.push((name, started.elapsed()));
+    let started = Instant::now();
+    machine::provision()?;
+    timed("provision", started);
+    let started = Instant::now();
+    let formatted = cargo(&["fmt", "--all", "--check"])?;
+    let linted = cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    timed("format and lints", started);
+    let started = Instant::now();
+    let (counts, skipped, succeeded) = with_services(|env, folder| {
+        let skip_log = folder.join("skipped");
+        let mut command = Command::new("cargo");
+        command.args(["test", "--workspace", "--no-fail-fast"]).args(filter).envs(env);
+        command.env("TEST_SKIP_LOG", &skip_log);
+        if std::env::var_os("REQUIRE_ENGINES").is_none() {
+            command.env("REQUIRE_ENGINES", engines.join(","));
+        }
+        let (counts, succeeded) = run_and_count(&mut command)?;
+        let skipped = std::fs::read_to_string(&skip_log).unwrap_or_default();
+        Ok((counts, skipped, succeeded))
+    })?;
+    timed("tests", started);
+    report(&counts, &skipped, &times);
+    if !formatted {
+        println!("format: cargo fmt --all --check failed");
+    }
+    if !linted {
+        println!("lints: cargo clippy failed");
+    }
+    // A suite that did not even build has no line of its own.
+    let broken = u64::from(!succeeded && counts.failed == 0) + u64::from(!formatted) + u64::from(!linted);
+    println!("{} passed, {} failed", counts.passed, counts.failed + broken);
+    Ok(counts.failed + broken == 0)
+}
+
+/// Runs one command beside the services.
+pub(crate) fn env(command: &[String]) -> anyhow::Result<bool> {
+    machine::provision()?;
+    with_services(|env, _| {
+        let status = Command::new(&command[0]).args(&command[1..]).envs(env).status();
+        Ok(status.with_context(|| format!("failed to start `{}`", command[0]))?.success())
+    })
+}
+
+fn cargo(arguments: &[&str]) -> anyhow::Result<bool> {
+    step(&format!("cargo {}", arguments.join(" ")));
+    Ok(Command::new("cargo").args(arguments).stdin(Stdio::null()).status()?.success())
+}
+
+type Environment = Vec<(&'static str, String)>;
+
+/// Starts the services, does the work, and takes them down again whatever happens.
+fn with_services<T>(work: impl FnOnce(Environment, &Path) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    // An interrupted run must not leave services behind: the signal ends the children, whose end ends us in order.
+    ctrlc::set_handler(|| eprintln!("xtask: stopping")).context("failed to watch for signals")?;
+    let folder = tempfile::Builder::new().prefix("penguinmails-test-").tempdir()?;
+    // Other users (postgres, postfix) must get through to their folders.
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let path = folder.path();
+    let (_postgres, url) = postgres::start(path)?;
+    let postfix = postfix::start(path)?;
+    let aiosmtpd = receivers::aiosmtpd(path)?;
+    let (smtp_server, authority) = receivers::smtp_server(path)?;
+    let text = |path: &Path| path.display().to_string();
+    let env = vec![
+        ("TEST_POSTGRES_URL", url),
+        ("TEST_POSTFIX_ADDR", postfix.address.clone()),
+        ("TEST_POSTFIX_MAILDIR", text(&postfix.maildir)),
+        ("TEST_AIOSMTPD_ADDR", aiosmtpd.address.clone()),
+        ("TEST_AIOSMTPD_MAILDIR", text(&aiosmtpd.folder)),
+        ("TEST_SMTP_SERVER_ADDR", smtp_server.address.clone()),
+        ("TEST_SMTP_SERVER_DIR", text(&smtp_server.folder)),
+        ("TEST_SMTP_SERVER_CA", text(&authority)),
+        ("TEST_SMTP_SERVER_USER", receivers::USER.to_owned()),
+        ("TEST_SMTP_SERVER_PASSWORD", receivers::PASSWORD.to_owned()),
+        ("TEST_NODE_PATH", text(&machine::cache().join("node/node_modules"))),
+    ];
+    work(env, path)
+}
+
+fn run_and_count(command: &mut Command) -> anyhow::Result<(Counts, bool)> {
+    step("cargo test");
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("failed to start cargo")?;
+    let output = child.stdout.take().context("cargo has no output")?;
+    let mut counts = Counts::default();
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        counts.take(&line);
+        println!("{line}");
+    }
+    Ok((counts, child.wait()?.success()))
+}
+
+fn report(counts: &Counts, skipped: &str, times: &[(&str, Duration)]) {
+    println!();
+    for engine in ENGINES {
+        println!("{engine}: {} tests", counts.per_engine.get(engine).copied().unwrap_or(0));
+    }
+    println!("skipped: {}", skipped.lines().count());
+    for line in skipped.lines() {
+        println!("  {line}");
+    }
+    for (name, time) in times {
+        println!("{name}: {} s", time.as_secs());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Counts;
+
+    #[test]
+    fn lines_of_suites_are_summed_and_engines_told_by_path() {
+        let mut counts = Counts::default();
+        for line in [
+            "running 3 tests",
+            "test queue::sqlite::a_case ... ok",
+            "test queue::postgres::a_case ... ok",
+            "test queue::postgres::b_case ... FAILED",
+            "test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.17s",
+            "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.00s",
+        ] {
+            counts.take(line);
+        }
+        assert_eq!((counts.passed, counts.failed), (7, 1));
+        assert_eq!(counts.per_engine, [("sqlite", 1), ("postgres", 1)].into());
+    }
+}
