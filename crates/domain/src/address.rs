@@ -14,8 +14,8 @@ pub enum AddressError {
     /// Not exactly one `@` between two parts.
     #[error("address needs a local part, one `@` and a domain")]
     NoAt,
-    /// Control characters or white space.
-    #[error("address holds a space or a control character")]
+    /// Control characters, white space, or format characters that nobody sees.
+    #[error("address holds a space, a control or an invisible character (hint: type it again instead of pasting it)")]
     Space,
     /// `"quoted"` local parts are valid mail but nearly always a mistake in a list.
     #[error("address has a quoted local part or a comment, which is not supported")]
@@ -34,7 +34,7 @@ pub enum AddressError {
     Domain,
 }
 
-/// An email address: the local part as given, the domain in lower case.
+/// An email address: the local part as given, the domain in one form: lower case, international names in Unicode.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EmailAddress {
     text: String,
@@ -51,7 +51,7 @@ impl EmailAddress {
         if text.is_empty() {
             return Err(AddressError::Empty);
         }
-        if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        if text.chars().any(|c| c.is_control() || c.is_whitespace() || is_invisible(c)) {
             return Err(AddressError::Space);
         }
         if text.contains(['"', '(', ')']) {
@@ -70,8 +70,12 @@ impl EmailAddress {
         if local.len() > 64 || text.len() > 254 {
             return Err(AddressError::Long);
         }
-        let domain = domain.to_lowercase();
-        check_domain(&domain)?;
+        let ascii = ascii_domain(domain)?;
+        // One form for every spelling (case, width, punycode): else a suppressed address comes back in another.
+        let domain = idna::domain_to_unicode(&ascii).0;
+        if local.len() + 1 + ascii.len().max(domain.len()) > 254 {
+            return Err(AddressError::Long);
+        }
         Ok(Self { at: local.len(), text: format!("{local}@{domain}") })
     }
 
@@ -85,7 +89,7 @@ impl EmailAddress {
         &self.text[..self.at]
     }
 
-    /// The part behind the `@`, in lower case.
+    /// The part behind the `@`, in lower case and Unicode.
     pub fn domain(&self) -> &str {
         &self.text[self.at + 1..]
     }
@@ -106,7 +110,15 @@ impl EmailAddress {
     }
 }
 
-fn check_domain(domain: &str) -> Result<(), AddressError> {
+/// Zero-width spaces, soft hyphens, marks of direction. Joiners stay: Persian and Indic names need them (RFC 5892).
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+    )
+}
+
+fn ascii_domain(domain: &str) -> Result<String, AddressError> {
     let ascii = idna::domain_to_ascii_strict(domain).map_err(|_| AddressError::Domain)?;
     let labels: Vec<&str> = ascii.split('.').collect();
     let good = |label: &&str| {
@@ -120,7 +132,7 @@ fn check_domain(domain: &str) -> Result<(), AddressError> {
     if ascii.len() > 253 || !labels.iter().all(good) || numeric_top {
         return Err(AddressError::Domain);
     }
-    Ok(())
+    Ok(ascii)
 }
 
 impl fmt::Display for EmailAddress {
@@ -156,6 +168,40 @@ mod tests {
     }
 
     #[test]
+    fn one_domain_has_one_spelling() {
+        for given in
+            ["a@MÜLLER.example", "a@xn--mller-kva.example", "a@mu\u{308}ller.example", "a@müller\u{3002}example"]
+        {
+            assert_eq!(EmailAddress::parse(given).unwrap().as_str(), "a@müller.example", "{given:?}");
+        }
+        assert_eq!(EmailAddress::parse("a@\u{ff45}xample.com").unwrap().key(), "a@example.com");
+    }
+
+    #[test]
+    fn lengths_hold_for_both_forms_of_the_domain() {
+        let domain = |label: &str| [label; 6].join(".");
+        // 30 letters are 30 bytes as they are; the umlaut's name is longer in ASCII than in Unicode.
+        let plain = format!("{}@{}.example", "x".repeat(50), domain(&"b".repeat(30)));
+        assert!(EmailAddress::parse(&plain).is_ok());
+        let longer = format!("{}@{}.example", "x".repeat(50), domain(&format!("ü{}", "b".repeat(28))));
+        assert!(longer.len() <= 254);
+        assert_eq!(EmailAddress::parse(&longer), Err(AddressError::Long));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_accepted_reads_back_the_same_and_fits_one_header_line(text in "[a-zA-Zü.\\r\\n @-]{1,30}(@[a-zA-ZÜß.-]{1,20})?") {
+            if let Ok(address) = EmailAddress::parse(&text) {
+                let again = EmailAddress::parse(address.as_str()).unwrap();
+                proptest::prop_assert_eq!(&again, &address);
+                proptest::prop_assert!(!address.as_str().contains(|c: char| c.is_control() || c == ' '));
+                let shown = format!("{address:?}");
+                proptest::prop_assert_eq!(shown, format!("EmailAddress(…@{})", address.domain()));
+            }
+        }
+    }
+
+    #[test]
     fn bad_addresses_name_their_rule() {
         for (given, rule) in [
             ("", AddressError::Empty),
@@ -164,6 +210,8 @@ mod tests {
             ("a@b@c.example", AddressError::NoAt),
             ("a b@example.com", AddressError::Space),
             ("a\r\nBcc:x@example.com", AddressError::Space),
+            ("a\u{200b}na@example.com", AddressError::Space),
+            ("ana@exam\u{ad}ple.com", AddressError::Space),
             ("\"a\"@example.com", AddressError::Quoted),
             (".a@example.com", AddressError::Dots),
             ("a..b@example.com", AddressError::Dots),

@@ -105,8 +105,8 @@ impl Window {
     /// When the opening that holds `at` ends; none where the window is closed then.
     pub fn open_until(&self, at: Timestamp) -> Option<Timestamp> {
         let today = local_date(&self.zone, at);
-        // The opening of yesterday may run over midnight into today.
-        [today.yesterday().ok(), Some(today)].into_iter().flatten().find_map(|day| {
+        // Yesterday's opening may run over midnight; tomorrow's has begun where clocks were set back over midnight.
+        [today.yesterday().ok(), Some(today), today.tomorrow().ok()].into_iter().flatten().find_map(|day| {
             let (opens, closes) = self.opening(day)?;
             (opens <= at && at < closes).then_some(closes)
         })
@@ -168,12 +168,18 @@ fn instant(zone: &Zone, day: civil::Date, time: LocalTime) -> Timestamp {
     found.map_or(Timestamp::MAX, Timestamp::from_jiff)
 }
 
-/// The start of the local day after the one of `at`.
+/// The start of the local day after the one of `at`; always later than `at`, `Timestamp::MAX` at the end of time.
 pub fn next_day_start(zone: &Zone, at: Timestamp) -> Timestamp {
-    match local_date(zone, at).tomorrow() {
-        Ok(tomorrow) => instant(zone, tomorrow, LocalTime::MIDNIGHT),
-        Err(_) => Timestamp::MAX,
+    let Ok(tomorrow) = local_date(zone, at).tomorrow() else {
+        return Timestamp::MAX;
+    };
+    let start = instant(zone, tomorrow, LocalTime::MIDNIGHT);
+    if start > at {
+        return start;
     }
+    // Clocks were set back over midnight: the day of `at` goes on, and tomorrow starts a second time.
+    let again = zone.to_jiff().to_ambiguous_timestamp(tomorrow.to_datetime(civil::Time::midnight())).later();
+    again.map_or(Timestamp::MAX, Timestamp::from_jiff)
 }
 
 /// Hours of elapsed time as a duration.

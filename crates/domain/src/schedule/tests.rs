@@ -71,6 +71,51 @@ fn samoas_missing_day_is_passed_over() {
 }
 
 #[test]
+fn clocks_set_back_over_midnight_close_nothing_and_start_the_day_again() {
+    // Goose Bay, 7 November 2010: one minute past midnight became 23:01 of the 6th.
+    let second_evening = at("2010-11-06T23:30:00-04:00");
+    let sunday = window("America/Goose_Bay", &["sun"], "00:00", "24:00", &[]);
+    assert_eq!(sunday.next_open(second_evening), Some(second_evening));
+    assert_eq!(sunday.open_until(second_evening), Some(at("2010-11-08T00:00:00-04:00")));
+    let zone = "America/Goose_Bay".parse().unwrap();
+    assert_eq!(next_day_start(&zone, second_evening), at("2010-11-07T00:00:00-04:00"));
+}
+
+#[test]
+fn a_doubled_hour_opens_once() {
+    // Madrid, 25 October 2026: 02:00 to 03:00 comes twice.
+    let night = window("Europe/Madrid", &ALL, "02:00", "02:30", &[]);
+    assert!(night.is_open(at("2026-10-25T02:15:00+02:00")));
+    assert!(!night.is_open(at("2026-10-25T02:15:00+01:00")));
+    // In the spring there is no 02:00 to 02:30: that day the window stays closed.
+    assert_eq!(night.next_open(at("2026-03-29T00:00:00Z")), Some(at("2026-03-30T02:00:00+02:00")));
+}
+
+#[test]
+fn a_holiday_closes_the_night_that_begins_on_it() {
+    let night = window("UTC", &ALL, "22:00", "02:00", &["2026-03-09"]);
+    assert!(night.is_open(at("2026-03-09T01:00:00Z")));
+    assert_eq!(night.next_open(at("2026-03-09T02:00:00Z")), Some(at("2026-03-10T22:00:00Z")));
+}
+
+#[test]
+fn waits_and_caps_are_bounded() {
+    assert_eq!(wait_hours(0.5), Ok(Duration::from_secs(1800)));
+    assert_eq!(wait_hours(87_600.0), Ok(Duration::from_secs(87_600 * 3600)));
+    for wrong in [-0.1, f64::NAN, f64::INFINITY, 87_600.5] {
+        assert!(wait_hours(wrong).is_err(), "{wrong}");
+    }
+    for (daily, ramp, least) in
+        [(None, None, None), (Some(5), None, Some(5)), (None, Some(7), Some(7)), (Some(5), Some(7), Some(5))]
+    {
+        assert_eq!(effective_cap(daily, ramp), least);
+    }
+    for wrong in ["[[3,10],[3,25]]", "[[0,10]]", "[[3,0]]"] {
+        assert!(serde_json::from_str::<WarmupTable>(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn words_are_read_and_refused() {
     assert_eq!("24:00".parse::<LocalTime>().unwrap(), LocalTime::END_OF_DAY);
     assert_eq!("09:05:30".parse::<LocalTime>().unwrap().to_string(), "09:05:30");
@@ -117,6 +162,11 @@ fn the_next_day_starts_at_local_midnight() {
     let zone: Zone = "Europe/Madrid".parse().unwrap();
     assert_eq!(next_day_start(&zone, at("2026-03-28T12:00:00Z")), at("2026-03-29T00:00:00+01:00"));
     assert_eq!(next_day_start(&zone, at("2026-03-29T12:00:00Z")), at("2026-03-30T00:00:00+02:00"));
+    // There was no midnight in São Paulo on 4 November 2018, and no 30 December 2011 in Samoa.
+    let brazil: Zone = "America/Sao_Paulo".parse().unwrap();
+    assert_eq!(next_day_start(&brazil, at("2018-11-03T12:00:00-03:00")), at("2018-11-04T01:00:00-02:00"));
+    let samoa: Zone = "Pacific/Apia".parse().unwrap();
+    assert_eq!(next_day_start(&samoa, at("2011-12-29T12:00:00-10:00")), at("2011-12-31T00:00:00+14:00"));
 }
 
 proptest! {
