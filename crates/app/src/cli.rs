@@ -5,6 +5,7 @@
 
 mod campaign;
 mod config;
+mod demo;
 mod migrate;
 pub(crate) mod output;
 mod queue;
@@ -28,6 +29,10 @@ pub(crate) type Outcome = Result<Exit, Failure>;
 
 const EXAMPLES: &str = "\
 Examples:
+  penguinmails demo
+      Watch a whole campaign in a minute, with nothing installed
+  penguinmails run welcome/campaign.toml
+      Send a campaign and wait until it is done
   penguinmails campaign check welcome/campaign.toml
       Read a campaign file, its templates and its leads, and say what it would do
   penguinmails config example > penguinmails.toml
@@ -82,6 +87,7 @@ impl Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::DemoArgs),
     Run(run::RunArgs),
     Serve(serve::ServeArgs),
     Scheduler(serve::SchedulerArgs),
@@ -104,6 +110,7 @@ enum Command {
 impl Command {
     fn run(self, global: &Global) -> Outcome {
         match self {
+            Self::Demo(args) => args.run(global),
             Self::Run(args) => args.run(global),
             Self::Serve(args) => args.run(global),
             Self::Scheduler(args) => args.run(global),

@@ -1,15 +1,13 @@
 //! The process's clock and its chance: the only place that reads a clock or rolls dice.
 //!
 //! Process time may run faster than real time (`--time-scale`), so lengths of ledger time and of real time are kept
-//! apart: `span` turns real into process time, `sleep` waits for process time. Decisions take what this returns as
+//! apart: `span` turns real into process time. Decisions take what this returns as
 //! arguments. To add a source of time: a variant of `Source`.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::time::Timestamp;
-use tokio::sync::watch;
 use uuid::Uuid;
 
 /// Time and chance for one process; clones share them.
@@ -20,8 +18,9 @@ pub(crate) struct Clock(Arc<Source>);
 enum Source {
     /// Monotonic time since the anchor was read, `scale` times as fast: never goes backwards.
     Running { anchor: Timestamp, started: Instant, scale: f64 },
-    /// Stands still until it is set; ids count up, chance is what it was set to.
-    Test { now: watch::Sender<Timestamp>, ids: AtomicU64, chance: Mutex<f64> },
+    /// Stands still until it is set; ids count up.
+    #[cfg(test)]
+    Test { now: std::sync::Mutex<Timestamp>, ids: std::sync::atomic::AtomicU64 },
 }
 
 impl Clock {
@@ -38,23 +37,15 @@ impl Clock {
     /// A clock that stands at `now` until a test moves it.
     #[cfg(test)]
     pub(crate) fn test(now: Timestamp) -> Self {
-        let (now, _) = watch::channel(now);
-        Self(Arc::new(Source::Test { now, ids: AtomicU64::new(1), chance: Mutex::new(0.5) }))
+        Self(Arc::new(Source::Test { now: now.into(), ids: 1.into() }))
     }
 
     /// Moves a test's clock; time does not go backwards.
     #[cfg(test)]
     pub(crate) fn advance(&self, by: Duration) {
         if let Source::Test { now, .. } = &*self.0 {
-            now.send_modify(|now| *now = *now + by);
-        }
-    }
-
-    /// Sets what a test's dice show, 0 to 1.
-    #[cfg(test)]
-    pub(crate) fn set_chance(&self, value: f64) {
-        if let Source::Test { chance, .. } = &*self.0 {
-            *chance.lock().unwrap_or_else(PoisonError::into_inner) = value;
+            let mut now = now.lock().unwrap();
+            *now = *now + by;
         }
     }
 
@@ -62,7 +53,8 @@ impl Clock {
     pub(crate) fn now(&self) -> Timestamp {
         match &*self.0 {
             Source::Running { anchor, started, scale } => *anchor + started.elapsed().mul_f64(*scale),
-            Source::Test { now, .. } => *now.borrow(),
+            #[cfg(test)]
+            Source::Test { now, .. } => *now.lock().unwrap(),
         }
     }
 
@@ -70,20 +62,8 @@ impl Clock {
     pub(crate) fn span(&self, real: Duration) -> Duration {
         match &*self.0 {
             Source::Running { scale, .. } => real.mul_f64(*scale),
+            #[cfg(test)]
             Source::Test { .. } => real,
-        }
-    }
-
-    /// Waits until `length` of process time has passed; with a test's clock, until the test has moved it so far.
-    pub(crate) async fn sleep(&self, length: Duration) {
-        match &*self.0 {
-            Source::Running { scale, .. } => tokio::time::sleep(length.div_f64(*scale)).await,
-            Source::Test { now, .. } => {
-                let mut now = now.subscribe();
-                let until = *now.borrow() + length;
-                // The sender lives as long as this clock, so waiting ends by time alone.
-                let _ = now.wait_for(|now| *now >= until).await;
-            }
         }
     }
 
@@ -91,9 +71,10 @@ impl Clock {
     pub(crate) fn uuid_v7(&self) -> Uuid {
         let bits = match &*self.0 {
             Source::Running { .. } => random_bytes(),
+            #[cfg(test)]
             Source::Test { ids, .. } => {
                 let mut bits = [0; 10];
-                bits[2..].copy_from_slice(&ids.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+                bits[2..].copy_from_slice(&ids.fetch_add(1, std::sync::atomic::Ordering::Relaxed).to_be_bytes());
                 bits
             }
         };
@@ -106,7 +87,8 @@ impl Clock {
         match &*self.0 {
             // 53 bits are what a double holds.
             Source::Running { .. } => (u64::from_be_bytes(random_bytes()) >> 11) as f64 / (1_u64 << 53) as f64,
-            Source::Test { chance, .. } => *chance.lock().unwrap_or_else(PoisonError::into_inner),
+            #[cfg(test)]
+            Source::Test { .. } => 0.5,
         }
     }
 }
@@ -139,22 +121,12 @@ mod tests {
         assert_eq!(clock.uuid_v7().get_version_num(), 7);
     }
 
-    #[tokio::test]
-    async fn a_test_clock_wakes_sleepers_when_it_is_moved() {
+    #[test]
+    fn a_test_clock_stands_until_it_is_moved() {
         let clock = Clock::test(Timestamp::EPOCH);
-        let sleeper = tokio::spawn({
-            let clock = clock.clone();
-            async move {
-                clock.sleep(Duration::from_secs(60)).await;
-                clock.now()
-            }
-        });
-        tokio::task::yield_now().await;
-        clock.advance(Duration::from_secs(59));
-        tokio::task::yield_now().await;
-        assert!(!sleeper.is_finished());
-        clock.advance(Duration::from_secs(1));
-        assert_eq!(sleeper.await.unwrap(), Timestamp::from_unix_seconds(60));
+        assert_eq!(clock.now(), Timestamp::EPOCH);
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(clock.now(), Timestamp::from_unix_seconds(60));
     }
 
     #[test]
@@ -162,7 +134,5 @@ mod tests {
         let clock = Clock::test(Timestamp::from_unix_seconds(1));
         let (a, b) = (clock.uuid_v7(), clock.uuid_v7());
         assert!(a < b);
-        clock.set_chance(0.25);
-        assert!((clock.chance() - 0.25).abs() < f64::EPSILON);
     }
 }

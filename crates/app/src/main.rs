@@ -3,6 +3,7 @@
 //! Everything else lies in the modules: `cli` has one file a subcommand. To add a command: see `cli`.
 
 mod analytics;
+mod audience;
 mod campaign_file;
 mod campaign_run;
 mod cli;

@@ -35,8 +35,6 @@ pub(crate) struct SinkOptions {
 /// A message that was accepted.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
-    /// RCPT TO.
-    pub(crate) recipient: String,
     /// As it came, dots unstuffed.
     pub(crate) message: Arc<[u8]>,
 }

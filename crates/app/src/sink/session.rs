@@ -207,7 +207,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             }
             self.sink.received.fetch_add(1, Ordering::AcqRel);
             if let Some(told) = &self.sink.options.told {
-                let received = Received { recipient: recipient.clone(), message: Arc::clone(&message) };
+                let received = Received { message: Arc::clone(&message) };
                 let _nobody_listens = told.send(received);
             }
         }

@@ -71,7 +71,7 @@ async fn run(ctx: Arc<Context>, mut queue: mpsc::Receiver<Ending>) {
         if !settled.is_empty() {
             let applied = apply(&ctx, &settled).await;
             for (result, applied) in settled.iter().zip(applied) {
-                log(result, applied);
+                log(&ctx, result, applied);
             }
         }
         let verdicts: Vec<(Token, Verdict)> = batch.iter().map(|ending| (ending.token, ending.verdict)).collect();
@@ -106,22 +106,24 @@ async fn apply(ctx: &Context, results: &[Settled]) -> Vec<Applied> {
     }
 }
 
-fn log(result: &Settled, applied: Applied) {
+fn log(ctx: &Context, result: &Settled, applied: Applied) {
     if applied == Applied::Stale {
         tracing::warn!(send_id = %result.send_id, "a result came too late and changed nothing");
         return;
     }
     let status = result.transition.status;
-    let reason = result.transition.reason.map_or("", domain::reason::Reason::as_str);
+    let reason = result.transition.reason.map(domain::reason::Reason::as_str);
     let attempt = result.attempt.as_ref();
+    // Ids alone, unless the operator asked for addresses.
+    let to = result.message.as_ref().filter(|_| ctx.config.log_addresses).map(|m| m.to.as_str());
     if status == SendStatus::Sent {
-        let message_id = result.message.as_ref().map_or("", |m| m.message_id.as_str());
-        tracing::info!(target: JOBS, send_id = %result.send_id, message_id, status = %status, "Sent");
+        let message_id = result.message.as_ref().map(|m| m.message_id.as_str());
+        tracing::info!(target: JOBS, send_id = %result.send_id, message_id, status = %status, to, "Sent");
     } else {
         tracing::info!(
             target: JOBS,
-            send_id = %result.send_id, status = %status, reason,
-            stage = attempt.map_or("", |a| a.stage), code = attempt.and_then(|a| a.code),
+            send_id = %result.send_id, status = %status, reason, to,
+            stage = attempt.map(|a| a.stage), code = attempt.and_then(|a| a.code),
             enhanced = attempt.and_then(|a| a.enhanced.as_deref()),
             "Not sent"
         );
