@@ -23,7 +23,8 @@ use crate::sink::Received;
 const CONNECTIONS: usize = 32;
 /// How long one request may take.
 const LIMIT: Duration = Duration::from_secs(5);
-const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0 Safari/537.36";
+const BROWSER: &str =
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0 Safari/537.36";
 const PREFETCH: &str = "Mozilla/5.0";
 const GATEWAY: &str = "Barracuda Sentinel (EE)";
 
@@ -111,11 +112,7 @@ fn links(message: &[u8]) -> Option<Links> {
         html.split('"').filter(|text| text.contains(part)).map(|text| text.replace("&amp;", "&")).collect::<Vec<_>>()
     };
     let header = parsed.header_raw("List-Unsubscribe").map(|value| value.trim().trim_matches(['<', '>']).to_owned());
-    Some(Links {
-        pixel: with("/api/track/open?").pop(),
-        clicks: with("/api/track/click?"),
-        unsubscribe: header,
-    })
+    Some(Links { pixel: with("/api/track/open?").pop(), clicks: with("/api/track/click?"), unsubscribe: header })
 }
 
 async fn react(received: Received, deeds: Arc<Deeds>, room: Arc<Semaphore>) {

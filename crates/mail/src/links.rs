@@ -66,9 +66,8 @@ fn scan(html: &str, mut found: impl FnMut(Tag)) {
     let mut at = 0;
     while let Some(open) = memchr(b'<', &bytes[at..]).map(|o| at + o) {
         let rest = &html[open..];
-        if rest.starts_with("<!--") {
+        if let Some(body) = rest.strip_prefix("<!--") {
             // HTML also ends a comment right there: `<!-->` and `<!--->`.
-            let body = &rest[4..];
             let length = if body.starts_with('>') {
                 Some(0)
             } else if body.starts_with("->") {

@@ -65,7 +65,8 @@ impl DemoArgs {
 
 /// A folder of its own for each demo, so that a second one begins anew.
 fn folder(global: &Global) -> PathBuf {
-    let base = if global.data == Path::new("./penguinmails-data") { Path::new("penguinmails-demo") } else { &global.data };
+    let base =
+        if global.data == Path::new("./penguinmails-data") { Path::new("penguinmails-demo") } else { &global.data };
     let now = crate::clock::Clock::system().now();
     let stamp: String = now.to_string().chars().take(19).filter(|c| c.is_ascii_digit() || *c == 'T').collect();
     base.join(stamp)

@@ -70,7 +70,7 @@ impl Postgres {
 
     pub(super) async fn begin(&self, access: Access) -> Result<Session> {
         let client = self.client().await?;
-        let session = Session { client: Some(client) };
+        let session = Session { client: Some(Box::new(client)) };
         let begin = match access {
             Access::Read => "BEGIN READ ONLY",
             Access::Write => "BEGIN",
@@ -113,21 +113,22 @@ fn tls_config() -> rustls::ClientConfig {
 
 /// An open transaction; its connection goes back to the pool only after COMMIT.
 pub(super) struct Session {
-    client: Option<Object>,
+    /// On the heap: the handle is large, and a transaction is passed around.
+    client: Option<Box<Object>>,
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
         if let Some(client) = self.client.take() {
             // Dropping the bare client closes the connection; the server rolls back.
-            drop(Object::take(client));
+            drop(Object::take(*client));
         }
     }
 }
 
 impl Session {
     fn client(&self) -> Result<&Object> {
-        self.client.as_ref().ok_or(Error::Aborted)
+        self.client.as_deref().ok_or(Error::Aborted)
     }
 
     pub(super) async fn query(
@@ -168,7 +169,7 @@ impl Session {
             Ok(()) => Ok(()),
             Err(e) => {
                 let in_doubt = e.as_db_error().is_none();
-                drop(Object::take(client));
+                drop(Object::take(*client));
                 Err(if in_doubt { Error::CommitInDoubt } else { error("COMMIT", &e) })
             }
         }

@@ -260,7 +260,7 @@ fn refuse(session: &Receiver<Command>, why: &Error) {
 fn query(connection: &Connection, statement: &Statement, params: &[Value], rows: Option<&Rows>) -> Result<Vec<Row>> {
     let fail = |e: rusqlite::Error| error(statement.name, &e);
     let mut prepared = connection.prepare_cached(statement.sqlite()).map_err(fail)?;
-    let columns: Arc<[String]> = prepared.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Arc<[String]> = prepared.column_names().map(str::to_owned).collect();
     let mut out = Vec::new();
     let mut run = |values: &mut dyn Iterator<Item = &Value>| -> rusqlite::Result<()> {
         bind(&mut prepared, values)?;

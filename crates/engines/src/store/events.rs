@@ -130,6 +130,8 @@ fn event_row(e: &StoredEvent) -> Vec<crate::value::Value> {
     ]
 }
 
+/// A row of `event_counts`.
+type CountKey = (CampaignId, StepId, EventType, Verdict, String);
 type LeadKey = (CampaignId, StepId, LeadId, EventType, Verdict, String);
 
 fn lead_key(e: &StoredEvent) -> LeadKey {
@@ -152,7 +154,7 @@ async fn earlier_leads(tx: &mut Tx, events: &[StoredEvent]) -> Result<HashSet<Le
 
 async fn count(tx: &mut Tx, new: &[&StoredEvent], earlier: &HashSet<LeadKey>, now: Timestamp) -> Result<()> {
     let mut seen = earlier.clone();
-    let mut counts: BTreeMap<(CampaignId, StepId, EventType, Verdict, String), (TenantId, i64, i64)> = BTreeMap::new();
+    let mut counts: BTreeMap<CountKey, (TenantId, i64, i64)> = BTreeMap::new();
     for event in new {
         let url = event.url.clone().unwrap_or_default();
         let key = (event.campaign_id, event.step_id, event.event_type, event.verdict, url);

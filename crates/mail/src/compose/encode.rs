@@ -72,10 +72,9 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
 /// `used` columns are taken on the first line. Control characters become spaces.
 pub fn encoded_words(text: &str, used: usize) -> String {
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.is_ascii() && !text.contains("=?") && text.trim() == text {
-        if let Some(folded) = fold(&text, used) {
-            return folded;
-        }
+    let is_plain = text.is_ascii() && !text.contains("=?") && text.trim() == text;
+    if let Some(folded) = is_plain.then(|| fold(&text, used)).flatten() {
+        return folded;
     }
     let mut out = String::with_capacity(text.len() * 2);
     let mut word = String::new();

@@ -80,7 +80,7 @@ fn long_and_foreign_headers_come_through() {
     for subject in [
         "Привет 👋🏽 мир, это очень длинная тема письма, которая не помещается в одну строку",
         "שלום עולם",
-        &"word ".repeat(60).trim_end().to_owned(),
+        "word ".repeat(60).trim_end(),
         &"x".repeat(300),
         "=?utf-8?B?eA==?= is not a word",
         "double  space",
