@@ -98,7 +98,7 @@ enum Command {
     #[command(subcommand)]
     Queue(queue::QueueCommand),
     Migrate(migrate::Migrate),
-    Sink(sink::SinkArgs),
+    Sink(Box<sink::SinkArgs>),
     #[command(subcommand)]
     Secret(secret::Command),
     #[command(subcommand)]

@@ -1,34 +1,48 @@
 //! An SMTP server that takes all mail and sends none: for `demo`, for tries, and as the truth that tests judge by.
 //!
 //! Keeps messages as .eml files, writes a journal before it answers 250, and fails, delays or drops on demand.
-//! Not responsible for being a mail server. To add a fault: `faults`; a command: `session`.
+//! Not responsible for being a mail server. To add a fault: `fault`; a command: `session`; an extension: `offers`.
 
-pub(crate) mod faults;
+mod command;
+mod fault;
+mod journal;
 mod keep;
+mod offers;
+pub(crate) mod plan;
+pub(crate) mod script;
 mod session;
+mod tls;
+mod wire;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
+use crate::clock::Clock;
 use crate::lifecycle::Shutdown;
 
-pub(crate) use faults::Faults;
+pub(crate) use fault::{Faults, Rule};
+pub(crate) use offers::{Extension, MAX_SIZE, Offers, Tls};
 
-/// How a sink behaves.
+/// How long a session may take to end once the sink stops; what still runs then is cut.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// What becomes of mail.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SinkOptions {
-    /// Where messages go as .eml files; none = they are dropped.
+    /// Where messages go as .eml files, with an `index.jsonl`; none = they are dropped.
     pub(crate) folder: Option<PathBuf>,
-    /// A journal of `Message-ID<TAB>recipient` lines, synced before each 250.
+    /// A journal of `Message-ID<TAB>recipient<TAB>time` lines, synced before each 250.
     pub(crate) journal: Option<PathBuf>,
     /// What goes wrong.
     pub(crate) faults: Faults,
-    /// Told of every accepted message.
+    /// Told of every accepted message, once for each recipient.
     pub(crate) told: Option<mpsc::UnboundedSender<Received>>,
 }
 
@@ -36,20 +50,21 @@ pub(crate) struct SinkOptions {
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
     /// As it came, dots unstuffed.
-    pub(crate) message: Arc<[u8]>,
+    pub(crate) message: Bytes,
 }
 
 /// What the sessions of one sink share.
-pub(super) struct Sink {
-    options: SinkOptions,
+struct Sink {
+    faults: Faults,
     keeper: keep::Keeper,
-    received: AtomicU64,
+    offers: Offers,
+    clock: Clock,
 }
 
 /// A sink that listens.
 pub(crate) struct Listening {
     listener: TcpListener,
-    sink: Arc<Sink>,
+    sink: Sink,
 }
 
 impl Listening {
@@ -58,11 +73,19 @@ impl Listening {
     /// # Errors
     /// Where one of them cannot be had.
     pub(crate) async fn open(address: SocketAddr, options: SinkOptions) -> anyhow::Result<Self> {
-        let keeper = keep::Keeper::open(&options)?;
+        let keeper = keep::Keeper::open(&options)
+            .map_err(|e| anyhow::anyhow!("failed to open the folder or the journal of the sink: {e}"))?;
         let listener = TcpListener::bind(address).await.map_err(|e| {
             anyhow::anyhow!("failed to listen on `{address}`: {e} (hint: --listen names another address or port)")
         })?;
-        Ok(Self { listener, sink: Arc::new(Sink { options, keeper, received: AtomicU64::new(0) }) })
+        let sink = Sink { faults: options.faults, keeper, offers: Offers::default(), clock: Clock::system() };
+        Ok(Self { listener, sink })
+    }
+
+    /// Offers other than the default.
+    pub(crate) fn offering(mut self, offers: Offers) -> Self {
+        self.sink.offers = offers;
+        self
     }
 
     /// The address that it got.
@@ -74,24 +97,34 @@ impl Listening {
     }
 
     /// Serves until stopping is asked for; how many messages came, and which faults fired how often.
+    ///
+    /// What is under way then is answered, for 5 s at most.
     pub(crate) async fn run(self, shutdown: Shutdown) -> (u64, Vec<(String, u64)>) {
-        let mut sessions = tokio::task::JoinSet::new();
+        let sink = Arc::new(self.sink);
+        let mut sessions = JoinSet::new();
         while let Some(accepted) = shutdown.unless_stopping(self.listener.accept()).await {
             match accepted {
                 Ok((stream, _)) => {
-                    let sink = Arc::clone(&self.sink);
-                    sessions.spawn(session::serve(sink, stream));
+                    // Replies are gathered already; waiting for more of them (Nagle) costs 40 ms a message.
+                    let _best_effort = stream.set_nodelay(true);
+                    let session = session::Session::new(Arc::clone(&sink), shutdown.clone());
+                    // A client that goes away ends its session; nothing of it was promised.
+                    sessions.spawn(async move { session.run(wire::Wire::new(stream)).await.unwrap_or_default() });
                 }
                 Err(e) => {
                     tracing::warn!(error = %e, "a connection cannot be accepted");
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
             // Finished sessions are let go, or the set would grow for ever.
             while sessions.try_join_next().is_some() {}
         }
-        sessions.shutdown().await;
-        (self.sink.received.load(Ordering::Acquire), self.sink.options.faults.fired())
+        drop(self.listener);
+        let ended = async { while sessions.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_LIMIT, ended).await.is_err() {
+            sessions.shutdown().await;
+        }
+        (sink.keeper.received(), sink.faults.fired())
     }
 }
 

@@ -1,252 +1,316 @@
-//! One SMTP session of the sink (RFC 5321, with PIPELINING, 8BITMIME, SIZE, SMTPUTF8).
+//! One SMTP session as the server sees it: greeting to QUIT, with the faults that are due on the way.
 //!
-//! Bounded: lines of 4 KiB, messages of 64 MiB. Not responsible for keeping messages (`keep`).
-//! To add a command: an arm in `command`.
+//! Not responsible for bytes (`wire`), for what a line says (`command`), for what faults there are (`fault`) or for
+//! what becomes of a message (`keep`). To add a command: an arm in `obey`.
 
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
-use super::faults::Fault;
-use super::{Received, Sink};
+use super::Sink;
+use super::command::{self, Command};
+use super::fault::{End, Stage};
+use super::keep::Message;
+use super::offers::Extension;
+use super::wire::{Body, Line, Wire};
+use crate::lifecycle::Shutdown;
 
-/// Longest command line.
-const MAX_LINE: usize = 4 << 10;
-/// Largest message.
-const MAX_MESSAGE: usize = 64 << 20;
-/// How long a client may be silent.
-const IDLE: Duration = Duration::from_secs(300);
+/// RFC 5321 4.5.3.1.8 asks for at least 100.
+const MAX_RECIPIENTS: usize = 1000;
+const NO_TRANSACTION: &str = "503 5.5.1 MAIL comes first\r\n";
 
-/// What a command leads to.
-enum Next {
-    Go,
-    Data,
+/// How a session goes on after a command.
+enum Step {
+    Continue,
+    StartTls,
+    /// Says nothing more.
     Close,
+    Reset,
 }
 
-struct Session<S> {
+#[derive(Default)]
+struct Transaction {
+    from: String,
+    recipients: Vec<String>,
+}
+
+/// State of a session; what EHLO and STARTTLS clear is in it.
+pub(super) struct Session {
     sink: Arc<Sink>,
-    stream: S,
-    input: Vec<u8>,
-    output: Vec<u8>,
-    recipients: Vec<(String, Option<Fault>)>,
-    has_sender: bool,
+    shutdown: Shutdown,
+    is_greeted: bool,
+    is_logged_in: bool,
+    transaction: Option<Transaction>,
 }
 
-pub(super) async fn serve(sink: Arc<Sink>, stream: TcpStream) {
-    let _best_effort = stream.set_nodelay(true);
-    let mut session = Session {
-        sink,
-        stream,
-        input: Vec::new(),
-        output: b"220 sink.penguinmails ESMTP\r\n".to_vec(),
-        recipients: Vec::new(),
-        has_sender: false,
-    };
-    // A client that goes away ends its session; nothing of it was promised.
-    let _client_gone = session.run().await;
-}
+impl Session {
+    /// A session that ends at the next command once stopping is asked for.
+    pub(super) fn new(sink: Arc<Sink>, shutdown: Shutdown) -> Self {
+        Self { sink, shutdown, is_greeted: false, is_logged_in: false, transaction: None }
+    }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
-    async fn run(&mut self) -> std::io::Result<()> {
+    /// Speaks until either side ends it.
+    pub(super) async fn run(mut self, mut wire: Wire) -> io::Result<()> {
+        if self.sink.offers.is_implicit_tls() {
+            wire = wire.protect(self.sink.offers.acceptor()?).await?;
+        }
+        let mut step = match self.disturb(&mut wire, Stage::Connect).await? {
+            Some(step) => step,
+            None => say(&mut wire, "220 sink ESMTP\r\n").await?,
+        };
         loop {
-            while let Some(line) = self.take_line() {
-                match self.command(&line) {
-                    Next::Go => {}
-                    Next::Data => {
-                        self.flush().await?;
-                        if !self.data().await? {
-                            return Ok(());
-                        }
-                    }
-                    Next::Close => return self.flush().await,
+            match step {
+                Step::Continue => {}
+                Step::StartTls => {
+                    wire = wire.protect(self.sink.offers.acceptor()?).await?;
+                    self = Self::new(self.sink, self.shutdown);
+                }
+                Step::Close => return wire.close().await,
+                Step::Reset => {
+                    wire.flush().await?;
+                    return wire.reset();
                 }
             }
-            if self.input.len() > MAX_LINE {
-                self.say("500 5.5.2 Line too long");
-                return self.flush().await;
+            step = match self.next_line(&mut wire).await? {
+                Some(Line::Text(line)) => match std::str::from_utf8(&line) {
+                    Ok(line) => self.obey(&mut wire, line).await?,
+                    Err(_) => say(&mut wire, "500 5.5.2 command is not UTF-8\r\n").await?,
+                },
+                Some(Line::TooLong) => say(&mut wire, "500 5.5.2 line is too long\r\n").await?,
+                None => Step::Close,
+            };
+        }
+    }
+
+    /// The next line, or none where the client has closed or the sink stops.
+    async fn next_line(&mut self, wire: &mut Wire) -> io::Result<Option<Line>> {
+        loop {
+            if let Some(line) = wire.buffered_line() {
+                return Ok(Some(line));
             }
-            // All answers to pipelined commands in one write.
-            self.flush().await?;
-            if !self.fill().await? {
-                return Ok(());
+            let filled = self.shutdown.unless_stopping(wire.fill()).await.transpose()?;
+            match filled {
+                Some(true) => {}
+                Some(false) => return Ok(None),
+                None => {
+                    wire.reply("421 4.3.2 service is going down\r\n").await?;
+                    return Ok(None);
+                }
             }
         }
     }
 
-    async fn fill(&mut self) -> std::io::Result<bool> {
-        let mut buffer = [0; 64 << 10];
-        let read = tokio::time::timeout(IDLE, self.stream.read(&mut buffer)).await.unwrap_or(Ok(0))?;
-        self.input.extend_from_slice(&buffer[..read]);
-        Ok(read > 0)
-    }
-
-    async fn flush(&mut self) -> std::io::Result<()> {
-        self.stream.write_all(&self.output).await?;
-        self.output.clear();
-        self.stream.flush().await
-    }
-
-    fn say(&mut self, line: &str) {
-        self.output.extend_from_slice(line.as_bytes());
-        self.output.extend_from_slice(b"\r\n");
-    }
-
-    fn take_line(&mut self) -> Option<String> {
-        let end = self.input.iter().position(|b| *b == b'\n')?;
-        let line: Vec<u8> = self.input.drain(..=end).collect();
-        Some(String::from_utf8_lossy(&line).trim_end().to_owned())
-    }
-
-    fn command(&mut self, line: &str) -> Next {
-        let upper = line.to_ascii_uppercase();
-        let word = upper.split([' ', ':']).next().unwrap_or("");
-        match word {
-            "EHLO" => {
-                for offer in ["sink.penguinmails", "PIPELINING", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"] {
-                    self.say(&format!("250-{offer}"));
-                }
-                self.say(&format!("250 SIZE {MAX_MESSAGE}"));
+    async fn obey(&mut self, wire: &mut Wire, line: &str) -> io::Result<Step> {
+        match command::parse(line) {
+            Ok(Command::Ehlo) => self.ehlo(wire, true).await,
+            Ok(Command::Helo) => self.ehlo(wire, false).await,
+            Ok(Command::StartTls) => self.start_tls(wire).await,
+            Ok(Command::Auth { mechanism, initial }) => self.auth(wire, mechanism, initial).await,
+            Ok(Command::Mail { from, size }) => self.mail(wire, from, size).await,
+            Ok(Command::Rcpt { to }) => self.rcpt(wire, to).await,
+            Ok(Command::Data) => self.data(wire).await,
+            Ok(Command::Rset) => {
+                self.transaction = None;
+                say(wire, "250 2.0.0 OK\r\n").await
             }
-            "HELO" => self.say("250 sink.penguinmails"),
-            "MAIL" => {
-                self.reset();
-                self.has_sender = true;
-                self.say("250 2.1.0 Ok");
+            Ok(Command::Noop) => say(wire, "250 2.0.0 OK\r\n").await,
+            Ok(Command::Vrfy) => say(wire, "252 2.1.5 send it and see\r\n").await,
+            Ok(Command::Quit) => {
+                wire.reply("221 2.0.0 bye\r\n").await?;
+                Ok(Step::Close)
             }
-            "RCPT" => return self.recipient(line),
-            "DATA" if self.recipients.is_empty() => self.say("554 5.5.1 No valid recipients"),
-            "DATA" => {
-                self.say("354 End data with <CR><LF>.<CR><LF>");
-                return Next::Data;
-            }
-            "RSET" => {
-                self.reset();
-                self.say("250 2.0.0 Ok");
-            }
-            "NOOP" => self.say("250 2.0.0 Ok"),
-            "QUIT" => {
-                self.say("221 2.0.0 Bye");
-                return Next::Close;
-            }
-            _ => self.say("502 5.5.1 Not implemented"),
+            Err(refused) => say(wire, &format!("{refused}\r\n")).await,
         }
-        Next::Go
     }
 
-    fn reset(&mut self) {
-        self.recipients.clear();
-        self.has_sender = false;
-    }
-
-    fn recipient(&mut self, line: &str) -> Next {
-        let address = line.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map(|(address, _)| address);
-        let Some(address) = address.filter(|_| self.has_sender) else {
-            self.say("503 5.5.1 MAIL first, then RCPT TO:<address>");
-            return Next::Go;
+    async fn ehlo(&mut self, wire: &mut Wire, is_extended: bool) -> io::Result<Step> {
+        if let Some(step) = self.disturb(wire, Stage::Ehlo).await? {
+            return Ok(step);
+        }
+        self.is_greeted = true;
+        self.transaction = None;
+        let offers = self.sink.offers.lines(wire.is_protected());
+        let reply = match (is_extended, offers.split_last()) {
+            (true, Some((last, before))) => {
+                let before: String = before.iter().map(|offer| format!("250-{offer}\r\n")).collect();
+                format!("250-sink\r\n{before}250 {last}\r\n")
+            }
+            _ => "250 sink\r\n".to_owned(),
         };
-        let fault = self.sink.options.faults.of(address);
-        match fault {
-            Some(Fault::Rcpt(answer) | Fault::RcptOnce(answer)) => {
-                self.fire(address);
-                self.say(answer);
-                return if answer.starts_with("421") { Next::Close } else { Next::Go };
-            }
-            other => self.recipients.push((address.to_owned(), other)),
-        }
-        self.say("250 2.1.5 Ok");
-        Next::Go
+        say(wire, &reply).await
     }
 
-    fn fire(&self, recipient: &str) {
-        self.sink.options.faults.fire(recipient.split('+').next().unwrap_or(""));
+    async fn start_tls(&mut self, wire: &mut Wire) -> io::Result<Step> {
+        if let Some(step) = self.disturb(wire, Stage::Starttls).await? {
+            return Ok(step);
+        }
+        if !self.sink.offers.has_starttls(wire.is_protected()) {
+            return say(wire, "503 5.5.1 STARTTLS is not offered\r\n").await;
+        }
+        wire.reply("220 2.0.0 go ahead\r\n").await?;
+        Ok(Step::StartTls)
     }
 
-    /// Reads the message and answers its dot; false where the connection ends.
-    async fn data(&mut self) -> std::io::Result<bool> {
-        let recipients = std::mem::take(&mut self.recipients);
-        if let Some((address, _)) = recipients.iter().find(|(_, fault)| *fault == Some(Fault::CloseInData)) {
-            self.fire(address);
-            return Ok(false);
+    async fn auth(&mut self, wire: &mut Wire, mechanism: &str, initial: Option<&str>) -> io::Result<Step> {
+        if let Some(step) = self.disturb(wire, Stage::Auth).await? {
+            return Ok(step);
         }
-        let end = loop {
-            if let Some(end) = find_end(&self.input) {
-                break end;
-            }
-            if self.input.len() > MAX_MESSAGE || !self.fill().await? {
-                return Ok(false);
-            }
+        if self.is_logged_in || !self.is_greeted {
+            return say(wire, "503 5.5.1 not now\r\n").await;
+        }
+        let answers = match mechanism.to_ascii_uppercase().as_str() {
+            "PLAIN" => self.answers(wire, &[""], initial).await?,
+            "LOGIN" => self.answers(wire, &["VXNlcm5hbWU6", "UGFzc3dvcmQ6"], initial).await?,
+            _ => return say(wire, "504 5.5.4 mechanism is unknown\r\n").await,
         };
-        let raw: Vec<u8> = self.input.drain(..end.behind).collect();
-        let message: Arc<[u8]> = unstuff(&raw[..end.body]).into();
-        self.has_sender = false;
-        tokio::time::sleep(self.sink.options.faults.delay()).await;
-        self.answer(&recipients, message).await
+        let Some(answers) = answers else { return say(wire, "501 5.5.2 log-in was broken off\r\n").await };
+        // PLAIN: authorisation, user and password in one answer, NUL between them (RFC 4616 2).
+        let parts: Vec<&[u8]> = match answers.as_slice() {
+            [plain] => plain.split(|byte| *byte == 0).skip(1).collect(),
+            both => both.iter().map(Vec::as_slice).collect(),
+        };
+        self.is_logged_in = matches!(parts.as_slice(), [user, password] if self.sink.offers.lets_in(user, password));
+        if self.is_logged_in {
+            say(wire, "235 2.7.0 welcome\r\n").await
+        } else {
+            say(wire, "535 5.7.8 user name or password is wrong\r\n").await
+        }
     }
 
-    async fn answer(&mut self, recipients: &[(String, Option<Fault>)], message: Arc<[u8]>) -> std::io::Result<bool> {
-        if self.sink.options.faults.fails_by_number() {
-            self.sink.options.faults.fire("fail-every");
-            self.say("451 4.3.0 Every so often");
-            return Ok(true);
-        }
-        for (address, fault) in recipients {
-            if let Some(Fault::Dot(answer)) = fault {
-                self.fire(address);
-                self.say(answer);
-                return Ok(true);
-            }
-        }
-        for (recipient, _) in recipients {
-            if !self.sink.keeper.keep(recipient, &message).await {
-                self.say("452 4.3.1 Cannot keep it");
-                return Ok(true);
-            }
-            self.sink.received.fetch_add(1, Ordering::AcqRel);
-            if let Some(told) = &self.sink.options.told {
-                let received = Received { message: Arc::clone(&message) };
-                let _nobody_listens = told.send(received);
-            }
-        }
-        for (address, fault) in recipients {
-            match fault {
-                Some(Fault::CloseAfterDot | Fault::CloseAfterDotOnce) => {
-                    self.fire(address);
-                    return Ok(false);
+    /// The client's answers to `challenges`, of which it may have given the first ahead; none where it gave up.
+    async fn answers(
+        &mut self,
+        wire: &mut Wire,
+        challenges: &[&str],
+        initial: Option<&str>,
+    ) -> io::Result<Option<Vec<Vec<u8>>>> {
+        let mut answers = Vec::new();
+        let mut ahead = initial.map(|text| if text == "=" { String::new() } else { text.to_owned() });
+        for challenge in challenges {
+            let text = match ahead.take() {
+                Some(text) => text,
+                None => {
+                    wire.reply(&format!("334 {challenge}\r\n")).await?;
+                    let Some(Line::Text(line)) = self.next_line(wire).await? else { return Ok(None) };
+                    String::from_utf8_lossy(&line).into_owned()
                 }
-                Some(Fault::Delay(length)) => {
-                    self.fire(address);
-                    tokio::time::sleep(*length).await;
-                }
-                _ => {}
-            }
+            };
+            let Ok(answer) = STANDARD.decode(text) else { return Ok(None) };
+            answers.push(answer);
         }
-        self.say("250 2.0.0 Ok: kept");
-        Ok(true)
+        Ok(Some(answers))
+    }
+
+    async fn mail(&mut self, wire: &mut Wire, from: &str, size: Option<u64>) -> io::Result<Step> {
+        if let Some(step) = self.disturb(wire, Stage::Mail).await? {
+            return Ok(step);
+        }
+        let refusal = if !self.is_greeted {
+            Some("503 5.5.1 EHLO comes first\r\n")
+        } else if self.transaction.is_some() {
+            Some("503 5.5.1 a transaction is under way\r\n")
+        } else if self.sink.offers.asks_for_login() && !self.is_logged_in {
+            Some("530 5.7.0 log in first\r\n")
+        } else if size.is_some_and(|size| size > self.sink.offers.max_size as u64) {
+            Some("552 5.3.4 message is too big\r\n")
+        } else {
+            self.refuses_address(from)
+        };
+        if refusal.is_none() {
+            self.transaction = Some(Transaction { from: from.to_owned(), recipients: Vec::new() });
+        }
+        say(wire, refusal.unwrap_or("250 2.1.0 OK\r\n")).await
+    }
+
+    async fn rcpt(&mut self, wire: &mut Wire, to: &str) -> io::Result<Step> {
+        let Some(transaction) = &self.transaction else { return say(wire, NO_TRANSACTION).await };
+        let is_full = transaction.recipients.len() >= MAX_RECIPIENTS;
+        if let Some(step) = self.disturb_for(wire, Stage::Rcpt, &[to.to_owned()]).await? {
+            return Ok(step);
+        }
+        let refusal = if is_full { Some("452 4.5.3 too many recipients\r\n") } else { self.refuses_address(to) };
+        if refusal.is_none() {
+            self.transaction.get_or_insert_default().recipients.push(to.to_owned());
+        }
+        say(wire, refusal.unwrap_or("250 2.1.5 OK\r\n")).await
+    }
+
+    /// What a server without SMTPUTF8 says to an address beyond ASCII (RFC 6531 3.5).
+    fn refuses_address(&self, address: &str) -> Option<&'static str> {
+        let is_refused = !address.is_ascii() && self.sink.offers.hides(Extension::Smtputf8);
+        is_refused.then_some("553 5.6.7 address needs SMTPUTF8\r\n")
+    }
+
+    async fn data(&mut self, wire: &mut Wire) -> io::Result<Step> {
+        let Some(transaction) = self.transaction.take() else { return say(wire, NO_TRANSACTION).await };
+        if transaction.recipients.is_empty() {
+            self.transaction = Some(transaction);
+            return say(wire, "554 5.5.1 no valid recipients\r\n").await;
+        }
+        if let Some(step) = self.disturb_for(wire, Stage::Data, &transaction.recipients).await? {
+            return Ok(step);
+        }
+        wire.reply("354 end with a dot on a line of its own\r\n").await?;
+        if !wire.has_input() && !wire.fill().await? {
+            return Ok(Step::Close);
+        }
+        if let Some(step) = self.disturb_for(wire, Stage::Body, &transaction.recipients).await? {
+            // Without the message's end nobody could tell its lines from commands.
+            return Ok(if matches!(step, Step::Reset) { Step::Reset } else { Step::Close });
+        }
+        match wire.body(self.sink.offers.max_size).await? {
+            Body::Whole(bytes) => self.accept(wire, transaction, bytes).await,
+            Body::TooBig => say(wire, "552 5.3.4 message is too big\r\n").await,
+            Body::Cut => Ok(Step::Close),
+        }
+    }
+
+    async fn accept(&mut self, wire: &mut Wire, transaction: Transaction, bytes: bytes::Bytes) -> io::Result<Step> {
+        if let Some(step) = self.disturb_for(wire, Stage::Dot, &transaction.recipients).await? {
+            return Ok(step);
+        }
+        if !bytes.is_ascii() && self.sink.offers.hides(Extension::EightBitMime) {
+            return say(wire, "554 5.6.3 message needs 8BITMIME\r\n").await;
+        }
+        let Transaction { from, recipients } = transaction;
+        let message = Message { from, recipients: recipients.clone(), bytes };
+        if let Err(error) = self.sink.keeper.keep(message, self.sink.clock.now()).await {
+            tracing::warn!(%error, "a message cannot be kept");
+            return say(wire, "451 4.3.0 message cannot be kept\r\n").await;
+        }
+        if let Some(step) = self.disturb_for(wire, Stage::Accept, &recipients).await? {
+            return Ok(step);
+        }
+        say(wire, "250 2.0.0 OK: kept\r\n").await
+    }
+
+    async fn disturb(&self, wire: &mut Wire, stage: Stage) -> io::Result<Option<Step>> {
+        self.disturb_for(wire, stage, &[]).await
+    }
+
+    /// Plays the faults that are due; a step where the good answer is not to be given.
+    async fn disturb_for(&self, wire: &mut Wire, stage: Stage, recipients: &[String]) -> io::Result<Option<Step>> {
+        let Some(fault) = self.sink.faults.at(stage, recipients) else { return Ok(None) };
+        if !fault.delay.is_zero() {
+            wire.flush().await?;
+            tokio::time::sleep(fault.delay).await;
+        }
+        Ok(match fault.end {
+            None => None,
+            Some(End::Close) => Some(Step::Close),
+            Some(End::Reset) => Some(Step::Reset),
+            Some(End::Reply(refusal)) => {
+                wire.reply(&refusal.to_wire()).await?;
+                let is_last = refusal.closes() || stage == Stage::Connect;
+                Some(if is_last { Step::Close } else { Step::Continue })
+            }
+        })
     }
 }
 
-/// Where a message ends: behind its last line, and behind its dot.
-struct End {
-    body: usize,
-    behind: usize,
-}
-
-fn find_end(input: &[u8]) -> Option<End> {
-    if input.starts_with(b".\r\n") {
-        return Some(End { body: 0, behind: 3 });
-    }
-    let at = input.windows(5).position(|w| w == b"\r\n.\r\n")?;
-    Some(End { body: at + 2, behind: at + 5 })
-}
-
-fn unstuff(raw: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(raw.len());
-    for line in raw.split_inclusive(|b| *b == b'\n') {
-        out.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
-    }
-    out
+async fn say(wire: &mut Wire, reply: &str) -> io::Result<Step> {
+    wire.reply(reply).await?;
+    Ok(Step::Continue)
 }
