@@ -38,7 +38,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) struct SinkOptions {
     /// Where messages go as .eml files, with an `index.jsonl`; none = they are dropped.
     pub(crate) folder: Option<PathBuf>,
-    /// A journal of `Message-ID<TAB>recipient<TAB>time` lines, synced before each 250.
+    /// A journal of `Message-ID<TAB>recipient` lines, synced before each 250: two equal lines are two copies.
     pub(crate) journal: Option<PathBuf>,
     /// What goes wrong.
     pub(crate) faults: Faults,

@@ -39,7 +39,7 @@ pub(crate) struct SinkArgs {
     /// Keep messages here as .eml files
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Write Message-ID, recipient and time of each message to this file, synced before it is accepted
+    /// Write Message-ID and recipient of each message to this file, synced before it is accepted
     #[arg(long, value_name = "FILE", alias = "truth")]
     journal: Option<PathBuf>,
     /// Fail by the recipient's local part, e.g. greylist+ana@acme.test (see --help)

@@ -76,7 +76,7 @@ impl Keeper {
             let mut lines = String::new();
             for recipient in &message.recipients {
                 // Writing to a String cannot fail.
-                let _ = writeln!(lines, "{id}\t{recipient}\t{at}");
+                let _ = writeln!(lines, "{id}\t{recipient}");
             }
             journal.append(lines.into_bytes()).await?;
         }
@@ -204,6 +204,6 @@ mod tests {
         let expected = r#"{"file":"000002.eml","at":"1970-01-01T00:00:01Z","messageId":"<2@x>","from":"","to":["a@b.test","c@d.test"],"size":21}"#;
         assert_eq!(index.lines().nth(1), Some(expected));
         let journal = std::fs::read_to_string(journal).unwrap();
-        assert_eq!(journal.lines().nth(3), Some("<2@x>\tc@d.test\t1970-01-01T00:00:01Z"));
+        assert_eq!(journal.lines().nth(3), Some("<2@x>\tc@d.test"));
     }
 }
