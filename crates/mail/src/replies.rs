@@ -121,6 +121,36 @@ mod tests {
         }
     }
 
+    /// A rule whose stage, class or text is misspelt would silently never fit.
+    #[test]
+    fn each_rule_can_fit() {
+        const STAGES: &[&str] = &["banner", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "body", "dot", "rset"];
+        let mut ids = std::collections::HashSet::new();
+        for rule in rules() {
+            assert!(ids.insert(&rule.id), "{} stands there twice", rule.id);
+            for stage in rule.stage.iter().chain([&rule.example.stage]) {
+                assert!(STAGES.contains(&stage.as_str()), "{}: {stage}", rule.id);
+            }
+            for code in &rule.codes {
+                assert!((400..=599).any(|number| code.fits(number)), "{}: {code:?}", rule.id);
+            }
+            for part in &rule.text {
+                assert_eq!(*part, part.to_lowercase(), "{}: texts are compared in lower case", rule.id);
+            }
+        }
+    }
+
+    #[test]
+    fn every_refusal_has_an_action() {
+        for stage in [Stage::Banner, Stage::Ehlo, Stage::Auth, Stage::Mail, Stage::Rcpt, Stage::Body, Stage::Dot] {
+            for code in 400..=599 {
+                let rule = classify(stage, &reply(code, "what?")).unwrap();
+                let suppresses = matches!(rule.action, ReplyAction::BounceHard);
+                assert!(!suppresses, "{code} without a reason suppresses nobody");
+            }
+        }
+    }
+
     #[test]
     fn the_table_of_the_design_holds() {
         use ReplyAction as A;
@@ -135,6 +165,13 @@ mod tests {
             (Stage::Rcpt, 452, "4.2.2 full", A::Retry),
             (Stage::Mail, 421, "4.7.0 x", A::BackOffAccount),
             (Stage::Rcpt, 421, "4.7.28 Daily user sending quota", A::PauseUntilWindow),
+            (Stage::Dot, 421, "4.7.28 x", A::PauseUntilWindow),
+            (Stage::Rcpt, 550, "5.4.5 Daily user sending limit exceeded", A::PauseUntilWindow),
+            (Stage::Rcpt, 550, "5.4.5 congestion", A::FailRouting),
+            (Stage::Dot, 554, "5.2.0 Submission quota exceeded", A::PauseUntilWindow),
+            (Stage::Banner, 554, "x", A::PauseAccount),
+            (Stage::Banner, 421, "x", A::BackOffAccount),
+            (Stage::Auth, 432, "4.7.12 x", A::BackOffAccount),
             (Stage::Auth, 535, "5.7.8 x", A::AuthFailed),
             (Stage::Auth, 454, "4.7.0 x", A::BackOffAccount),
             (Stage::Mail, 553, "x", A::PauseAccount),

@@ -30,6 +30,11 @@ impl Reply {
         self.code / 100 == 2
     }
 
+    /// Whether the code is 4xx or 5xx. What is neither positive nor negative (3xx) belongs to few stages only.
+    pub fn is_negative(&self) -> bool {
+        self.code >= 400
+    }
+
     /// The enhanced code as text, e.g. `5.1.1`.
     pub fn enhanced_text(&self) -> Option<String> {
         self.enhanced.map(|(class, subject, detail)| format!("{class}.{subject}.{detail}"))
@@ -56,7 +61,7 @@ impl ReplyParser {
         !self.buffer.is_empty() || !self.lines.is_empty()
     }
 
-    /// The lines of the last reply are asked for with `next_lines`; this is the next whole reply, if there is one.
+    /// The next whole reply, if there is one.
     ///
     /// # Errors
     /// What makes it no reply; the connection is of no use then.
@@ -124,6 +129,10 @@ fn code_of(line: &[u8]) -> Option<u16> {
 fn clean(bytes: &[u8]) -> String {
     let text: String = match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
+        // The last character was cut in two with its line: that does not make it Latin-1.
+        Err(e) if e.error_len().is_none() && bytes.len() > MAX_TEXT => {
+            String::from_utf8_lossy(&bytes[..e.valid_up_to()]).into_owned()
+        }
         Err(_) => bytes.iter().map(|b| char::from(*b)).collect(),
     };
     text.chars().filter(|c| !c.is_control()).collect()
@@ -193,6 +202,8 @@ mod tests {
         long.extend(b"\r\n");
         let (code, _, text) = reply(&long);
         assert_eq!((code, text.len()), (250, 1024), "fs23: 20 KB of text");
+        let long = format!("250 x{}\r\n", "ü".repeat(10 << 10));
+        assert!(reply(long.as_bytes()).2.starts_with("xüü"), "a cut character leaves the others alone");
     }
 
     #[test]

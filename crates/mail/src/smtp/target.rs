@@ -54,10 +54,11 @@ fn is_private(address: IpAddr) -> bool {
             v6.is_loopback()
                 || v6.is_unspecified()
                 || v6.is_multicast()
-                // Unique local, link local, NAT64 (it leads to any IPv4 address).
+                // Unique local, link local; NAT64 and 6to4 (they lead to any IPv4 address).
                 || (first & 0xfe00) == 0xfc00
                 || (first & 0xffc0) == 0xfe80
                 || (first == 0x0064 && v6.segments()[1] == 0xff9b)
+                || first == 0x2002
         }
     }
 }
@@ -99,6 +100,7 @@ mod tests {
             "fd00::1",
             "::ffff:127.0.0.1",
             "64:ff9b::7f00:1",
+            "2002:7f00:1::1",
             "255.255.255.255",
         ] {
             assert!(!policy.allows(refused.parse().unwrap()), "{refused}");

@@ -2,19 +2,42 @@
 //!
 //! Not responsible for the gate, the body or time limits (`connection`). To add a parameter of MAIL: `mail_command`.
 
-use super::{Capabilities, Delivery, Envelope, Reply, Stage};
+use super::{Capabilities, Delivery, Envelope, Reply, Stage, Trouble};
 
 /// What the replies to MAIL, RCPT and DATA mean.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// All well: 354 has come.
     Ready,
-    /// Refused; the connection can be used again after RSET.
-    Refused(Stage, Reply),
+    /// It ends here. After a refusal the connection can be used again, after a failure nothing more may be written.
+    Ended(Delivery),
     /// Refused, but DATA was accepted all the same: a lone dot ends it, nobody gets it (RFC 2920 3.1).
-    LoneDot(Stage, Reply),
-    /// The server has lost its way.
-    Confused(Stage, &'static str),
+    LoneDot(Delivery),
+}
+
+/// Whether a command that is answered by 2xx was accepted.
+///
+/// # Errors
+/// `Refused`, or `Failed` where the answer is neither yes nor no.
+pub(super) fn accepted(stage: Stage, reply: Reply) -> Result<(), Delivery> {
+    match reply.code {
+        200..=299 => Ok(()),
+        400.. => Err(Delivery::Refused(stage, reply)),
+        _ => Err(confused(stage, "3xx where 2xx belongs")),
+    }
+}
+
+fn confused(stage: Stage, what: &'static str) -> Delivery {
+    Delivery::Failed(stage, Trouble::Protocol(what))
+}
+
+/// What the reply to DATA means once MAIL and RCPT were accepted.
+pub(super) fn judge_data(reply: Reply) -> Verdict {
+    match reply.code {
+        354 => Verdict::Ready,
+        400.. => Verdict::Ended(Delivery::Refused(Stage::Data, reply)),
+        _ => Verdict::Ended(confused(Stage::Data, "DATA was not answered by 354")),
+    }
 }
 
 /// What we find out before a word is said; none where the message may go.
@@ -52,24 +75,16 @@ pub(super) fn rcpt_command(envelope: &Envelope) -> String {
 
 /// What the three replies to pipelined commands add up to.
 pub(super) fn judge(mail: Reply, rcpt: Reply, data: Reply) -> Verdict {
+    let recipient_taken = rcpt.is_positive();
     let go_ahead = data.code == 354;
-    let refused = |stage, reply: Reply| {
-        if go_ahead { Verdict::LoneDot(stage, reply) } else { Verdict::Refused(stage, reply) }
-    };
-    // 354 where 250 belongs: who knows what the server takes for the message then.
-    if mail.code == 354 || rcpt.code == 354 {
-        return Verdict::Confused(Stage::Mail, "354 before DATA");
-    }
-    if !mail.is_positive() {
-        return refused(Stage::Mail, mail);
-    }
-    if !rcpt.is_positive() {
-        return refused(Stage::Rcpt, rcpt);
-    }
-    match data.code {
-        354 => Verdict::Ready,
-        200..=399 => Verdict::Confused(Stage::Data, "DATA was not answered by 354"),
-        _ => Verdict::Refused(Stage::Data, data),
+    match accepted(Stage::Mail, mail).and_then(|()| accepted(Stage::Rcpt, rcpt)) {
+        Ok(()) => judge_data(data),
+        // A lone dot would send an empty message to that recipient.
+        Err(Delivery::Refused(..)) if go_ahead && recipient_taken => {
+            Verdict::Ended(confused(Stage::Mail, "RCPT and DATA were accepted after MAIL was refused"))
+        }
+        Err(refused @ Delivery::Refused(..)) if go_ahead => Verdict::LoneDot(refused),
+        Err(ended) => Verdict::Ended(ended),
     }
 }
 
@@ -84,14 +99,19 @@ mod tests {
     #[test]
     fn three_replies_add_up() {
         let verdict = |mail, rcpt, data| judge(reply(mail), reply(rcpt), reply(data));
+        let refused = |stage, code| Delivery::Refused(stage, reply(code));
+        let lost = |verdict, stage| matches!(verdict, Verdict::Ended(Delivery::Failed(s, _)) if s == stage);
         assert_eq!(verdict(250, 250, 354), Verdict::Ready);
         assert_eq!(verdict(250, 251, 354), Verdict::Ready);
-        assert_eq!(verdict(250, 550, 554), Verdict::Refused(Stage::Rcpt, reply(550)));
-        assert_eq!(verdict(250, 550, 354), Verdict::LoneDot(Stage::Rcpt, reply(550)), "fs31");
-        assert_eq!(verdict(451, 503, 503), Verdict::Refused(Stage::Mail, reply(451)));
-        assert_eq!(verdict(250, 250, 452), Verdict::Refused(Stage::Data, reply(452)));
-        assert!(matches!(verdict(250, 250, 250), Verdict::Confused(Stage::Data, _)), "fs35");
-        assert!(matches!(verdict(354, 250, 354), Verdict::Confused(..)), "fs35");
+        assert_eq!(verdict(250, 550, 554), Verdict::Ended(refused(Stage::Rcpt, 550)));
+        assert_eq!(verdict(250, 550, 354), Verdict::LoneDot(refused(Stage::Rcpt, 550)), "fs31");
+        assert_eq!(verdict(550, 503, 354), Verdict::LoneDot(refused(Stage::Mail, 550)), "fs31");
+        assert_eq!(verdict(451, 503, 503), Verdict::Ended(refused(Stage::Mail, 451)));
+        assert_eq!(verdict(250, 250, 452), Verdict::Ended(refused(Stage::Data, 452)));
+        assert!(lost(verdict(250, 250, 250), Stage::Data), "fs35");
+        assert!(lost(verdict(354, 250, 354), Stage::Mail), "fs35");
+        assert!(lost(verdict(250, 334, 354), Stage::Rcpt), "fs27");
+        assert!(lost(verdict(550, 250, 354), Stage::Mail), "no empty message to anybody");
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Dialogues against a scripted server over a pipe, with the clock paused: limits cost no time.
 
+mod hand_over;
+mod tls;
+
 use tokio::io::{AsyncBufReadExt as _, BufReader, DuplexStream};
 
 use super::*;
@@ -35,6 +38,10 @@ async fn play(stream: DuplexStream, script: Vec<Turn>, close: bool) -> Vec<Strin
     seen
 }
 
+fn over(stream: DuplexStream) -> Connection {
+    Connection::new(Box::new(stream), Timeouts::default())
+}
+
 fn envelope() -> Envelope {
     Envelope { from: "ana@acme.test".into(), to: "bo@example.com".into(), needs_smtputf8: false }
 }
@@ -49,7 +56,7 @@ struct Outcome {
 async fn deliver(pipelining: bool, script: Vec<Turn>, close: bool, grant: bool) -> Outcome {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
     let server = tokio::spawn(play(theirs, script, close));
-    let mut connection = Connection::over(ours, Timeouts::default());
+    let mut connection = over(ours);
     connection.capabilities.pipelining = pipelining;
     let report = connection.deliver(&envelope(), b"Subject: x\r\n\r\n.hidden\r\n", async { grant }).await;
     let usable = connection.is_usable();
@@ -157,6 +164,8 @@ async fn fs27_fs35_nonsense_is_trouble_before_the_dot_and_unknown_after() {
         "250-a\r\n251 b\r\n",
         "250 a\r\n250 b\r\n250 c\r\n",
         "354 a\r\n354 b\r\n354 c\r\n",
+        "250 a\r\n334 b\r\n503 c\r\n",
+        "550 a\r\n250 b\r\n354 c\r\n",
     ] {
         let outcome = deliver(true, vec![("DATA", answer)], false, true).await;
         assert!(
@@ -165,6 +174,7 @@ async fn fs27_fs35_nonsense_is_trouble_before_the_dot_and_unknown_after() {
             outcome.report
         );
         assert!(!outcome.usable);
+        assert_eq!(outcome.seen.last().unwrap(), "DATA", "nothing was written after it");
     }
     for answer in ["HTTP/1.1 200 OK\r\n", "354 more?\r\n"] {
         let outcome = deliver(true, vec![("DATA", "250 a\r\n250 b\r\n354 c\r\n"), (".", answer)], false, true).await;
@@ -182,7 +192,7 @@ async fn fs32_fs33_a_reused_connection_is_reset_and_a_dead_one_is_stale() {
         (".", OK),
     ];
     let server = tokio::spawn(play(theirs, script, true));
-    let mut connection = Connection::over(ours, Timeouts::default());
+    let mut connection = over(ours);
     connection.capabilities.pipelining = true;
     let refused = connection.deliver(&envelope(), b"x\r\n", async { true }).await;
     assert!(matches!(refused.delivery, Delivery::Refused(Stage::Rcpt, _)));
@@ -195,13 +205,89 @@ async fn fs32_fs33_a_reused_connection_is_reset_and_a_dead_one_is_stale() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn fs32_a_421_is_stale_on_a_reused_connection_alone() {
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let script = vec![("DATA", "250 a\r\n250 b\r\n354 c\r\n"), (".", OK), ("DATA", "421 4.4.2 idle too long\r\n")];
+    let server = tokio::spawn(play(theirs, script, true));
+    let mut connection = over(ours);
+    connection.capabilities.pipelining = true;
+    let first = connection.deliver(&envelope(), b"x\r\n", async { true }).await;
+    assert!(matches!(first.delivery, Delivery::Accepted(_)) && !first.stale);
+    let second = connection.deliver(&envelope(), b"x\r\n", async { true }).await;
+    assert!(matches!(&second.delivery, Delivery::Refused(Stage::Mail, reply) if reply.code == 421));
+    assert!(second.stale && second.gate_opened && !connection.is_usable());
+    server.await.unwrap();
+    let fresh = deliver(true, vec![("DATA", "421 4.3.2 closing\r\n")], true, true).await;
+    assert!(!fresh.report.stale, "the first message of a connection: the account waits");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fs32_no_answer_to_rset_is_stale() {
+    for answer in ["", "421 4.4.2 idle too long\r\n", "554 no\r\n"] {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let _server =
+            tokio::spawn(play(theirs, vec![("RCPT", "250 a\r\n550 no\r\n503 b\r\n"), ("RSET", answer)], true));
+        let mut connection = over(ours);
+        connection.capabilities.pipelining = true;
+        connection.deliver(&envelope(), b"x\r\n", async { true }).await;
+        let asked = std::sync::atomic::AtomicBool::new(false);
+        let gate = async { asked.fetch_or(true, std::sync::atomic::Ordering::Relaxed) };
+        let second = connection.deliver(&envelope(), b"x\r\n", gate).await;
+        assert!(second.stale && matches!(second.delivery, Delivery::Failed(Stage::Rset, _)), "{second:?}");
+        assert!(!asked.into_inner() && !second.gate_opened, "nobody was asked");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_usable_connection_says_goodbye() {
+    for (answer, usable) in [("250 a\r\n550 no\r\n503 b\r\n", true), ("250 a\r\n250 b\r\n354 c\r\n", false)] {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let server = tokio::spawn(play(theirs, vec![("DATA", answer)], false));
+        let mut connection = over(ours);
+        connection.capabilities.pipelining = true;
+        connection.deliver(&envelope(), b"x\r\n", async { false }).await;
+        assert_eq!(connection.is_usable(), usable);
+        connection.quit().await;
+        let said = server.await.unwrap().last().is_some_and(|line| line == "QUIT");
+        assert_eq!(said, usable, "within DATA a QUIT would be part of a message");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn fs06_a_server_of_old_is_greeted_with_helo() {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
     let server = tokio::spawn(play(theirs, vec![("EHLO", "502 what?\r\n"), ("HELO", "250 hello\r\n")], true));
-    let mut connection = Connection::over(ours, Timeouts::default());
+    let mut connection = over(ours);
     connection.greet("client.example").await.unwrap();
     assert_eq!(connection.capabilities, Capabilities::default());
     assert_eq!(server.await.unwrap(), ["EHLO client.example", "HELO client.example"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fs02_fs03_fs04_greetings_that_are_none() {
+    let limit = Duration::from_secs(60);
+    let endless = "x".repeat(9 << 10);
+    for (greeting, close, expected) in [
+        ("", false, Delivery::Failed(Stage::Banner, Trouble::Timeout(limit))),
+        ("", true, Delivery::Failed(Stage::Banner, Trouble::Closed)),
+        (&endless, false, Delivery::Failed(Stage::Banner, Trouble::Protocol("a line without end"))),
+        ("354 go\r\n", false, Delivery::Failed(Stage::Banner, Trouble::Protocol("3xx where 2xx belongs"))),
+    ] {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+        theirs.write_all(greeting.as_bytes()).await.unwrap();
+        let _kept = (!close).then_some(theirs);
+        assert_eq!(over(ours).banner().await, Err(expected));
+    }
+    for code in [421, 554] {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+        theirs.write_all(format!("{code} no service\r\n").as_bytes()).await.unwrap();
+        assert!(
+            matches!(over(ours).banner().await, Err(Delivery::Refused(Stage::Banner, reply)) if reply.code == code)
+        );
+    }
+    let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+    theirs.write_all(b"220 ****************\r\n").await.unwrap();
+    assert_eq!(over(ours).banner().await, Ok(()), "fs06: a greeting that a firewall has blotted out");
 }
 
 #[tokio::test(start_paused = true)]
@@ -210,7 +296,7 @@ async fn fs09_fs11_log_ins_are_bounded_and_never_shown() {
     let run = async |script: Vec<Turn>, plain: bool, login: bool| {
         let (ours, theirs) = tokio::io::duplex(1 << 20);
         let server = tokio::spawn(play(theirs, script, true));
-        let mut connection = Connection::over(ours, Timeouts::default());
+        let mut connection = over(ours);
         connection.capabilities.auth_plain = plain;
         connection.capabilities.auth_login = login;
         let result = connection.log_in(&credentials).await;
@@ -238,12 +324,12 @@ async fn fs07_fs08_tls_is_not_faked() {
     ] {
         let (ours, theirs) = tokio::io::duplex(1 << 20);
         let _server = tokio::spawn(play(theirs, script, false));
-        let mut connection = Connection::over(ours, Timeouts::default());
+        let mut connection = over(ours);
         connection.capabilities.starttls = true;
-        let found = format!("{:?}", start_tls(&mut connection).await.unwrap_err());
+        let found = format!("{:?}", connection.start_tls().await.unwrap_err());
         assert!(found.contains(expected), "{found}");
     }
     let (ours, _theirs) = tokio::io::duplex(64);
-    let mut connection = Connection::over(ours, Timeouts::default());
-    assert_eq!(start_tls(&mut connection).await, Err(Delivery::Failed(Stage::StartTls, Trouble::NoStartTls)));
+    let mut connection = over(ours);
+    assert_eq!(connection.start_tls().await, Err(Delivery::Failed(Stage::StartTls, Trouble::NoStartTls)));
 }

@@ -1,0 +1,117 @@
+//! The message and its final dot, after 354 and an open gate.
+//!
+//! *Unknown* begins when writing the final octets has begun; any trouble before that is surely not sent. So the client
+//! listens while it writes: a server that breaks off (552 in the middle of the body) is heard before it hangs up, and
+//! an answer that comes before the dot is never taken for the answer to it.
+//! To add another way of handing over (BDAT): a function beside `hand_over` that ends in `last_reply`.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
+use tokio::time::timeout;
+
+use super::dialogue::network;
+use super::{Connection, LAST_WORDS};
+use crate::smtp::{Delivery, Stage, Trouble, body};
+
+/// Bytes that are written within one limit.
+const BLOCK: usize = 64 << 10;
+
+/// A message in its DATA form, on its way out.
+struct Outgoing {
+    data: Vec<u8>,
+    /// Where the final octets begin.
+    dot: usize,
+    written: usize,
+    /// Whether any of the final octets may have left us.
+    dot_begun: bool,
+}
+
+impl Connection {
+    /// Writes the message and its dot, and hears the answer.
+    pub(super) async fn hand_over(&mut self, message: &[u8]) -> Delivery {
+        let mut data = Vec::new();
+        body::stuff(message, &mut data);
+        let dot = data.len();
+        data.extend_from_slice(b".\r\n");
+        let mut outgoing = Outgoing { data, dot, written: 0, dot_begun: false };
+        // The dot goes with the last block: a write of its own would cost each small message a packet and a wake-up.
+        while outgoing.written < outgoing.data.len() {
+            if let Err(trouble) = self.write_block(&mut outgoing).await {
+                return self.last_words(trouble, outgoing.dot_begun).await;
+            }
+        }
+        self.last_reply().await
+    }
+
+    async fn write_block(&mut self, outgoing: &mut Outgoing) -> Result<(), Trouble> {
+        let limit = self.timeouts.block;
+        let end = outgoing.data.len().min(outgoing.written + BLOCK);
+        let writing = async {
+            while outgoing.written < end {
+                poll_fn(|context| self.poll_push(context, outgoing, end)).await?;
+            }
+            self.stream.flush().await.map_err(|e| network(&e))
+        };
+        timeout(limit, writing).await.unwrap_or(Err(Trouble::Timeout(limit)))
+    }
+
+    /// Writes what the stream takes, unless the server has spoken or left.
+    fn poll_push(&mut self, cx: &mut Context<'_>, outgoing: &mut Outgoing, end: usize) -> Poll<Result<(), Trouble>> {
+        const EARLY: Trouble = Trouble::Protocol("an answer before the end of the message");
+        if self.parser.has_surplus() {
+            return Poll::Ready(Err(EARLY));
+        }
+        let mut space = [0; 512];
+        let mut heard = ReadBuf::new(&mut space);
+        match Pin::new(&mut self.stream).poll_read(cx, &mut heard) {
+            Poll::Pending => {}
+            Poll::Ready(Err(e)) => return Poll::Ready(Err(network(&e))),
+            Poll::Ready(Ok(())) if heard.filled().is_empty() => return Poll::Ready(Err(Trouble::Closed)),
+            Poll::Ready(Ok(())) => {
+                self.parser.feed(heard.filled());
+                return Poll::Ready(Err(EARLY));
+            }
+        }
+        // TLS may encrypt and send all that it is given and fail all the same; TCP sends what it says that it took.
+        outgoing.dot_begun |= self.protected && end > outgoing.dot;
+        let pushed = Pin::new(&mut self.stream).poll_write(cx, &outgoing.data[outgoing.written..end]);
+        pushed.map(|result| match result {
+            Ok(0) => Err(Trouble::Closed),
+            Ok(n) => {
+                outgoing.written += n;
+                outgoing.dot_begun |= outgoing.written > outgoing.dot;
+                Ok(())
+            }
+            Err(e) => Err(network(&e)),
+        })
+    }
+
+    /// The message was not written to its end: hears what the server has to say about it, as Postfix does.
+    async fn last_words(&mut self, trouble: Trouble, dot_begun: bool) -> Delivery {
+        self.usable = false;
+        let stage = if dot_begun { Stage::Dot } else { Stage::Body };
+        match self.reply(stage, LAST_WORDS).await {
+            Ok(reply) if reply.is_negative() => Delivery::Refused(stage, reply),
+            _ if dot_begun => Delivery::Unknown(trouble),
+            _ => Delivery::Failed(stage, trouble),
+        }
+    }
+
+    async fn last_reply(&mut self) -> Delivery {
+        match self.reply(Stage::Dot, self.timeouts.dot).await {
+            Ok(reply) if reply.is_positive() => {
+                self.dirty = false;
+                Delivery::Accepted(reply)
+            }
+            Ok(reply) if reply.is_negative() => {
+                self.dirty = false;
+                Delivery::Refused(Stage::Dot, reply)
+            }
+            Ok(_) => Delivery::Unknown(Trouble::Protocol("the dot was answered by 3xx")),
+            Err((_, trouble)) => Delivery::Unknown(trouble),
+        }
+    }
+}

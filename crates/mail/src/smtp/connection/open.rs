@@ -1,0 +1,147 @@
+//! The stages before a message: look-up, TCP, TLS, greeting, EHLO, STARTTLS, log-in.
+//!
+//! A log-in never crosses a connection without TLS unless that was allowed, and a server that does not offer the TLS
+//! that is wanted gets none. Not responsible for how a mechanism logs in (`login`) or whom TLS trusts (`stream`).
+//! To add a stage: a function here, called in its place by `open`.
+
+use std::net::SocketAddr;
+
+use domain::email_account::TlsMode;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::dialogue::network;
+use super::{Connection, Credentials, Failure, Server};
+use crate::smtp::target::resolve;
+use crate::smtp::transaction::accepted;
+use crate::smtp::{Capabilities, Delivery, Reply, ReplyParser, Stage, Trouble, login};
+
+/// An open, logged-in connection; `transcript` gets what was said up to then, also where it fails.
+pub(super) async fn open(server: &Server, transcript: &mut String) -> Result<Connection, Delivery> {
+    let tcp = connect(server).await.map_err(failed)?;
+    let mut connection = Connection::new(Box::new(tcp), server.timeouts.clone());
+    if server.tls == TlsMode::Implicit {
+        connection = protect(server, connection).await?;
+    }
+    let mut greeted = connection.banner().await;
+    if greeted.is_ok() {
+        greeted = connection.greet(&server.ehlo).await;
+    }
+    if greeted.is_ok() && server.tls == TlsMode::Starttls {
+        greeted = connection.start_tls().await;
+    }
+    transcript.clone_from(&connection.transcript);
+    greeted?;
+    if server.tls == TlsMode::Starttls {
+        connection = protect(server, connection).await?;
+        // What was offered in plain text counts no more (RFC 3207 4.2).
+        let greeted = connection.greet(&server.ehlo).await;
+        transcript.clone_from(&connection.transcript);
+        greeted?;
+    }
+    if let Some(credentials) = &server.credentials {
+        if !connection.protected && !server.allow_plain_auth {
+            return Err(Delivery::Failed(Stage::Auth, Trouble::PlainAuth));
+        }
+        let logged_in = connection.log_in(credentials).await;
+        transcript.clone_from(&connection.transcript);
+        logged_in?;
+    }
+    Ok(connection)
+}
+
+impl Connection {
+    pub(super) async fn banner(&mut self) -> Result<(), Delivery> {
+        let reply = self.reply(Stage::Banner, self.timeouts.command).await.map_err(failed)?;
+        accepted(Stage::Banner, reply)
+    }
+
+    /// EHLO, or HELO for a server that does not know it.
+    pub(super) async fn greet(&mut self, ehlo: &str) -> Result<(), Delivery> {
+        let limit = self.timeouts.command;
+        self.write(format!("EHLO {ehlo}\r\n").as_bytes(), Stage::Ehlo, limit).await.map_err(failed)?;
+        let (code, lines) = self.within(Stage::Ehlo, limit, ReplyParser::next_lines).await.map_err(failed)?;
+        self.note(Stage::Ehlo, code, None);
+        self.capabilities = Capabilities::default();
+        match code {
+            200..=299 => {
+                self.capabilities = Capabilities::parse(&lines);
+                Ok(())
+            }
+            500..=504 => {
+                let reply = self.command(&format!("HELO {ehlo}\r\n"), Stage::Ehlo, limit).await.map_err(failed)?;
+                accepted(Stage::Ehlo, reply)
+            }
+            _ => accepted(Stage::Ehlo, Reply { code, enhanced: None, text: lines.join(" ") }),
+        }
+    }
+
+    /// Asks for TLS; the handshake may follow.
+    pub(super) async fn start_tls(&mut self) -> Result<(), Delivery> {
+        if !self.capabilities.starttls {
+            return Err(Delivery::Failed(Stage::StartTls, Trouble::NoStartTls));
+        }
+        let reply = self.command("STARTTLS\r\n", Stage::StartTls, self.timeouts.command).await.map_err(failed)?;
+        accepted(Stage::StartTls, reply)?;
+        // Whatever stands behind the 220 was put there by somebody in between (CVE-2011-0411).
+        if self.parser.has_surplus() {
+            let what = Trouble::Protocol("plain text behind the answer to STARTTLS");
+            return Err(Delivery::Failed(Stage::StartTls, what));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn log_in(&mut self, credentials: &Credentials) -> Result<(), Delivery> {
+        let Some(steps) = login::steps(&self.capabilities, credentials) else {
+            return Err(Delivery::Failed(Stage::Auth, Trouble::NoMechanism));
+        };
+        let last = steps.len() - 1;
+        for (index, step) in steps.iter().enumerate() {
+            let reply = self.command(step, Stage::Auth, self.timeouts.command).await.map_err(failed)?;
+            match reply.code {
+                235 if index == last => return Ok(()),
+                334 if index < last => {}
+                400.. => return Err(Delivery::Refused(Stage::Auth, reply)),
+                _ => break,
+            }
+        }
+        Err(Delivery::Failed(Stage::Auth, Trouble::Protocol("AUTH went astray")))
+    }
+}
+
+fn failed((stage, trouble): Failure) -> Delivery {
+    Delivery::Failed(stage, trouble)
+}
+
+/// The connection over TLS.
+async fn protect(server: &Server, plain: Connection) -> Result<Connection, Delivery> {
+    let failed = |trouble| Delivery::Failed(Stage::Tls, trouble);
+    let tcp = plain.stream.into_tcp().ok_or(failed(Trouble::Closed))?;
+    let limit = server.timeouts.command;
+    let done = timeout(limit, server.trust.handshake(&server.host, tcp)).await;
+    let stream = done.unwrap_or(Err(Trouble::Timeout(limit))).map_err(failed)?;
+    let fresh = Connection::new(stream, server.timeouts.clone());
+    Ok(Connection { protected: true, transcript: plain.transcript, ..fresh })
+}
+
+/// Tries the addresses one after the other, each with its share of the limit, so that a dead one does not use it up.
+async fn connect(server: &Server) -> Result<TcpStream, Failure> {
+    let limit = server.timeouts.connect;
+    let looked_up = timeout(limit, resolve(&server.host, server.port, &server.policy)).await;
+    let addresses: Vec<SocketAddr> =
+        looked_up.unwrap_or(Err(Trouble::Timeout(limit))).map_err(|trouble| (Stage::Resolve, trouble))?;
+    let share = limit / u32::try_from(addresses.len().max(1)).unwrap_or(1);
+    let mut last = Trouble::Timeout(limit);
+    for address in addresses {
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => {
+                // Commands are small and answered at once: waiting for more to send costs 40 ms a message.
+                tcp.set_nodelay(true).map_err(|e| (Stage::Connect, network(&e)))?;
+                return Ok(tcp);
+            }
+            Ok(Err(e)) => last = Trouble::Network(e.kind().to_string()),
+            Err(_) => last = Trouble::Timeout(share),
+        }
+    }
+    Err((Stage::Connect, last))
+}
