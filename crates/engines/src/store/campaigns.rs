@@ -36,8 +36,8 @@ statements! {
         WHERE tenant_id = $1 AND id = $2 AND status IN ('scheduled', 'sending')";
     RESUME = "UPDATE campaigns SET status = 'sending', seen_until = $3, next_plan_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status = 'paused'";
-    // Waiting for a pause is no lateness.
-    RESUME_SENDS = "UPDATE sends SET not_before = {max not_before, $3}, updated_at = $3
+    // Waiting for a pause is no lateness; hints that workers dropped meanwhile must come again at once.
+    RESUME_SENDS = "UPDATE sends SET not_before = {max not_before, $3}, hinted_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND campaign_id = $2 AND open AND status IN ('planned', 'queued')";
     CANCEL = "UPDATE campaigns SET status = 'cancelled', updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status NOT IN ('completed', 'cancelled', 'archived')";

@@ -1,0 +1,283 @@
+//! The product as a test holds it: a folder, an environment, processes that end with the test.
+//!
+//! Waiting is reading: a line of a process's log, or its end. To add a process: `App::spawn`.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::Value;
+
+pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+/// A variable of the test environment; none where the case has to be skipped.
+pub fn service(name: &str) -> Option<String> {
+    if let Ok(value) = std::env::var(name) {
+        return Some(value);
+    }
+    let required = std::env::var("REQUIRE_ENGINES").unwrap_or_default();
+    assert!(required.is_empty(), "{name} is not set, but REQUIRE_ENGINES is (hint: run `cargo xtask test`)");
+    if let Ok(path) = std::env::var("TEST_SKIP_LOG") {
+        use std::io::Write as _;
+        let mut log = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+        writeln!(log, "e2e: {name} is not set").unwrap();
+    }
+    eprintln!("SKIPPED: {name} is not set");
+    None
+}
+
+pub struct App {
+    dir: tempfile::TempDir,
+    database: Option<Database>,
+    env: Vec<(String, String)>,
+}
+
+struct Database {
+    server: String,
+    name: String,
+}
+
+impl App {
+    /// A fresh installation; none where its engine is missing.
+    pub fn new(engine: Engine) -> Option<Self> {
+        let database = match engine {
+            Engine::Sqlite => None,
+            Engine::Postgres => {
+                static NEXT: AtomicU32 = AtomicU32::new(0);
+                let server = service("TEST_POSTGRES_URL")?;
+                let name = format!("pm_e2e_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+                psql(&server, &format!("CREATE DATABASE {name}"));
+                Some(Database { server, name })
+            }
+        };
+        let mut env: Vec<(String, String)> = vec![
+            ("JWT_SECRET".into(), SECRET.into()),
+            ("ENCRYPTION_KEY".into(), KEY.into()),
+            ("TRACK_LISTEN".into(), "127.0.0.1:0".into()),
+        ];
+        if let Some(Database { server, name }) = &database {
+            let (base, _) = server.rsplit_once('/').unwrap();
+            env.push(("DATABASE_URL".into(), format!("{base}/{name}")));
+            // The servers of these tests are on this host.
+            env.push(("ALLOW_PRIVATE_HOSTS".into(), "*".into()));
+        }
+        Some(Self { dir: tempfile::tempdir().unwrap(), database, env })
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.env.push((name.into(), value.into()));
+    }
+
+    /// Writes a campaign file with `leads` of `domain` and as many mails as `steps`, one right after the other.
+    pub fn campaign(
+        &self,
+        domain: &str,
+        leads: impl IntoIterator<Item = String>,
+        steps: usize,
+        extra: &str,
+    ) -> PathBuf {
+        let mut list = String::from("email,first_name,city\n");
+        for local in leads {
+            list.push_str(&format!("{local}@{domain},Ana {local},\"Málaga, ES\"\n"));
+        }
+        std::fs::write(self.path("leads.csv"), list).unwrap();
+        let html = "<html><body><p>Hi {{ firstName }} in {{ city }}</p>\n<a href=\"https://shop.example/?who={{ firstName }}&amp;x=1\">shop</a> <a href=\"https://shop.example/b\">b</a></body></html>\n";
+        std::fs::write(self.path("mail.html"), html).unwrap();
+        let mut text = format!(
+            "[tenant]\nname = \"Acme {domain}\"\n[company]\nname = \"Acme Ltd\"\naddress = \"1 Main Street\"\n\
+             [[email_account]]\nemail = \"ana@acme.test\"\nfrom_name = \"Ana from Acme\"\nsmtp = \"smtp://127.0.0.1:25?tls=none\"\n\
+             [campaign]\nname = \"Welcome\"\nleads = \"leads.csv\"\n{extra}\n"
+        );
+        for step in 1..=steps {
+            text.push_str(&format!(
+                "[[step]]\nsubject = \"Mail {step} for {{{{ firstName }}}} ¡hola!\"\nhtml = \"mail.html\"\n"
+            ));
+        }
+        let file = self.path("campaign.toml");
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_penguinmails"));
+        command.args(arguments).arg("--data").arg(self.path("data"));
+        command.env_clear().envs(self.env.iter().map(|(k, v)| (k, v))).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs to the end.
+    pub fn output(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs to the end with `--json`: exit code and object.
+    pub fn json(&self, arguments: &[&str]) -> (i32, Value) {
+        let output = self.command(arguments).arg("--json").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let value = serde_json::from_str(&text)
+            .unwrap_or_else(|e| panic!("{arguments:?}: {e}: {text}\n{}", String::from_utf8_lossy(&output.stderr)));
+        (output.status.code().unwrap(), value)
+    }
+
+    pub fn spawn(&self, arguments: &[&str]) -> Process {
+        let mut command = self.command(arguments);
+        Process::start(&mut command)
+    }
+
+    /// A query of the ledger on PostgreSQL: one number.
+    pub fn count_rows(&self, condition: &str) -> Option<u64> {
+        let Database { server, name } = self.database.as_ref()?;
+        let (base, _) = server.rsplit_once('/').unwrap();
+        let text = psql(&format!("{base}/{name}"), &format!("SELECT count(*) FROM {condition}"));
+        Some(text.trim().parse().unwrap())
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        if let Some(Database { server, name }) = &self.database {
+            psql(server, &format!("DROP DATABASE {name} WITH (FORCE)"));
+        }
+    }
+}
+
+fn psql(url: &str, statement: &str) -> String {
+    let output = Command::new("psql").args(["-X", "-q", "-A", "-t", "-c", statement, url]).output().unwrap();
+    assert!(output.status.success(), "{statement}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A running process; killed when dropped.
+pub struct Process {
+    child: Child,
+    log: BufReader<ChildStderr>,
+    pub seen: Vec<String>,
+}
+
+impl Process {
+    pub fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        Self { child, log, seen: Vec::new() }
+    }
+
+    /// Reads the log until `count` lines held `part`; false where the process ended before.
+    pub fn wait_for(&mut self, part: &str, count: usize) -> bool {
+        let mut found = 0;
+        while found < count {
+            let mut line = String::new();
+            if self.log.read_line(&mut line).unwrap_or(0) == 0 {
+                return false;
+            }
+            found += usize::from(line.contains(part));
+            self.seen.push(line);
+        }
+        true
+    }
+
+    /// What stands behind `part` in the first line that holds it.
+    pub fn value_after(&mut self, part: &str) -> String {
+        assert!(self.wait_for(part, 1), "{part} never came: {}", self.seen.join(""));
+        let line = self.seen.last().unwrap();
+        line.split_once(part).unwrap().1.trim().to_owned()
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+
+    /// Kills without warning and reads what is left of the log.
+    pub fn kill(mut self) -> Vec<String> {
+        self.signal("-KILL");
+        while self.wait_for("", 1) {}
+        self.child.wait().unwrap();
+        std::mem::take(&mut self.seen)
+    }
+
+    /// Asks to stop and waits for the end.
+    pub fn stop(mut self) -> (ExitStatus, Vec<String>) {
+        self.signal("-TERM");
+        while self.wait_for("", 1) {}
+        (self.child.wait().unwrap(), std::mem::take(&mut self.seen))
+    }
+}
+
+impl Process {
+    /// Reads its log on a thread of its own: a full pipe would stop the process.
+    pub fn read_on(mut self) -> Reading {
+        let id = self.child.id();
+        let reader = std::thread::spawn(move || {
+            while self.wait_for("", 1) {}
+            (self.child.wait().unwrap(), std::mem::take(&mut self.seen))
+        });
+        Reading { id, reader }
+    }
+}
+
+/// A process whose log is being read.
+pub struct Reading {
+    id: u32,
+    reader: std::thread::JoinHandle<(ExitStatus, Vec<String>)>,
+}
+
+impl Reading {
+    /// Asks to stop and waits for the end.
+    pub fn stop(self) -> (ExitStatus, Vec<String>) {
+        let id = self.id.to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.reader.join().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ended_already = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// Our own sink as a process of its own, with its journal as the truth.
+pub struct Sink {
+    _process: Process,
+    pub url: String,
+    pub journal: PathBuf,
+    pub folder: PathBuf,
+}
+
+impl Sink {
+    pub fn start(app: &App, options: &[&str]) -> Self {
+        let (journal, folder) = (app.path("journal"), app.path("mails"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_penguinmails"));
+        command.args(["sink", "--listen", "127.0.0.1:0", "--faults", "--json", "--journal"]).arg(&journal);
+        let mut process = Process::start(command.arg("--dir").arg(&folder).args(options));
+        let address = process.value_after("sink listens on ");
+        Self { _process: process, url: format!("smtp://{address}?tls=none"), journal, folder }
+    }
+
+    /// Message-IDs in the order of their acceptance.
+    pub fn accepted(&self) -> Vec<String> {
+        lines(&self.journal)
+    }
+}
+
+pub fn lines(path: &Path) -> Vec<String> {
+    std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+/// A number of an object.
+pub fn number(value: &Value, field: &str) -> u64 {
+    value[field].as_u64().unwrap_or_else(|| panic!("{field} in {value}"))
+}

@@ -1,0 +1,81 @@
+//! Five SIGKILLs of the worker at random moments of 5,000 sends, and a SIGTERM: counted in the receiver's journal.
+
+use std::collections::HashMap;
+
+use crate::app::{App, Engine, Sink, number};
+
+const SENDS: usize = 5_000;
+
+struct Truth {
+    lost: usize,
+    extra: usize,
+}
+
+fn truth(sink: &Sink) -> Truth {
+    let mut copies: HashMap<String, usize> = HashMap::new();
+    for line in sink.accepted() {
+        *copies.entry(line).or_default() += 1;
+    }
+    Truth { lost: SENDS - copies.len(), extra: copies.values().map(|n| n - 1).sum() }
+}
+
+fn imported(engine: Engine, domain: &str) -> Option<(App, Sink)> {
+    let mut app = App::new(engine)?;
+    app.set("LOG_LEVEL", "info");
+    let sink = Sink::start(&app, &[]);
+    let leads = (0..SENDS).map(|n| format!("l{n}"));
+    let file = app.campaign(domain, leads, 1, "");
+    let (exit, _) = app.json(&["campaign", "import", file.to_str().unwrap(), "--start", "--smtp", &sink.url]);
+    assert_eq!(exit, 0);
+    Some((app, sink))
+}
+
+/// Random moments, a new seed for each run; printed, so that a failure can be told again.
+fn moments() -> Vec<usize> {
+    let seed = std::time::UNIX_EPOCH.elapsed().map_or(1, |t| t.subsec_nanos()) as usize;
+    let moments = (1..=5).map(|n| 50 + (seed / (n * 7919)) % 700).collect();
+    println!("seed {seed}: killed after {moments:?} results");
+    moments
+}
+
+fn five_kills_lose_nothing_and_copy_only_what_is_unknown(engine: Engine) {
+    let Some((app, sink)) = imported(engine, "kill.example") else { return };
+    let mut scheduler = app.spawn(&["scheduler"]);
+    for results in moments() {
+        let mut worker = app.spawn(&["worker"]);
+        assert!(worker.wait_for("status=sent", results), "the kill must fire in the middle");
+        worker.kill();
+    }
+    let last = app.spawn(&["worker"]).read_on();
+    assert!(scheduler.wait_for("campaign completed", 1), "{}", scheduler.seen.join(""));
+    assert_eq!(last.stop().0.code(), Some(0));
+    let (_, report) = app.json(&["campaign", "status", "Welcome"]);
+    let (truth, unknown) = (truth(&sink), number(&report, "unknown") as usize);
+    println!("{engine:?}: lost {}, extra {}, unknown {unknown}", truth.lost, truth.extra);
+    assert_eq!(truth.lost, 0, "{report}");
+    assert!(truth.extra <= unknown, "extra {} > unknown {unknown}", truth.extra);
+    assert_eq!(number(&report, "sent") as usize, SENDS);
+}
+
+fn a_graceful_stop_in_the_middle_leaves_nothing_unknown(engine: Engine) {
+    let Some((app, sink)) = imported(engine, "term.example") else { return };
+    let mut scheduler = app.spawn(&["scheduler"]);
+    let mut worker = app.spawn(&["worker"]);
+    assert!(worker.wait_for("status=sent", 700));
+    let (exit, _) = worker.stop();
+    assert_eq!(exit.code(), Some(0));
+    let (_, middle) = app.json(&["campaign", "status", "Welcome"]);
+    assert!((700..SENDS as u64).contains(&number(&middle, "sent")), "{middle}");
+    assert_eq!(number(&middle, "unknown"), 0);
+    let mut worker = app.spawn(&["worker"]);
+    assert!(worker.wait_for("status=sent", SENDS - number(&middle, "sent") as usize));
+    assert!(scheduler.wait_for("campaign completed", 1));
+    assert_eq!(worker.stop().0.code(), Some(0));
+    let truth = truth(&sink);
+    assert_eq!((truth.lost, truth.extra), (0, 0));
+}
+
+crate::on_every_engine! {
+    five_kills_lose_nothing_and_copy_only_what_is_unknown
+    a_graceful_stop_in_the_middle_leaves_nothing_unknown
+}

@@ -1,0 +1,28 @@
+//! The whole product from outside: the real binary against real servers, one behaviour a file.
+//!
+//! Paths name the engine. Needs what `cargo xtask test` starts; without it the cases are skipped and say so.
+//! To add a behaviour: a file here, its cases through `on_every_engine!` where the engine matters.
+#![expect(unreachable_pub, reason = "one binary: every file is private to it")]
+#![expect(clippy::unwrap_used, reason = "a case that cannot be set up has failed")]
+
+mod app;
+mod kills;
+mod maildir;
+mod outcomes;
+mod postfix;
+mod receivers;
+mod tokens;
+mod tracker;
+
+/// Makes a module per engine with one test per case, so that test paths name the engine.
+macro_rules! on_every_engine {
+    ($($case:ident)*) => {
+        mod sqlite {
+            $(#[test] fn $case() { super::$case($crate::app::Engine::Sqlite); })*
+        }
+        mod postgres {
+            $(#[test] fn $case() { super::$case($crate::app::Engine::Postgres); })*
+        }
+    };
+}
+pub(crate) use on_every_engine;

@@ -1,0 +1,121 @@
+//! What servers' answers do: deferred, bounced, failed, held, and what a second run makes of it.
+
+use crate::app::{App, Engine, Sink, number};
+
+fn locals(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn each_answer_has_its_outcome_and_its_reason(engine: Engine) {
+    let Some(app) = App::new(engine) else { return };
+    let sink = Sink::start(&app, &[]);
+    let who = ["good", "unknown+a", "full+a", "spam+a", "greylist+a", "silent-once+a", "silent+a"];
+    let file = app.campaign("out.example", locals(&who), 1, "");
+    // Five minutes of greylisting pass in a moment.
+    let (exit, report) =
+        app.json(&["run", file.to_str().unwrap(), "--smtp", &sink.url, "--time-scale", "1000", "--for", "60s"]);
+    assert_eq!(exit, 3, "{report}");
+    let count = |field: &str| number(&report, field);
+    assert_eq!((count("sent"), count("bounced"), count("failed"), count("held")), (3, 2, 1, 1), "{report}");
+    assert_eq!((count("planned"), count("deferred"), count("pending")), (7, 0, 0));
+    assert_eq!(count("unknown"), 3, "one that was sent once more, one that was cut twice");
+    let reasons: Vec<(&str, &str)> = report["reasons"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| (r["state"].as_str().unwrap(), r["reason"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        reasons,
+        [
+            ("bounced", "recipient_refused"),
+            ("bounced", "unknown_recipient"),
+            ("failed", "policy_refusal"),
+            ("held", "unknown"),
+        ]
+    );
+    let copies =
+        |local: &str| sink.accepted().iter().filter(|line| line.ends_with(&format!("\t{local}@out.example"))).count();
+    assert_eq!((copies("good"), copies("greylist+a"), copies("unknown+a")), (1, 1, 0));
+    assert_eq!((copies("silent-once+a"), copies("silent+a")), (2, 2), "at most one extra copy each");
+    let (_, dead) = app.json(&["queue", "dead"]);
+    assert_eq!(dead["deadLetters"].as_array().unwrap().len(), 1);
+    assert_eq!(app.json(&["queue", "replay", "--failed-of", "Welcome"]).1["replayed"], 1);
+}
+
+fn hold_sends_no_second_copy(engine: Engine) {
+    let Some(app) = App::new(engine) else { return };
+    let sink = Sink::start(&app, &[]);
+    let file = app.campaign("hold.example", locals(&["silent+a", "good"]), 1, "on_unknown = \"hold\"");
+    let (exit, report) = app.json(&["run", file.to_str().unwrap(), "--smtp", &sink.url]);
+    assert_eq!((exit, number(&report, "held"), number(&report, "sent")), (3, 1, 1), "{report}");
+    assert_eq!(sink.accepted().len(), 2, "one copy each");
+}
+
+fn new_leads_and_texts_are_taken_up_and_changed_steps_refused(engine: Engine) {
+    let Some(app) = App::new(engine) else { return };
+    let sink = Sink::start(&app, &[]);
+    let run = |steps: usize, leads: &[&str], options: &[&str]| {
+        let file = app.campaign("again.example", locals(leads), steps, "");
+        let mut arguments = vec!["run", file.to_str().unwrap(), "--smtp", &sink.url];
+        arguments.extend(options);
+        app.json(&arguments)
+    };
+    assert_eq!(number(&run(1, &["a", "b"], &[]).1, "sent"), 2);
+    assert_eq!(number(&run(1, &["a", "b", "c"], &[]).1, "sent"), 3);
+    assert_eq!(sink.accepted().len(), 3, "each lead once");
+    let (exit, refused) = run(2, &["a", "b", "c"], &[]);
+    assert_eq!(exit, 2);
+    assert!(refused["error"]["message"].as_str().unwrap().contains("steps"), "{refused}");
+    assert_eq!(number(&run(2, &["a", "b", "c"], &["--update"]).1, "sent"), 6, "the new step goes to all");
+    assert_eq!(sink.accepted().len(), 6);
+}
+
+fn a_pause_stops_and_a_resume_goes_on(engine: Engine) {
+    let Some(mut app) = App::new(engine) else { return };
+    app.set("LOG_LEVEL", "info");
+    let sink = Sink::start(&app, &["--delay", "20ms"]);
+    let leads: Vec<String> = (0..400).map(|n| format!("l{n}")).collect();
+    let file = app.campaign("pause.example", leads, 1, "");
+    app.json(&["campaign", "import", file.to_str().unwrap(), "--start", "--smtp", &sink.url]);
+    let mut worker = app.spawn(&["worker"]);
+    let mut scheduler = app.spawn(&["scheduler"]);
+    assert!(worker.wait_for("status=sent", 50));
+    let (exit, paused) = app.json(&["campaign", "pause", "Welcome"]);
+    assert_eq!((exit, paused["status"].as_str()), (0, Some("paused")));
+    // Ten connections may have been past their dots when the pause was answered.
+    let at_pause = sink.accepted().len();
+    let refused = app.json(&["campaign", "pause", "Welcome"]);
+    assert_eq!(refused.0, 2, "it is paused already");
+    let (_, still) = app.json(&["campaign", "status", "Welcome"]);
+    assert!(number(&still, "sent") < 400);
+    assert!(sink.accepted().len() <= at_pause + 10, "no new dot after the answer");
+    assert_eq!(app.json(&["campaign", "resume", "Welcome"]).0, 0);
+    assert!(worker.wait_for("status=sent", 300));
+    assert!(scheduler.wait_for("campaign completed", 1));
+    assert!(worker.stop().0.success() && scheduler.stop().0.success());
+    let (_, done) = app.json(&["campaign", "status", "Welcome"]);
+    assert_eq!((number(&done, "sent"), sink.accepted().len()), (400, 400));
+}
+
+fn a_cancel_ends(engine: Engine) {
+    let Some(app) = App::new(engine) else { return };
+    let sink = Sink::start(&app, &[]);
+    let file = app.campaign("cancel.example", locals(&["a", "b"]), 1, "");
+    app.json(&["campaign", "import", file.to_str().unwrap(), "--start", "--smtp", &sink.url]);
+    assert_eq!(app.json(&["scheduler", "--once"]).1["enqueued"], 2);
+    assert_eq!(app.json(&["scheduler", "--once"]).1["enqueued"], 0, "idempotent");
+    let (exit, cancelled) = app.json(&["campaign", "cancel", "Welcome"]);
+    assert_eq!((exit, number(&cancelled, "cancelled"), number(&cancelled, "pending")), (0, 2, 0));
+    let output = app.output(&["run", file.to_str().unwrap(), "--smtp", &sink.url]);
+    assert_eq!(output.status.code(), Some(2), "a campaign that a person ended stays ended");
+    assert!(sink.accepted().is_empty());
+}
+
+crate::on_every_engine! {
+    each_answer_has_its_outcome_and_its_reason
+    hold_sends_no_second_copy
+    new_leads_and_texts_are_taken_up_and_changed_steps_refused
+    a_pause_stops_and_a_resume_goes_on
+    a_cancel_ends
+}

@@ -1,0 +1,120 @@
+//! Ten thousand leads and two steps into a real Postfix: every message once, whole, every link right; alone and as
+//! separate processes.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use crate::app::{App, Engine, number, service};
+use crate::maildir::{self, Mail};
+use crate::tracker::Tracker;
+
+const LEADS: usize = 10_000;
+
+fn leads() -> impl Iterator<Item = String> {
+    (0..LEADS).map(|n| format!("lead{n}"))
+}
+
+struct Postfix {
+    url: String,
+    maildir: PathBuf,
+}
+
+fn postfix() -> Option<Postfix> {
+    let address = service("TEST_POSTFIX_ADDR")?;
+    let maildir = PathBuf::from(service("TEST_POSTFIX_MAILDIR")?).join("new");
+    Some(Postfix { url: format!("smtp://{address}?tls=none"), maildir })
+}
+
+/// Postfix delivers from its queue after it has accepted: waits until all have arrived.
+fn wait_for_mail(maildir: &Path, domain: &str, count: usize) -> Vec<Mail> {
+    for _ in 0..120 {
+        let arrived = std::fs::read_dir(maildir).map_or(0, Iterator::count);
+        if arrived >= count {
+            let mails = maildir::read(maildir, domain);
+            if mails.len() >= count {
+                return mails;
+            }
+        }
+        // Another program's queue has no signal that could be waited for.
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+    maildir::read(maildir, domain)
+}
+
+fn check_mails(mails: &[Mail], steps: usize) {
+    assert_eq!(mails.len(), LEADS * steps, "every message arrived, and once");
+    let ids: HashSet<&str> = mails.iter().map(|m| m.message_id.as_str()).collect();
+    assert_eq!(ids.len(), mails.len(), "every Message-ID once");
+    let mut per_lead: HashMap<&str, usize> = HashMap::new();
+    for mail in mails {
+        assert!(mail.defects.is_empty(), "{:?}", mail.defects);
+        assert!(mail.subject.starts_with("Mail ") && mail.subject.ends_with(" ¡hola!"), "{}", mail.subject);
+        assert!(mail.text.contains("in Málaga, ES"), "{}", mail.text);
+        assert_eq!(mail.links.len(), 4, "two links, the way out, the pixel");
+        *per_lead.entry(&mail.to).or_default() += 1;
+    }
+    assert!(per_lead.len() == LEADS && per_lead.values().all(|n| *n == steps));
+    let threads = mails.iter().filter(|m| ids.contains(m.references.as_str())).count();
+    assert_eq!(threads, LEADS * (steps - 1), "each follow-up answers the mail before it");
+}
+
+fn run_sends_every_message_once(engine: Engine) {
+    let (Some(app), Some(postfix)) = (App::new(engine), postfix()) else { return };
+    let domain = format!("run-{engine:?}.example").to_lowercase();
+    let file = app.campaign(&domain, leads(), 2, "");
+    let arguments = ["run", file.to_str().unwrap(), "--smtp", &postfix.url];
+    let (exit, first) = app.json(&arguments);
+    assert_eq!(exit, 0, "{first}");
+    assert_eq!((number(&first, "sent"), number(&first, "planned")), (20_000, 20_000));
+    let mails = wait_for_mail(&postfix.maildir, &domain, LEADS * 2);
+    check_mails(&mails, 2);
+    assert_eq!(number(&first, "sent") as usize, mails.len(), "the numbers equal the maildir's");
+    if let Some(rows) = app.count_rows("inbox_message_refs WHERE direction = 'outbound' AND status = 'sent'") {
+        assert_eq!(rows, 20_000);
+    }
+    let (exit, again) = app.json(&arguments);
+    assert_eq!((exit, number(&again, "sent")), (0, 20_000), "the second run goes on where it was");
+    assert_eq!(maildir::read(&postfix.maildir, &domain).len(), mails.len(), "and sends nothing");
+    let mut tracker = Tracker::start(&app);
+    tracker.check_links(&mails);
+}
+
+/// Scheduler, two workers and tracker as processes of their own, after `campaign import --start`.
+fn separate_processes_share_the_work(engine: Engine) {
+    let (Some(mut app), Some(postfix)) = (App::new(engine), postfix()) else { return };
+    app.set("LOG_LEVEL", "info");
+    let domain = format!("apart-{engine:?}.example").to_lowercase();
+    let file = app.campaign(&domain, leads(), 2, "");
+    let (exit, imported) = app.json(&["campaign", "import", file.to_str().unwrap(), "--start", "--smtp", &postfix.url]);
+    assert_eq!((exit, number(&imported, "leads")), (0, 10_000));
+    let workers = [app.spawn(&["worker"]), app.spawn(&["worker"])].map(|mut worker| {
+        assert!(worker.wait_for("Waiting for jobs...", 1));
+        worker.read_on()
+    });
+    let mut scheduler = app.spawn(&["scheduler"]);
+    assert!(scheduler.wait_for("campaign completed", 1), "{}", scheduler.seen.join(""));
+    let enqueued: u64 = scheduler
+        .seen
+        .iter()
+        .filter_map(|line| line.split("Enqueued ").nth(1)?.split(' ').next()?.parse::<u64>().ok())
+        .sum();
+    assert_eq!(enqueued, 20_000);
+    assert!(scheduler.stop().0.success());
+    let (_, status) = app.json(&["campaign", "status", "Welcome"]);
+    assert_eq!((number(&status, "sent"), number(&status, "unknown")), (20_000, 0));
+    let mut shares = Vec::new();
+    for worker in workers {
+        let (exit, log) = worker.stop();
+        assert_eq!(exit.code(), Some(0));
+        shares.push(log.iter().filter(|line| line.contains("Sent") && line.contains("status=sent")).count());
+        assert!(log.iter().any(|line| line.contains("Received job") && line.contains("lead_id=")));
+        assert!(!log.iter().any(|line| line.contains('@') && line.contains(&domain)), "no address in a log");
+    }
+    assert!(shares.iter().sum::<usize>() == 20_000 && shares.iter().all(|n| *n > 0), "{shares:?}");
+    let mails = wait_for_mail(&postfix.maildir, &domain, LEADS * 2);
+    check_mails(&mails, 2);
+    let mut tracker = Tracker::start(&app);
+    tracker.check_links(&mails[..1000]);
+}
+
+crate::on_every_engine! { run_sends_every_message_once separate_processes_share_the_work }

@@ -1,0 +1,179 @@
+//! The tracking API over real connections, with the links of real mails.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Command;
+
+use base64::Engine as _;
+
+use crate::app::{App, Engine, Process, Sink, number, service};
+use crate::maildir::{self, Mail};
+
+/// A tracker and one kept connection to it.
+pub struct Tracker {
+    pub process: Process,
+    pub address: String,
+    connection: BufReader<TcpStream>,
+}
+
+/// An answer.
+#[derive(Debug, PartialEq)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+}
+
+impl Tracker {
+    pub fn start(app: &App) -> Self {
+        let mut process = app.spawn(&["track"]);
+        let address = process.value_after("address=").split(' ').next().unwrap().to_owned();
+        let connection = BufReader::new(TcpStream::connect(&address).unwrap());
+        Self { process, address, connection }
+    }
+
+    pub fn ask(&mut self, method: &str, path: &str) -> Answer {
+        let body = if method == "POST" { "List-Unsubscribe=One-Click" } else { "" };
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: t\r\nUser-Agent: Mozilla/5.0 (X11) Chrome/140\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.connection.get_mut().write_all(request.as_bytes()).unwrap();
+        let mut line = String::new();
+        self.connection.read_line(&mut line).unwrap();
+        let status = line.split(' ').nth(1).unwrap().parse().unwrap();
+        let mut headers = Vec::new();
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            self.connection.read_line(&mut line).unwrap();
+            let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+            if name == "content-length" {
+                length = value.parse().unwrap();
+            }
+            if name != "date" {
+                headers.push((name.to_owned(), value.to_owned()));
+            }
+        }
+        let mut body = vec![0; if method == "HEAD" { 0 } else { length }];
+        self.connection.read_exact(&mut body).unwrap();
+        Answer { status, headers, body }
+    }
+
+    /// Follows every link of these mails; the destination stands in the link's own token.
+    pub fn check_links(&mut self, mails: &[Mail]) {
+        for mail in mails {
+            for link in &mail.links {
+                let link = link.replace("&amp;", "&");
+                let path = link.strip_prefix("http://127.0.0.1:8081").unwrap_or_else(|| panic!("{link}"));
+                if path.starts_with("/unsubscribe") {
+                    continue;
+                }
+                let answer = self.ask("GET", path);
+                if path.starts_with("/api/track/open") {
+                    assert_eq!((answer.status, answer.body.len()), (200, 43));
+                } else {
+                    assert_eq!(answer.status, 302, "{path}");
+                    assert_eq!(answer.header("location"), Some(destination(path).as_str()));
+                }
+            }
+            let expected = mail.links.iter().any(|l| destination_of(l).contains("shop.example/?who=Ana%20lead"));
+            assert!(expected, "{:?}", mail.links);
+        }
+    }
+}
+
+fn destination_of(link: &str) -> String {
+    if link.contains("/api/track/click") { destination(link) } else { String::new() }
+}
+
+/// The URL inside a click's token.
+fn destination(path: &str) -> String {
+    let payload = path.split('.').nth(1).unwrap();
+    let json = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap();
+    let claims: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    claims["url"].as_str().unwrap().to_owned()
+}
+
+/// Sends one mail and returns it.
+pub fn one_mail(app: &App, sink: &Sink) -> Mail {
+    let file = app.campaign("one.example", ["ana".to_owned()], 1, "");
+    let (exit, report) = app.json(&["run", file.to_str().unwrap(), "--smtp", &sink.url]);
+    assert_eq!(exit, 0, "{report}");
+    maildir::read(&sink.folder, "one.example").pop().unwrap()
+}
+
+fn unsubscribing_asks_first_and_then_acts_at_once(engine: Engine) {
+    let Some(app) = App::new(engine) else { return };
+    let sink = Sink::start(&app, &[]);
+    let mail = one_mail(&app, &sink);
+    let way_out = mail.unsubscribe.trim_matches(['<', '>']).replace("http://127.0.0.1:8081", "");
+    let mut tracker = Tracker::start(&app);
+    let page = tracker.ask("GET", &way_out);
+    assert!(page.status == 200 && String::from_utf8_lossy(&page.body).contains("<form method=\"post\">"));
+    let unsubscribes = |app: &App| number(&app.json(&["campaign", "status", "Welcome"]).1, "unsubscribes");
+    assert_eq!(unsubscribes(&app), 0, "a GET changes nothing");
+    for _ in 0..2 {
+        let done = tracker.ask("POST", &way_out);
+        assert!(done.status == 200 && String::from_utf8_lossy(&done.body).contains("You are unsubscribed"));
+    }
+    assert!(unsubscribes(&app) >= 1);
+    // Nothing more goes to that lead, in no campaign.
+    let text = std::fs::read_to_string(app.path("campaign.toml")).unwrap().replace("\"Welcome\"", "\"Second\"");
+    std::fs::write(app.path("second.toml"), text).unwrap();
+    let (_, second) = app.json(&["run", app.path("second.toml").to_str().unwrap(), "--smtp", &sink.url]);
+    assert_eq!((number(&second, "sent"), number(&second, "skipped")), (0, 1));
+    assert_eq!(second["reasons"][0]["reason"], "lead_unsubscribed");
+    assert_eq!(sink.accepted().len(), 1);
+    assert!(tracker.process.stop().0.success());
+}
+
+fn events_are_counted_once_and_by_who_caused_them(engine: Engine) {
+    let Some(mut app) = App::new(engine) else { return };
+    app.set("LOG_LEVEL", "info");
+    let sink = Sink::start(&app, &[]);
+    let mail = one_mail(&app, &sink);
+    let mut worker = app.spawn(&["worker"]);
+    let mut tracker = Tracker::start(&app);
+    for link in mail.links.iter().filter(|link| link.contains("/api/track/")) {
+        let path = link.replace("http://127.0.0.1:8081", "");
+        tracker.ask("GET", &path);
+        assert_eq!(tracker.ask("HEAD", &path).body.len(), 0);
+    }
+    assert!(worker.wait_for("Received open event for lead ", 1));
+    assert!(worker.wait_for("Received click event for lead ", 4));
+    assert!(worker.stop().0.success());
+    let (_, status) = app.json(&["campaign", "status", "Welcome"]);
+    assert_eq!((number(&status, "opens"), number(&status, "clicks")), (1, 2), "HEAD is a scanner's");
+}
+
+#[test]
+fn a_browser_shows_the_page_and_changes_nothing() {
+    let Some(app) = App::new(Engine::Sqlite) else { return };
+    if service("TEST_POSTFIX_ADDR").is_none() {
+        return;
+    }
+    let sink = Sink::start(&app, &[]);
+    let mail = one_mail(&app, &sink);
+    let tracker = Tracker::start(&app);
+    let url = mail.unsubscribe.trim_matches(['<', '>']).replace("127.0.0.1:8081", &tracker.address);
+    let profile = app.path("profile");
+    let output = Command::new("chromium")
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", profile.display()))
+        .arg(url)
+        .output()
+        .unwrap();
+    let page = String::from_utf8_lossy(&output.stdout);
+    assert!(page.contains("Unsubscribe?") && page.contains("<button type=\"submit\">Unsubscribe</button>"), "{page}");
+    assert_eq!(number(&app.json(&["campaign", "status", "Welcome"]).1, "unsubscribes"), 0);
+}
+
+crate::on_every_engine! { unsubscribing_asks_first_and_then_acts_at_once events_are_counted_once_and_by_who_caused_them }
