@@ -40,6 +40,8 @@ pub(crate) fn smtp_server(folder: &Path) -> anyhow::Result<(Receiver, PathBuf)> 
     let mut openssl = Command::new("openssl");
     openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
     openssl.args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]);
+    // An authority's certificate may not stand as a server's.
+    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
     run(openssl.arg("-keyout").arg(&key).arg("-out").arg(&certificate))?;
     let port = free_port()?;
     let mail = folder.join("smtp-server");

@@ -15,7 +15,11 @@ struct Wall {
 const NONE: &str = "-";
 
 const WALLS: &[Wall] = &[
-    Wall { place: "domain/src", except: NONE, words: &["engines::", "mail::", "tokio::", "std::fs", "std::net", "Instant::now", "SystemTime"] },
+    Wall {
+        place: "domain/src",
+        except: NONE,
+        words: &["engines::", "mail::", "tokio::", "std::fs", "std::net", "Instant::now", "SystemTime"],
+    },
     Wall { place: "engines/src", except: NONE, words: &["mail::", "own_error_delay", "settle::settle("] },
     Wall { place: "mail/src", except: NONE, words: &["engines::", "rusqlite", "tokio_postgres"] },
     Wall { place: "app/src/scheduler.rs", except: NONE, words: &["mail::"] },

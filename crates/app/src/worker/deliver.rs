@@ -83,6 +83,13 @@ pub(super) async fn run(worker: &Arc<Worker>, lane: &Lane, item: Item, connectio
     let settled = conclude(worker, &parts, job, ended, started_at).await;
     if matches!(settled.transition.account, Some(effect) if effect != AccountEffect::Recovered) {
         lane.block();
+        let why = settled.attempt.as_ref();
+        tracing::warn!(
+            email_account_id = %job.account.0,
+            stage = why.map(|a| a.stage), code = why.and_then(|a| a.code), reply = why.and_then(|a| a.reply.as_deref()),
+            "an email account stops for now: {}",
+            settled.transition.reason.map_or("", domain::reason::Reason::for_people)
+        );
     }
     worker.results.write(item.token, Some(settled), Verdict::Ack).await;
 }

@@ -3,6 +3,7 @@
 //! Paths name the engine. Needs what `cargo xtask test` starts; without it the cases are skipped and say so.
 //! To add a behaviour: a file here, its cases through `on_every_engine!` where the engine matters.
 #![expect(unreachable_pub, reason = "one binary: every file is private to it")]
+#![expect(clippy::print_stdout, reason = "seeds and counts of a kill test stand beside its result")]
 #![expect(clippy::unwrap_used, reason = "a case that cannot be set up has failed")]
 
 mod app;
