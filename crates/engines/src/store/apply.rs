@@ -3,7 +3,7 @@
 //! Not responsible for deciding: a transition comes from `domain::settle`. To add an effect: a field of `Transition`
 //! there, and its statement and step here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, SendId, StepId, TenantId};
 use domain::reason::Reason;
@@ -25,6 +25,7 @@ statements! {
             not_before = COALESCE(r.not_before, sends.not_before), hinted_at = NULL,
             attempts = sends.attempts + r.counted, unknowns = sends.unknowns + r.unknown, reply = r.reply, owner = NULL,
             account_day = CASE WHEN r.keeps_slot THEN sends.account_day ELSE NULL END,
+            campaign_day = CASE WHEN r.keeps_slot THEN sends.campaign_day ELSE NULL END,
             message_id = COALESCE(sends.message_id, r.message_id),
             first_attempt_at = COALESCE(sends.first_attempt_at, r.started_at),
             settled_at = CASE WHEN r.open THEN NULL ELSE $1::timestamptz END, updated_at = $1::timestamptz
@@ -159,7 +160,8 @@ pub enum Applied {
 }
 
 impl SystemStore {
-    /// Writes results in one transaction; where one of them fails for a reason of its own, row by row.
+    /// Writes results in one transaction; where one of them fails for a reason of its own, or two are about one send,
+    /// row by row.
     ///
     /// # Errors
     /// Transient errors of the database; the caller tries again with the same results.
@@ -170,24 +172,37 @@ impl SystemStore {
         new_id: &(dyn Fn() -> Uuid + Send + Sync),
         now: Timestamp,
     ) -> Result<Vec<Applied>> {
+        let mut seen = HashSet::new();
+        if !results.iter().all(|r| seen.insert(r.send_id)) {
+            return self.apply_one_by_one(results, owner, new_id, now).await;
+        }
         match self.apply_batch(results, owner, new_id, now).await {
             Err(e) if !e.is_transient() && results.len() > 1 => {
-                let mut applied = Vec::with_capacity(results.len());
-                for result in results {
-                    let one = self.apply_batch(std::slice::from_ref(result), owner, new_id, now).await;
-                    match one {
-                        Ok(mut done) => applied.append(&mut done),
-                        Err(e) if e.is_transient() => return Err(e),
-                        Err(e) => {
-                            tracing::error!(send_id = %result.send_id, error = %e, "a result cannot be written");
-                            applied.push(Applied::Stale);
-                        }
-                    }
-                }
-                Ok(applied)
+                self.apply_one_by_one(results, owner, new_id, now).await
             }
             other => other,
         }
+    }
+
+    async fn apply_one_by_one(
+        &self,
+        results: &[Settled],
+        owner: &str,
+        new_id: &(dyn Fn() -> Uuid + Send + Sync),
+        now: Timestamp,
+    ) -> Result<Vec<Applied>> {
+        let mut applied = Vec::with_capacity(results.len());
+        for result in results {
+            match self.apply_batch(std::slice::from_ref(result), owner, new_id, now).await {
+                Ok(mut done) => applied.append(&mut done),
+                Err(e) if e.is_transient() => return Err(e),
+                Err(e) => {
+                    tracing::error!(send_id = %result.send_id, error = %e, "a result cannot be written");
+                    applied.push(Applied::Stale);
+                }
+            }
+        }
+        Ok(applied)
     }
 
     async fn apply_batch(

@@ -5,7 +5,7 @@
 //! Whoever stops many takes the lock of the campaign or account exclusively; the gate takes them shared, first thing.
 //! To add a last-moment check: the WHERE of `INTEND`, and its reason in `why_not`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use domain::ids::{CampaignId, EmailAccountId, SendId, TenantId};
@@ -61,8 +61,9 @@ statements! {
         FROM {rows r(id uuid, tenant_id uuid, fence bigint, not_before timestamptz, reason text, account_day text)}
         WHERE sends.id = r.id AND sends.tenant_id = r.tenant_id AND sends.fence = r.fence AND sends.owner = $1
             AND sends.status = 'dot'";
+    // The campaign's slot stays used: the next dot must not take another send's.
     WITHDRAW = "UPDATE sends SET status = 'queued', owner = NULL, not_before = $2, hinted_at = NULL, account_day = NULL,
-            reason = 'given_back', updated_at = $2
+            campaign_day = NULL, reason = 'given_back', updated_at = $2
         FROM {rows r(id uuid, tenant_id uuid, fence bigint)}
         WHERE sends.id = r.id AND sends.tenant_id = r.tenant_id AND sends.fence = r.fence AND sends.owner = $1
             AND sends.status = 'dot' RETURNING sends.id AS id";
@@ -122,15 +123,23 @@ impl SystemStore {
             requests.iter().map(|r| r.email_account_id.uuid()).collect::<BTreeSet<_>>().into_iter().collect();
         let limited = tx.query(&LIMITED_ACCOUNTS, values![ids]).await?;
         let mut books = with_days(&mut tx, &limited, now).await?;
+        // Two holders of one send may meet in one batch: the first asks, the others are refused.
+        let mut seen = HashSet::new();
+        let asked: Vec<&DotRequest> = requests.iter().filter(|r| seen.insert((r.send_id, r.fence))).collect();
         let rows: Rows =
-            requests.iter().map(|r| values![r.send_id, r.tenant_id, r.fence, &r.message_id, &r.dot_day]).collect();
+            asked.iter().map(|r| values![r.send_id, r.tenant_id, r.fence, &r.message_id, &r.dot_day]).collect();
         let granted = tx.query_rows(&INTEND, rows, values![owner, now]).await?;
-        let mut fences: HashMap<SendId, i64> =
-            granted.iter().map(|row| Ok((row.get("id")?, row.get("fence")?))).collect::<Result<_>>()?;
-        let refused = admit_all(requests, &mut fences, &mut books, warmup, now);
+        let mut fences: Fences = granted
+            .iter()
+            .map(|row| {
+                let fence: i64 = row.get("fence")?;
+                Ok(((row.get("id")?, fence - 1), fence))
+            })
+            .collect::<Result<_>>()?;
+        let refused = admit_all(&asked, &mut fences, &mut books, warmup, now);
         postpone(&mut tx, &refused, owner, now).await?;
         let mut changes = DayChanges::default();
-        for request in requests.iter().filter(|r| fences.contains_key(&r.send_id)) {
+        for request in asked.iter().filter(|r| fences.contains_key(&(r.send_id, r.fence))) {
             changes.charge(request);
         }
         changes.write(&mut tx, now).await?;
@@ -138,7 +147,7 @@ impl SystemStore {
         tx.execute_rows(&SAVE_LAST_DOT, dots, vec![]).await?;
         tx.commit().await?;
         let answer = |r: &DotRequest| {
-            fences.get(&r.send_id).map_or(DotAnswer::Refused, |fence| DotAnswer::Granted { fence: *fence })
+            fences.remove(&(r.send_id, r.fence)).map_or(DotAnswer::Refused, |fence| DotAnswer::Granted { fence })
         };
         Ok(requests.iter().map(answer).collect())
     }
@@ -162,22 +171,26 @@ impl SystemStore {
     }
 }
 
+/// The new fence of each granted request, by send and the fence that it came with.
+type Fences = HashMap<(SendId, i64), i64>;
+
 /// Asks the limits of each granted request, in order; those refused leave `fences`.
 fn admit_all<'a>(
-    requests: &'a [DotRequest],
-    fences: &mut HashMap<SendId, i64>,
+    requests: &[&'a DotRequest],
+    fences: &mut Fences,
     books: &mut BTreeMap<EmailAccountId, AccountBook>,
     warmup: &WarmupTable,
     now: Timestamp,
 ) -> Vec<(&'a DotRequest, Deferral)> {
     let mut refused = Vec::new();
-    for request in requests {
+    for &request in requests {
         let Some(book) = books.get_mut(&request.email_account_id) else { continue };
-        if !fences.contains_key(&request.send_id) {
+        let key = (request.send_id, request.fence);
+        if !fences.contains_key(&key) {
             continue;
         }
         if let Err(deferral) = admit(book, request.reserved_day.as_deref(), warmup, now) {
-            fences.remove(&request.send_id);
+            fences.remove(&key);
             refused.push((request, deferral));
         }
     }

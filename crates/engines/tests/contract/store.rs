@@ -1,8 +1,13 @@
 //! The ledger, case by case: setup, planning, the dot gate, results, recovery, events, reports, tenants.
 //!
-//! `Fixture` holds one tenant with a campaign of two mails. To add a case: in the file of its verb.
+//! `Fixture` and `Scene` hold one tenant with a campaign of two mails. To add a case: in the file of its verb.
 
+mod apply;
+mod dot;
 mod events;
 mod fixture;
 mod ledger;
+mod plan;
 mod planning;
+mod scene;
+mod setup;

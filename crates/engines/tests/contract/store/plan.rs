@@ -1,0 +1,146 @@
+//! P1: planning, alone and by two at once.
+
+use domain::time::Timestamp;
+use engines::Store;
+use engines::values;
+
+use super::scene::{DAY, HOUR, MINUTE, Scene};
+use crate::engine::{Engine, NOW, with_store};
+use crate::on_every_engine;
+
+fn planning_records_a_send_per_lead_and_reserves_its_slot(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::started(store, 3, |_| {}).await;
+        let page = f.plan(NOW).await;
+        assert_eq!((page.planned.len(), page.skipped, page.next), (3, 0, None));
+        assert_eq!(f.sends().await, ["planned"; 3]);
+        assert_eq!(f.account_days().await, (3, 0));
+        assert_eq!(f.campaign_days().await, (3, 0));
+        assert!(f.plan(NOW).await.planned.is_empty(), "an enrollment waits for its open send");
+    });
+}
+
+fn two_planners_at_once_plan_each_lead_once(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::started(store, 40, |_| {}).await;
+        let (a, b) = tokio::join!(f.plan(NOW), f.plan(NOW));
+        let mut ids: Vec<_> = a.planned.iter().chain(&b.planned).map(|hint| hint.lead_id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!((ids.len(), a.planned.len() + b.planned.len()), (40, 40));
+        assert_eq!(f.sends().await.len(), 40);
+        assert_eq!(f.account_days().await, (40, 0));
+    });
+}
+
+fn two_planners_at_once_never_exceed_an_accounts_cap(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::started(store, 10, |s| s.accounts[0].daily_limit = Some(3)).await;
+        let (a, b) = tokio::join!(f.plan(NOW), f.plan(NOW));
+        assert_eq!(a.planned.len() + b.planned.len(), 3);
+        assert_eq!(f.account_days().await, (3, 0));
+        assert!(f.plan(NOW).await.planned.is_empty());
+        assert_eq!(f.plan(NOW + DAY).await.planned.len(), 3, "the next day has its own");
+    });
+}
+
+fn two_planners_at_once_never_exceed_a_campaigns_cap(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::started(store, 10, |s| {
+            s.settings.daily_limit = Some(4);
+            s.accounts.push(super::scene::account("bob@acme.test"));
+        })
+        .await;
+        let (a, b) = tokio::join!(f.plan(NOW), f.plan(NOW));
+        assert_eq!(a.planned.len() + b.planned.len(), 4);
+        assert_eq!(f.campaign_days().await, (4, 0));
+    });
+}
+
+fn a_gap_gives_slots_one_after_the_other(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::started(store, 20, |s| s.accounts[0].min_gap_seconds = 60).await;
+        f.plan(NOW).await;
+        let slots: Vec<Timestamp> = f.column("SELECT not_before AS x FROM sends ORDER BY not_before").await;
+        assert_eq!(slots[0], NOW);
+        assert!((7..=11).contains(&slots.len()), "the horizon of ten minutes bounds them: {}", slots.len());
+        assert!(slots.windows(2).all(|pair| pair[1].since(pair[0]) >= MINUTE), "{slots:?}");
+        let later = slots[slots.len() - 1];
+        f.plan(later).await;
+        let slots: Vec<Timestamp> = f.column("SELECT not_before AS x FROM sends ORDER BY not_before").await;
+        assert!(slots.windows(2).all(|pair| pair[1].since(pair[0]) >= MINUTE), "across pages: {slots:?}");
+    });
+}
+
+fn a_closed_window_moves_the_due_time_to_its_opening(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::started(store, 1, |s| s.settings.send_time_start = "15:00".parse().unwrap()).await;
+        assert!(f.plan(NOW).await.planned.is_empty());
+        assert_eq!(f.one::<Timestamp>("SELECT due_at AS x FROM campaign_leads").await, NOW + 3 * HOUR);
+        assert_eq!(f.plan(NOW + 3 * HOUR).await.planned[0].not_before, NOW + 3 * HOUR);
+    });
+}
+
+fn an_excluded_lead_gets_a_skipped_row_and_its_enrollment_ends(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::started(store, 1, |_| {}).await;
+        f.write("UPDATE leads SET status = 'complained'", vec![]).await;
+        let page = f.plan(NOW).await;
+        assert_eq!((page.planned.len(), page.skipped), (0, 1));
+        assert_eq!(f.one::<String>("SELECT reason AS x FROM sends WHERE status = 'skipped'").await, "lead_complained");
+        assert_eq!(f.one::<String>("SELECT stop_reason AS x FROM campaign_leads").await, "lead_complained");
+        assert_eq!(f.account_days().await, (0, 0), "no slot is taken");
+    });
+}
+
+fn a_suppressed_address_in_another_case_is_excluded(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::started(store, 1, |_| {}).await;
+        f.write("UPDATE leads SET email = 'Lead0@Example.test'", vec![]).await;
+        let sql = "INSERT INTO suppression_list (id, email, reason, source, added_at, created_at, updated_at)
+            VALUES ($1, 'lead0@example.test', 'complaint', 'platform', $2, $2, $2)";
+        f.write(sql, values![crate::engine::new_id(), NOW]).await;
+        assert_eq!(f.plan(NOW).await.skipped, 1);
+        assert_eq!(f.one::<String>("SELECT reason AS x FROM sends").await, "suppressed");
+    });
+}
+
+fn a_send_that_exists_already_is_passed_and_its_slot_goes_back(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, job) = Scene::one_job(store, |_| {}).await;
+        f.write("UPDATE campaign_leads SET due_at = $1", values![NOW]).await;
+        assert!(f.plan(NOW).await.planned.is_empty());
+        assert_eq!(f.column::<domain::ids::SendId>("SELECT id AS x FROM sends").await, [job.send_id]);
+        assert_eq!(f.one::<i64>("SELECT next_step_order AS x FROM campaign_leads").await, 2);
+        assert_eq!(f.one::<Timestamp>("SELECT due_at AS x FROM campaign_leads").await, NOW + 48 * HOUR);
+        assert_eq!(f.account_days().await, (1, 0));
+    });
+}
+
+fn a_draft_and_a_paused_campaign_plan_nothing(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::draft(store, |_| {}).await;
+        f.enroll(0..1).await;
+        assert!(f.plan(NOW).await.planned.is_empty());
+        assert!(f.store.system().due_campaigns(NOW).await.unwrap().is_empty());
+        f.tenant().start_campaign(f.campaign_id, NOW).await.unwrap();
+        assert!(f.tenant().pause_campaign(f.campaign_id, NOW).await.unwrap());
+        assert!(f.plan(NOW).await.planned.is_empty());
+        assert!(f.tenant().resume_campaign(f.campaign_id, NOW).await.unwrap());
+        assert_eq!(f.store.system().due_campaigns(NOW).await.unwrap(), [(f.tenant_id, f.campaign_id)]);
+        assert_eq!(f.plan(NOW).await.planned.len(), 1);
+    });
+}
+
+on_every_engine! {
+    planning_records_a_send_per_lead_and_reserves_its_slot
+    two_planners_at_once_plan_each_lead_once
+    two_planners_at_once_never_exceed_an_accounts_cap
+    two_planners_at_once_never_exceed_a_campaigns_cap
+    a_gap_gives_slots_one_after_the_other
+    a_closed_window_moves_the_due_time_to_its_opening
+    an_excluded_lead_gets_a_skipped_row_and_its_enrollment_ends
+    a_suppressed_address_in_another_case_is_excluded
+    a_send_that_exists_already_is_passed_and_its_slot_goes_back
+    a_draft_and_a_paused_campaign_plan_nothing
+}

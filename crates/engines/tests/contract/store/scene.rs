@@ -1,0 +1,322 @@
+//! A tenant with a campaign of two mails, as every case of the ledger finds it, and the moves of its life.
+//!
+//! Not responsible for judging: cases read the ledger with `column`. To add a move: a method of `Scene`.
+
+use std::time::Duration;
+
+use domain::campaign::CampaignSettings;
+use domain::email_account::{SmtpSettings, TlsMode};
+use domain::ids::{CampaignId, EmailAccountId, EventId, SendId, TenantId};
+use domain::schedule::WarmupTable;
+use domain::settle::{Attempted, Outcome, RetryPolicy, settle};
+use domain::step::{ConditionType, Due, StepType};
+use domain::time::{Timestamp, Zone};
+use engines::Store;
+use engines::dialect::Statement;
+use engines::store::apply::{Applied, AttemptRecord, OutboundMessage, Settled};
+use engines::store::dot::{DotAnswer, DotRequest};
+use engines::store::events::StoredEvent;
+use engines::store::fetch::SendJob;
+use engines::store::leads::NewLead;
+use engines::store::plan::{Hint, PlanPage, PlanRequest};
+use engines::store::setup::{AccountSetup, Setup, SetupError, SetupReport, StepSetup, TemplateSetup};
+use engines::value::{FromValue, Value};
+
+use crate::engine::{NOW, new_id};
+
+pub const MINUTE: Duration = Duration::from_secs(60);
+pub const HOUR: Duration = Duration::from_secs(3600);
+pub const DAY: Duration = Duration::from_secs(24 * 3600);
+/// Who writes the dots of every case.
+pub const OWNER: &str = "worker-1";
+
+/// A set-up with one account without limits and two mails, the second 48 hours after the first.
+pub fn acme() -> Setup {
+    Setup {
+        tenant: "Acme".into(),
+        company: "Acme Ltd".into(),
+        company_address: "1 Main Street".into(),
+        accounts: vec![account("ana@acme.test")],
+        campaign: "Welcome".into(),
+        description: None,
+        scheduled_at: None,
+        settings: CampaignSettings::default(),
+        steps: vec![email_step("Hello", 0.0), email_step("Following up", 48.0)],
+        update: false,
+    }
+}
+
+pub fn account(email: &str) -> AccountSetup {
+    AccountSetup {
+        email: email.into(),
+        domain: email.split_once('@').unwrap().1.into(),
+        from_name: None,
+        reply_to: None,
+        daily_limit: None,
+        min_gap_seconds: 0,
+        warmup_started_at: None,
+        timezone: Zone::UTC,
+    }
+}
+
+pub fn email_step(subject: &str, wait_hours: f64) -> StepSetup {
+    let template = TemplateSetup { subject: subject.into(), html: "<p>Hi</p>".into(), text: None };
+    StepSetup {
+        step_type: StepType::Email,
+        wait_hours,
+        wait_until: None,
+        condition: ConditionType::Always,
+        stop_if_false: false,
+        account: None,
+        template: Some(template),
+    }
+}
+
+pub async fn apply_setup(store: &Store, setup: &Setup) -> Result<SetupReport, SetupError> {
+    let smtp =
+        |_, _, _| SmtpSettings { host: "mail.test".into(), port: 25, tls: TlsMode::None, user: None, password: None };
+    store.apply_setup(setup, &smtp, &new_id, NOW).await
+}
+
+pub struct Scene {
+    pub store: Store,
+    pub setup: Setup,
+    pub tenant_id: TenantId,
+    pub campaign_id: CampaignId,
+}
+
+impl Scene {
+    /// A draft without leads.
+    pub async fn draft(store: Store, edit: impl FnOnce(&mut Setup)) -> Self {
+        let mut setup = acme();
+        edit(&mut setup);
+        let report = apply_setup(&store, &setup).await.unwrap();
+        Self { store, setup, tenant_id: report.tenant_id, campaign_id: report.campaign_id }
+    }
+
+    /// A campaign under way with so many leads.
+    pub async fn started(store: Store, leads: usize, edit: impl FnOnce(&mut Setup)) -> Self {
+        let scene = Self::draft(store, edit).await;
+        assert_eq!(scene.enroll(0..leads).await, leads as u64);
+        assert!(scene.tenant().start_campaign(scene.campaign_id, NOW).await.unwrap());
+        scene
+    }
+
+    /// One send that may go, as a worker read it.
+    pub async fn one_job(store: Store, edit: impl FnOnce(&mut Setup)) -> (Self, SendJob) {
+        let scene = Self::started(store, 1, edit).await;
+        let job = scene.jobs(NOW).await.remove(0);
+        (scene, job)
+    }
+
+    /// One send whose dot was granted: the job, and the fence that is now ours.
+    pub async fn one_dot(store: Store, edit: impl FnOnce(&mut Setup)) -> (Self, SendJob, i64) {
+        let (scene, job) = Self::one_job(store, edit).await;
+        let fence = scene.granted(&job, NOW).await;
+        (scene, job, fence)
+    }
+
+    pub fn tenant(&self) -> engines::store::TenantStore {
+        self.store.tenant(self.tenant_id)
+    }
+
+    /// Another tenant's view of the same database.
+    pub async fn stranger(&self) -> engines::store::TenantStore {
+        let other = Setup { tenant: "Other".into(), ..acme() };
+        self.store.tenant(apply_setup(&self.store, &other).await.unwrap().tenant_id)
+    }
+
+    /// Enrolls leads `lead0@example.test` and so on; how many are new.
+    pub async fn enroll(&self, numbers: std::ops::Range<usize>) -> u64 {
+        let leads = numbers.map(|n| NewLead { email: format!("lead{n}@example.test"), ..NewLead::default() }).collect();
+        let first = Due { step_order: 1, at: NOW };
+        self.tenant().import_leads(self.campaign_id, leads, first, &new_id, NOW).await.unwrap()
+    }
+
+    pub async fn plan(&self, now: Timestamp) -> PlanPage {
+        self.plan_within(10 * MINUTE, now).await
+    }
+
+    pub async fn plan_within(&self, horizon: Duration, now: Timestamp) -> PlanPage {
+        let (tenant_id, campaign_id) = (self.tenant_id, self.campaign_id);
+        let request = PlanRequest { tenant_id, campaign_id, now, horizon, limit: 100, epoch: 1, after: None };
+        self.store.system().plan_page(&request, &WarmupTable::default(), &new_id).await.unwrap()
+    }
+
+    /// Plans what is due and reads what of it may go.
+    pub async fn jobs(&self, now: Timestamp) -> Vec<SendJob> {
+        let page = self.plan(now).await;
+        self.fetch(&page.planned, now).await
+    }
+
+    pub async fn fetch(&self, hints: &[Hint], now: Timestamp) -> Vec<SendJob> {
+        let hints: Vec<(TenantId, SendId)> = hints.iter().map(|h| (h.tenant_id, h.send_id)).collect();
+        self.store.system().fetch(&hints, now).await.unwrap()
+    }
+
+    /// Reads a send anew, as the next worker does; none where it may not go.
+    pub async fn refetch(&self, job: &SendJob, now: Timestamp) -> Option<SendJob> {
+        self.store.system().fetch(&[(job.tenant_id, job.send_id)], now).await.unwrap().pop()
+    }
+
+    pub async fn intend(&self, requests: &[DotRequest], now: Timestamp) -> Vec<DotAnswer> {
+        self.store.system().dot_intent(requests, OWNER, &WarmupTable::default(), now).await.unwrap()
+    }
+
+    pub async fn dot(&self, job: &SendJob, now: Timestamp) -> DotAnswer {
+        self.intend(&[request(job, now)], now).await[0]
+    }
+
+    /// The fence of a dot that must be granted.
+    pub async fn granted(&self, job: &SendJob, now: Timestamp) -> i64 {
+        match self.dot(job, now).await {
+            DotAnswer::Granted { fence } => fence,
+            DotAnswer::Refused => panic!("the dot was refused"),
+        }
+    }
+
+    pub async fn apply(&self, results: &[Settled], now: Timestamp) -> Vec<Applied> {
+        self.store.system().apply(results, OWNER, &new_id, now).await.unwrap()
+    }
+
+    /// Writes the outcome of a dot down; it must be taken.
+    pub async fn settled(&self, job: &SendJob, fence: i64, outcome: Outcome, now: Timestamp) {
+        assert_eq!(self.apply(&[result(job, fence, outcome, now)], now).await, [Applied::Done]);
+    }
+
+    pub fn account_of(&self, job: &SendJob) -> EmailAccountId {
+        job.account.0
+    }
+
+    /// The column `x` of every row of a query.
+    pub async fn column<T: FromValue>(&self, sql: &'static str) -> Vec<T> {
+        let statement: &'static Statement = Box::leak(Box::new(Statement::new("column", sql)));
+        let rows = self.store.db().read(statement, vec![]).await.unwrap();
+        rows.iter().map(|row| row.get("x").unwrap()).collect()
+    }
+
+    /// The column `x` of the only row of a query.
+    pub async fn one<T: FromValue>(&self, sql: &'static str) -> T {
+        let mut found = self.column(sql).await;
+        assert_eq!(found.len(), 1, "{sql}");
+        found.remove(0)
+    }
+
+    /// Status of every send, in order of planning.
+    pub async fn sends(&self) -> Vec<String> {
+        self.column("SELECT status AS x FROM sends ORDER BY id").await
+    }
+
+    /// Reserved and used slots of all days of accounts.
+    pub async fn account_days(&self) -> (i64, i64) {
+        self.days("SELECT CAST(COALESCE(SUM(reserved), 0) AS bigint) AS reserved, CAST(COALESCE(SUM(used), 0) AS bigint) AS used FROM pace_days WHERE scope = 'account'").await
+    }
+
+    /// Reserved and used slots of all days of campaigns.
+    pub async fn campaign_days(&self) -> (i64, i64) {
+        self.days("SELECT CAST(COALESCE(SUM(reserved), 0) AS bigint) AS reserved, CAST(COALESCE(SUM(used), 0) AS bigint) AS used FROM pace_days WHERE scope = 'campaign'").await
+    }
+
+    async fn days(&self, sql: &'static str) -> (i64, i64) {
+        let statement: &'static Statement = Box::leak(Box::new(Statement::new("days", sql)));
+        let rows = self.store.db().read(statement, vec![]).await.unwrap();
+        (rows[0].get("reserved").unwrap(), rows[0].get("used").unwrap())
+    }
+
+    /// Changes rows as another program does.
+    pub async fn write(&self, sql: &'static str, params: Vec<Value>) {
+        let statement: &'static Statement = Box::leak(Box::new(Statement::new("write", sql)));
+        let mut tx = self.store.db().begin(engines::Access::Write).await.unwrap();
+        assert!(tx.execute(statement, params).await.unwrap() > 0, "nothing was changed by {sql}");
+        tx.commit().await.unwrap();
+    }
+
+    /// An event of the lead and mail of a send.
+    pub fn event(&self, job: &SendJob, kind: domain::event::EventType) -> StoredEvent {
+        StoredEvent {
+            id: EventId::from_uuid(new_id()),
+            event_type: kind,
+            tenant_id: job.tenant_id,
+            lead_id: job.lead.id,
+            campaign_id: job.campaign.0,
+            step_id: job.step_id,
+            url: None,
+            occurred_at: NOW,
+            ip: None,
+            user_agent: None,
+            method: None,
+            verdict: domain::event::Verdict::Human,
+        }
+    }
+
+    pub async fn unsubscribe(&self, job: &SendJob, now: Timestamp) {
+        let event = self.event(job, domain::event::EventType::Unsubscribe);
+        self.tenant().unsubscribe(&event, new_id(), now).await.unwrap();
+    }
+}
+
+/// What a connection asks the gate for this send.
+pub fn request(job: &SendJob, now: Timestamp) -> DotRequest {
+    DotRequest {
+        send_id: job.send_id,
+        tenant_id: job.tenant_id,
+        campaign_id: job.campaign.0,
+        email_account_id: job.account.0,
+        fence: job.fence,
+        reserved_day: job.account_day.clone(),
+        campaign_day: job.campaign_day.clone(),
+        dot_day: Zone::UTC.day(now),
+        message_id: message_id(job),
+    }
+}
+
+pub fn message_id(job: &SendJob) -> String {
+    format!("<{}@acme.test>", job.send_id)
+}
+
+/// What `settle` makes of an outcome after the dot; the second mail follows 48 hours after the first.
+pub fn result(job: &SendJob, fence: i64, outcome: Outcome, now: Timestamp) -> Settled {
+    let attempted = Attempted {
+        attempts: job.attempts,
+        unknowns: job.unknowns,
+        first_attempt_at: job.first_attempt_at,
+        max_attempts: job.max_attempts,
+        on_unknown: domain::campaign::OnUnknown::Resend,
+        account_failures: job.account_failures,
+        account_zone: Zone::UTC,
+        soft_bounces: 0,
+        next: (job.step_order == 1).then_some(Due { step_order: 2, at: now + 48 * HOUR }),
+    };
+    let attempt = AttemptRecord {
+        started_at: now,
+        finished_at: now,
+        stage: "dot",
+        outcome: "tried",
+        code: Some(250),
+        enhanced: None,
+        reply: Some("2.0.0 queued".into()),
+        transcript: None,
+    };
+    let message = OutboundMessage {
+        message_id: message_id(job),
+        from: "ana@acme.test".into(),
+        to: job.lead.email.clone(),
+        subject: "Hello".into(),
+    };
+    Settled {
+        send_id: job.send_id,
+        tenant_id: job.tenant_id,
+        campaign_id: job.campaign.0,
+        lead_id: job.lead.id,
+        step_id: job.step_id,
+        step_order: job.step_order,
+        enrollment_id: job.enrollment_id,
+        email_account_id: job.account.0,
+        fence,
+        account_day: Some(Zone::UTC.day(now)),
+        was_dot: true,
+        transition: settle(outcome, &attempted, &RetryPolicy::default(), now, 0.5),
+        attempt: Some(attempt),
+        message: Some(message),
+    }
+}
