@@ -11,10 +11,10 @@ use domain::ids::EventId;
 use domain::settle::own_error_delay;
 use domain::verdict::judge;
 use engines::queue::{Leased, List, Token, Verdict};
-use engines::store::dead_letters::DeadLetter;
 use engines::store::events::StoredEvent;
 
 use crate::context::Context;
+use crate::dead_letter::bury;
 use crate::lifecycle::Shutdown;
 use crate::telemetry::JOBS;
 
@@ -59,7 +59,7 @@ pub(crate) async fn run_once(ctx: &Context) -> engines::error::Result<usize> {
     for job in &leased {
         match stored(job) {
             Ok(event) => events.push((event, job)),
-            Err(why) => bury(ctx, job, why).await?,
+            Err(why) => bury(ctx, LIST, job, why).await?,
         }
     }
     let batch: Vec<StoredEvent> = events.iter().map(|(event, _)| event.clone()).collect();
@@ -68,7 +68,7 @@ pub(crate) async fn run_once(ctx: &Context) -> engines::error::Result<usize> {
         for (event, job) in &events {
             if report.foreign.contains(&event.id) {
                 let why = "fields `tenantId`, `campaignId`, `stepId`, `leadId` do not belong together".to_owned();
-                bury(ctx, job, why).await?;
+                bury(ctx, LIST, job, why).await?;
             } else {
                 log(event);
             }
@@ -105,22 +105,6 @@ fn stored(job: &Leased) -> Result<StoredEvent, String> {
 fn rule(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.split(" at line").next().unwrap_or("not JSON").chars().take(120).collect()
-}
-
-async fn bury(ctx: &Context, job: &Leased, why: String) -> engines::error::Result<()> {
-    tracing::warn!(job_id = %job.token.id, error = %why, "an event is no event: it is a dead letter now");
-    let letter = DeadLetter {
-        id: ctx.clock.uuid_v7(),
-        tenant_id: None,
-        send_id: None,
-        queue_name: LIST.name().to_owned(),
-        payload: job.payload.clone(),
-        error: why,
-        failed_at: ctx.clock.now(),
-        attempt_count: job.expirations,
-        original_priority: job.priority,
-    };
-    ctx.store.system().bury(&letter).await
 }
 
 fn log(event: &StoredEvent) {

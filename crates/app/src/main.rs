@@ -12,6 +12,7 @@ mod config;
 mod context;
 mod data_dir;
 mod database;
+mod dead_letter;
 mod duration;
 mod exit;
 mod hint;

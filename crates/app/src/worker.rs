@@ -19,10 +19,10 @@ use domain::ids::SendId;
 use domain::job::EmailJobPayload;
 use domain::settle::own_error_delay;
 use engines::queue::{Leased, List, Token, Verdict};
-use engines::store::dead_letters::DeadLetter;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::context::Context;
+use crate::dead_letter::bury;
 use crate::exit::Exit;
 use crate::lifecycle::Shutdown;
 use crate::telemetry::JOBS;
@@ -157,7 +157,7 @@ async fn take_batch(worker: &Arc<Worker>, lanes: &mut lane::Lanes, room: usize) 
                 }
             }
             Err(why) => {
-                bury(ctx, &job, why).await?;
+                bury(ctx, LIST, &job, why).await?;
                 verdicts.push((job.token, Verdict::Ack));
             }
         }
@@ -192,23 +192,6 @@ fn read_payload(job: &Leased) -> Result<(EmailJobPayload, SendId), String> {
     let send_id =
         payload.send_id.ok_or("field `sendId` is missing: jobs of other programs come with the Redis queue")?;
     Ok((payload, send_id))
-}
-
-/// Keeps a job that can never be done, with the reason.
-async fn bury(ctx: &Context, job: &Leased, why: String) -> engines::error::Result<()> {
-    tracing::warn!(job_id = %job.token.id, error = %why, "a job is no job: it is a dead letter now");
-    let letter = DeadLetter {
-        id: ctx.clock.uuid_v7(),
-        tenant_id: None,
-        send_id: None,
-        queue_name: LIST.name().to_owned(),
-        payload: job.payload.clone(),
-        error: why,
-        failed_at: ctx.clock.now(),
-        attempt_count: job.expirations,
-        original_priority: job.priority,
-    };
-    ctx.store.system().bury(&letter).await
 }
 
 /// Lengthens the leases of jobs in work, well before they end.
