@@ -144,6 +144,7 @@ impl SinkArgs {
         if let Some(path) = &self.ready_file {
             let ready = json!({ "address": address, "caFile": ca_file });
             write_whole(path, &ready.to_string()).with_context(|| format!("failed to write `{}`", path.display()))?;
+            output::note(format_args!("ready: {}", path.display()));
         }
         Ok(sink.offering(offers).run(shutdown).await)
     }
