@@ -2,6 +2,7 @@
 //! separate processes.
 
 use std::collections::{HashMap, HashSet};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::app::{App, Engine, number, service};
@@ -10,8 +11,8 @@ use crate::tracker::Tracker;
 
 const LEADS: usize = 10_000;
 
-fn leads() -> impl Iterator<Item = String> {
-    (0..LEADS).map(|n| format!("lead{n}"))
+fn leads(count: usize) -> impl Iterator<Item = String> {
+    (0..count).map(|n| format!("lead{n}"))
 }
 
 struct Postfix {
@@ -27,13 +28,17 @@ fn postfix() -> Option<Postfix> {
 
 /// Postfix delivers from its queue after it has accepted: waits until all have arrived.
 fn wait_for_mail(maildir: &Path, domain: &str, count: usize) -> Vec<Mail> {
-    for _ in 0..120 {
-        let arrived = std::fs::read_dir(maildir).map_or(0, Iterator::count);
-        if arrived >= count {
-            let mails = maildir::read(maildir, domain);
-            if mails.len() >= count {
-                return mails;
+    let mut known = HashSet::new();
+    let mut arrived = 0;
+    for _ in 0..600 {
+        for entry in std::fs::read_dir(maildir).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if known.insert(path.clone()) {
+                arrived += usize::from(is_for(&path, domain));
             }
+        }
+        if arrived >= count {
+            break;
         }
         // Another program's queue has no signal that could be waited for.
         std::thread::sleep(std::time::Duration::from_secs(1));
@@ -41,8 +46,15 @@ fn wait_for_mail(maildir: &Path, domain: &str, count: usize) -> Vec<Mail> {
     maildir::read(maildir, domain)
 }
 
-fn check_mails(mails: &[Mail], steps: usize) {
-    assert_eq!(mails.len(), LEADS * steps, "every message arrived, and once");
+/// Whether a message was delivered to the domain: Postfix says so in its first lines.
+fn is_for(path: &Path, domain: &str) -> bool {
+    let mut head = [0; 512];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read(&mut head)).unwrap_or(0);
+    String::from_utf8_lossy(&head[..read]).lines().any(|line| line.ends_with(&format!("@{domain}")))
+}
+
+fn check_mails(mails: &[Mail], leads: usize, steps: usize) {
+    assert_eq!(mails.len(), leads * steps, "every message arrived, and once");
     let ids: HashSet<&str> = mails.iter().map(|m| m.message_id.as_str()).collect();
     assert_eq!(ids.len(), mails.len(), "every Message-ID once");
     let mut per_lead: HashMap<&str, usize> = HashMap::new();
@@ -53,21 +65,21 @@ fn check_mails(mails: &[Mail], steps: usize) {
         assert_eq!(mail.links.len(), 4, "two links, the way out, the pixel");
         *per_lead.entry(&mail.to).or_default() += 1;
     }
-    assert!(per_lead.len() == LEADS && per_lead.values().all(|n| *n == steps));
+    assert!(per_lead.len() == leads && per_lead.values().all(|n| *n == steps));
     let threads = mails.iter().filter(|m| ids.contains(m.references.as_str())).count();
-    assert_eq!(threads, LEADS * (steps - 1), "each follow-up answers the mail before it");
+    assert_eq!(threads, leads * (steps - 1), "each follow-up answers the mail before it");
 }
 
 fn run_sends_every_message_once(engine: Engine) {
     let (Some(app), Some(postfix)) = (App::new(engine), postfix()) else { return };
     let domain = format!("run-{engine:?}.example").to_lowercase();
-    let file = app.campaign(&domain, leads(), 2, "");
+    let file = app.campaign(&domain, leads(LEADS), 2, "");
     let arguments = ["run", file.to_str().unwrap(), "--smtp", &postfix.url];
     let (exit, first) = app.json(&arguments);
     assert_eq!(exit, 0, "{first}");
     assert_eq!((number(&first, "sent"), number(&first, "planned")), (20_000, 20_000));
     let mails = wait_for_mail(&postfix.maildir, &domain, LEADS * 2);
-    check_mails(&mails, 2);
+    check_mails(&mails, LEADS, 2);
     assert_eq!(number(&first, "sent") as usize, mails.len(), "the numbers equal the maildir's");
     if let Some(rows) = app.count_rows("inbox_message_refs WHERE direction = 'outbound' AND status = 'sent'") {
         assert_eq!(rows, 20_000);
@@ -84,9 +96,12 @@ fn separate_processes_share_the_work(engine: Engine) {
     let (Some(mut app), Some(postfix)) = (App::new(engine), postfix()) else { return };
     app.set("LOG_LEVEL", "info");
     let domain = format!("apart-{engine:?}.example").to_lowercase();
-    let file = app.campaign(&domain, leads(), 2, "");
+    // The shape of scale-out is PostgreSQL's; one file shared by processes is tried with fewer.
+    let count = if engine == Engine::Postgres { LEADS } else { LEADS / 10 };
+    let sends = count as u64 * 2;
+    let file = app.campaign(&domain, leads(count), 2, "");
     let (exit, imported) = app.json(&["campaign", "import", file.to_str().unwrap(), "--start", "--smtp", &postfix.url]);
-    assert_eq!((exit, number(&imported, "leads")), (0, 10_000));
+    assert_eq!((exit, number(&imported, "leads")), (0, count as u64));
     let workers = [app.spawn(&["worker"]), app.spawn(&["worker"])].map(|mut worker| {
         assert!(worker.wait_for("Waiting for jobs...", 1));
         worker.read_on()
@@ -98,10 +113,10 @@ fn separate_processes_share_the_work(engine: Engine) {
         .iter()
         .filter_map(|line| line.split("Enqueued ").nth(1)?.split(' ').next()?.parse::<u64>().ok())
         .sum();
-    assert_eq!(enqueued, 20_000);
+    assert_eq!(enqueued, sends);
     assert!(scheduler.stop().0.success());
     let (_, status) = app.json(&["campaign", "status", "Welcome"]);
-    assert_eq!((number(&status, "sent"), number(&status, "unknown")), (20_000, 0));
+    assert_eq!((number(&status, "sent"), number(&status, "unknown")), (sends, 0));
     let mut shares = Vec::new();
     for worker in workers {
         let (exit, log) = worker.stop();
@@ -110,9 +125,9 @@ fn separate_processes_share_the_work(engine: Engine) {
         assert!(log.iter().any(|line| line.contains("Received job") && line.contains("lead_id=")));
         assert!(!log.iter().any(|line| line.contains('@') && line.contains(&domain)), "no address in a log");
     }
-    assert!(shares.iter().sum::<usize>() == 20_000 && shares.iter().all(|n| *n > 0), "{shares:?}");
-    let mails = wait_for_mail(&postfix.maildir, &domain, LEADS * 2);
-    check_mails(&mails, 2);
+    assert!(shares.iter().sum::<usize>() as u64 == sends && shares.iter().all(|n| *n > 0), "{shares:?}");
+    let mails = wait_for_mail(&postfix.maildir, &domain, count * 2);
+    check_mails(&mails, count, 2);
     let mut tracker = Tracker::start(&app);
     tracker.check_links(&mails[..1000]);
 }
