@@ -99,7 +99,9 @@ impl SystemStore {
         } else {
             tx.query(&KNOWN, values![rest.clone()]).await?.iter().map(|row| row.get("id")).collect::<Result<_>>()?
         };
-        let new: Vec<&StoredEvent> = events.iter().filter(|e| stored.contains(&e.id.uuid())).collect();
+        // One event may come twice in a batch: it counts the first time.
+        let mut uncounted = stored.clone();
+        let new: Vec<&StoredEvent> = events.iter().filter(|e| uncounted.remove(&e.id.uuid())).collect();
         count(&mut tx, &new, &earlier, now).await?;
         let opened = new
             .iter()

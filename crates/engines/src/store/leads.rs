@@ -9,11 +9,12 @@ use uuid::Uuid;
 
 use super::TenantStore;
 use crate::db::Access;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::value::Rows;
 use crate::{statements, values};
 
 statements! {
+    OWN_CAMPAIGN = "SELECT id FROM campaigns WHERE tenant_id = $1 AND id = $2";
     // The status stays: importing a list must not revive somebody who unsubscribed.
     UPSERT = "INSERT INTO leads (id, tenant_id, email, name, first_name, last_name, company, job_title, phone, city,
             state, country, timezone, custom_fields, tracking_consent, created_at, updated_at)
@@ -60,7 +61,7 @@ impl TenantStore {
     /// enrolled already keeps its place. A batch must not hold one address twice.
     ///
     /// # Errors
-    /// The database; nothing of the batch is written then.
+    /// `NotFound` where the campaign is not this tenant's, or the database; nothing of the batch is written then.
     pub async fn import_leads(
         &self,
         campaign_id: CampaignId,
@@ -91,6 +92,9 @@ impl TenantStore {
             })
             .collect();
         let mut tx = self.db.begin(Access::Write).await?;
+        if tx.query_opt(&OWN_CAMPAIGN, values![self.tenant_id, campaign_id]).await?.is_none() {
+            return Err(Error::NotFound { what: "campaign", id: campaign_id.to_string() });
+        }
         let found = tx.query_rows(&UPSERT, rows, values![self.tenant_id, now]).await?;
         let enrollments: Rows = found
             .iter()

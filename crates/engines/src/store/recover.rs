@@ -30,10 +30,14 @@ statements! {
                 AND c.status = 'sending' AND a.status = 'active' AND (a.backoff_until IS NULL OR a.backoff_until <= $1)
             ORDER BY s.not_before, s.id LIMIT $4 {for update of s skip locked})
         RETURNING id, tenant_id, campaign_id, lead_id, step_id, email_account_id, priority, not_before";
-    // Every state has an exit: what a switched-off step or an excluded lead left open ends here.
+    // Every state has an exit: what a switched-off step, an ended campaign or an excluded lead left open ends here.
     SKIP_INACTIVE = "UPDATE sends SET status = 'skipped', open = false, reason = 'step_inactive', settled_at = $1, updated_at = $1
         WHERE open AND status IN ('planned', 'queued')
             AND step_id IN (SELECT id FROM campaign_sequence_steps WHERE NOT is_active)";
+    // A dot that was under way when the campaign was cancelled comes back here when it was not taken.
+    CANCEL_ENDED = "UPDATE sends SET status = 'cancelled', open = false, reason = 'campaign_cancelled', settled_at = $1, updated_at = $1
+        WHERE open AND status IN ('planned', 'queued')
+            AND campaign_id IN (SELECT id FROM campaigns WHERE status IN ('cancelled', 'archived'))";
     CANCEL_EXCLUDED = "UPDATE sends SET status = 'cancelled', open = false, reason = 'suppressed', settled_at = $1, updated_at = $1
         WHERE id IN (SELECT s.id FROM sends s JOIN leads l ON l.id = s.lead_id
             WHERE s.open AND s.status IN ('planned', 'queued') AND s.not_before <= $1
@@ -118,14 +122,17 @@ impl SystemStore {
         self.db.write(&RECONCILE, values![now, epoch, stale, limit]).await?.iter().map(hint).collect()
     }
 
-    /// Ends open sends that can never go (step switched off, lead excluded) and frees their enrollments; how many.
+    /// Ends open sends that can never go (step switched off, campaign ended, lead excluded) and frees their
+    /// enrollments; how many.
     ///
     /// # Errors
     /// The database.
     pub async fn sweep(&self, now: Timestamp) -> Result<u64> {
         let mut tx = self.db.begin(Access::Write).await?;
-        let ended =
-            tx.execute(&SKIP_INACTIVE, values![now]).await? + tx.execute(&CANCEL_EXCLUDED, values![now]).await?;
+        let mut ended = 0;
+        for statement in [&SKIP_INACTIVE, &CANCEL_ENDED, &CANCEL_EXCLUDED] {
+            ended += tx.execute(statement, values![now]).await?;
+        }
         if ended > 0 {
             tx.execute(&FREE_ENROLLMENTS, values![now]).await?;
         }

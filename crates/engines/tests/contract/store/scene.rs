@@ -8,7 +8,7 @@ use domain::campaign::CampaignSettings;
 use domain::email_account::{SmtpSettings, TlsMode};
 use domain::ids::{CampaignId, EmailAccountId, EventId, SendId, TenantId};
 use domain::schedule::WarmupTable;
-use domain::settle::{Attempted, Outcome, RetryPolicy, settle};
+use domain::settle::{Attempted, EnrollmentEffect, Outcome, RetryPolicy, settle};
 use domain::step::{ConditionType, Due, StepType};
 use domain::time::{Timestamp, Zone};
 use engines::Store;
@@ -272,6 +272,13 @@ pub fn request(job: &SendJob, now: Timestamp) -> DotRequest {
 
 pub fn message_id(job: &SendJob) -> String {
     format!("<{}@acme.test>", job.send_id)
+}
+
+/// An accepted mail behind which the sequence is over.
+pub fn last_result(job: &SendJob, fence: i64, now: Timestamp) -> Settled {
+    let mut last = result(job, fence, Outcome::Accepted, now);
+    last.transition.enrollment = EnrollmentEffect::MoveOn(None);
+    last
 }
 
 /// What `settle` makes of an outcome after the dot; the second mail follows 48 hours after the first.
