@@ -35,8 +35,8 @@ impl Shutdown {
                     tracing::warn!("second signal: ending at once");
                     std::process::exit(Exit::Forced as i32);
                 }
-                tracing::info!("stopping: open dialogues are awaited");
                 asked.stop();
+                tracing::info!("stopping: open dialogues are awaited");
             }
         });
         Ok(shutdown)

@@ -37,6 +37,8 @@ pub(crate) fn init(config: &Config, clock: &Clock) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_timer(ProcessTime(clock.clone()))
+        // A reader of stderr that went away must not bring the process down, least of all while it stops.
+        .log_internal_errors(false)
         .with_target(false);
     let started = match config.settings.log.format {
         LogFormat::Text => lines.with_ansi(false).try_init(),

@@ -6,6 +6,8 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -159,9 +161,14 @@ fn psql(url: &str, statement: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A running process; killed when dropped.
+/// Longest life of a process in a test: a line that never comes must not stop the suite.
+const LIMIT: Duration = Duration::from_secs(20 * 60);
+
+/// A running process; killed when dropped, or when its time is over.
 pub struct Process {
     child: Child,
+    /// Dropped with the process: its watchdog then ends.
+    _alive: mpsc::Sender<()>,
     log: BufReader<ChildStderr>,
     pub seen: Vec<String>,
 }
@@ -170,7 +177,14 @@ impl Process {
     pub fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
-        Self { child, log, seen: Vec::new() }
+        let (alive, watched) = mpsc::channel();
+        let id = child.id().to_string();
+        std::thread::spawn(move || {
+            if watched.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let _ended_already = Command::new("kill").args(["-KILL", &id]).status();
+            }
+        });
+        Self { child, _alive: alive, log, seen: Vec::new() }
     }
 
     /// Reads the log until `count` lines held `part`; false where the process ended before.
