@@ -115,7 +115,20 @@ fn importing_a_lead_again_does_not_revive_one_who_unsubscribed(engine: Engine) {
     });
 }
 
+fn a_name_that_two_tenants_use_is_found_by_tenant(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::draft(store, |_| {}).await;
+        let other = engines::store::setup::Setup { tenant: "Other".into(), ..acme() };
+        apply_setup(&f.store, &other).await.unwrap();
+        let find = async |tenant| f.store.system().find_campaigns(&other.campaign, tenant).await.unwrap();
+        assert_eq!(find(None).await.len(), 2);
+        assert_eq!(find(Some("Other")).await.len(), 1);
+        assert_eq!(f.store.system().find_campaigns(&f.campaign_id.to_string(), None).await.unwrap().len(), 1);
+    });
+}
+
 on_every_engine! {
+    a_name_that_two_tenants_use_is_found_by_tenant
     setting_up_twice_doubles_nothing
     a_templates_version_grows_only_when_its_text_changes
     an_address_in_another_case_is_the_same_account
