@@ -54,7 +54,7 @@ pub(crate) struct DemoArgs {}
 
 impl DemoArgs {
     pub(crate) fn run(self, global: &Global) -> Outcome {
-        let folder = folder(global);
+        let folder = folder(global)?;
         let env = Environment::default();
         let options = Options { data: folder.join("data"), file: None, log_addresses: false };
         let mut config = config::load(&options, &env)?;
@@ -63,13 +63,23 @@ impl DemoArgs {
     }
 }
 
-/// A folder of its own for each demo, so that a second one begins anew.
-fn folder(global: &Global) -> PathBuf {
-    let base =
-        if global.data == Path::new("./penguinmails-data") { Path::new("penguinmails-demo") } else { &global.data };
+/// A folder of its own for each demo, so that a second one begins anew, even within the same second.
+fn folder(global: &Global) -> Result<PathBuf, Failure> {
+    let is_default = global.data == Path::new("./penguinmails-data");
+    let base = if is_default { Path::new("penguinmails-demo") } else { &global.data };
+    crate::data_dir::create(base).map_err(anyhow::Error::from)?;
     let now = crate::clock::Clock::system().now();
     let stamp: String = now.to_string().chars().take(19).filter(|c| c.is_ascii_digit() || *c == 'T').collect();
-    base.join(stamp)
+    let mut folder = base.join(&stamp);
+    let mut number = 1;
+    loop {
+        match std::fs::create_dir(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && number < 100 => number += 1,
+            Err(e) => return Err(anyhow::Error::from(e).context("failed to make the demo's folder").into()),
+        }
+        folder = base.join(format!("{stamp}-{number}"));
+    }
 }
 
 async fn send(mut config: config::Config, env: &Environment, folder: &Path, json: bool) -> Outcome {
