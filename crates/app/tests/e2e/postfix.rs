@@ -9,7 +9,7 @@ use crate::app::{App, Engine, number, service};
 use crate::maildir::{self, Mail};
 use crate::tracker::Tracker;
 
-const LEADS: usize = 10_000;
+const LEADS: usize = 1_000;
 
 fn leads(count: usize) -> impl Iterator<Item = String> {
     (0..count).map(|n| format!("lead{n}"))
@@ -77,15 +77,15 @@ fn run_sends_every_message_once(engine: Engine) {
     let arguments = ["run", file.to_str().unwrap(), "--smtp", &postfix.url];
     let (exit, first) = app.json(&arguments);
     assert_eq!(exit, 0, "{first}");
-    assert_eq!((number(&first, "sent"), number(&first, "planned")), (20_000, 20_000));
+    assert_eq!((number(&first, "sent"), number(&first, "planned")), (2_000, 2_000));
     let mails = wait_for_mail(&postfix.maildir, &domain, LEADS * 2);
     check_mails(&mails, LEADS, 2);
     assert_eq!(number(&first, "sent") as usize, mails.len(), "the numbers equal the maildir's");
     if let Some(rows) = app.count_rows("inbox_message_refs WHERE direction = 'outbound' AND status = 'sent'") {
-        assert_eq!(rows, 20_000);
+        assert_eq!(rows, 2_000);
     }
     let (exit, again) = app.json(&arguments);
-    assert_eq!((exit, number(&again, "sent")), (0, 20_000), "the second run goes on where it was");
+    assert_eq!((exit, number(&again, "sent")), (0, 2_000), "the second run goes on where it was");
     assert_eq!(maildir::read(&postfix.maildir, &domain).len(), mails.len(), "and sends nothing");
     let mut tracker = Tracker::start(&app);
     tracker.check_links(&mails);
@@ -129,7 +129,7 @@ fn separate_processes_share_the_work(engine: Engine) {
     let mails = wait_for_mail(&postfix.maildir, &domain, count * 2);
     check_mails(&mails, count, 2);
     let mut tracker = Tracker::start(&app);
-    tracker.check_links(&mails[..1000]);
+    tracker.check_links(&mails);
 }
 
 crate::on_every_engine! { run_sends_every_message_once separate_processes_share_the_work }

@@ -13,8 +13,11 @@ use crate::maildir::{self, Mail};
 pub struct Tracker {
     pub process: Process,
     pub address: String,
-    connection: BufReader<TcpStream>,
+    client: Client,
 }
+
+/// A kept connection.
+struct Client(BufReader<TcpStream>);
 
 /// An answer.
 #[derive(Debug, PartialEq)]
@@ -34,25 +37,45 @@ impl Tracker {
     pub fn start(app: &App) -> Self {
         let mut process = app.spawn(&["track"]);
         let address = process.value_after("address=").split(' ').next().unwrap().to_owned();
-        let connection = BufReader::new(TcpStream::connect(&address).unwrap());
-        Self { process, address, connection }
+        let client = Client::connect(&address);
+        Self { process, address, client }
     }
 
     pub fn ask(&mut self, method: &str, path: &str) -> Answer {
+        self.client.ask(method, path)
+    }
+
+    /// Follows every link of these mails, over several connections; the destination stands in the link's own token.
+    pub fn check_links(&mut self, mails: &[Mail]) {
+        let address = &self.address;
+        std::thread::scope(|scope| {
+            for part in mails.chunks(mails.len().div_ceil(16)) {
+                scope.spawn(move || Client::connect(address).check_links(part));
+            }
+        });
+    }
+}
+
+impl Client {
+    fn connect(address: &str) -> Self {
+        Self(BufReader::new(TcpStream::connect(address).unwrap()))
+    }
+
+    fn ask(&mut self, method: &str, path: &str) -> Answer {
         let body = if method == "POST" { "List-Unsubscribe=One-Click" } else { "" };
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: t\r\nUser-Agent: Mozilla/5.0 (X11) Chrome/140\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        self.connection.get_mut().write_all(request.as_bytes()).unwrap();
+        self.0.get_mut().write_all(request.as_bytes()).unwrap();
         let mut line = String::new();
-        self.connection.read_line(&mut line).unwrap();
+        self.0.read_line(&mut line).unwrap();
         let status = line.split(' ').nth(1).unwrap().parse().unwrap();
         let mut headers = Vec::new();
         let mut length = 0;
         loop {
             let mut line = String::new();
-            self.connection.read_line(&mut line).unwrap();
+            self.0.read_line(&mut line).unwrap();
             let Some((name, value)) = line.trim_end().split_once(": ") else { break };
             if name == "content-length" {
                 length = value.parse().unwrap();
@@ -62,12 +85,11 @@ impl Tracker {
             }
         }
         let mut body = vec![0; if method == "HEAD" { 0 } else { length }];
-        self.connection.read_exact(&mut body).unwrap();
+        self.0.read_exact(&mut body).unwrap();
         Answer { status, headers, body }
     }
 
-    /// Follows every link of these mails; the destination stands in the link's own token.
-    pub fn check_links(&mut self, mails: &[Mail]) {
+    fn check_links(&mut self, mails: &[Mail]) {
         for mail in mails {
             for link in &mail.links {
                 let link = link.replace("&amp;", "&");
@@ -94,8 +116,9 @@ fn destination_of(link: &str) -> String {
 }
 
 /// The URL inside a click's token.
-fn destination(path: &str) -> String {
-    let payload = path.split('.').nth(1).unwrap();
+fn destination(link: &str) -> String {
+    let (_, token) = link.split_once("token=").unwrap();
+    let payload = token.split('.').nth(1).unwrap();
     let json = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap();
     let claims: serde_json::Value = serde_json::from_slice(&json).unwrap();
     claims["url"].as_str().unwrap().to_owned()
