@@ -1,5 +1,5 @@
-//! Ten thousand leads and two steps into a real Postfix: every message once, whole, every link right; alone and as
-//! separate processes.
+//! A thousand leads and two steps into a real Postfix: every message once, whole, every link right; alone and as
+//! separate processes. The product promises this for ten thousand (`LEADS`): that run is still to be seen whole.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read as _;
