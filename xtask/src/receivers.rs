@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anyhow::Context as _;
+
 use crate::machine::{cache, run, step};
 use crate::service::{Service, free_port};
 
@@ -47,7 +49,9 @@ pub(crate) fn smtp_server(folder: &Path) -> anyhow::Result<(Receiver, PathBuf)> 
     let mail = folder.join("smtp-server");
     std::fs::create_dir_all(&mail)?;
     let mut server = Command::new("node");
-    server.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/smtp-server.cjs"));
+    // Asked for at run time: a build that was moved or shared would name another folder.
+    let package = std::env::var("CARGO_MANIFEST_DIR").context("`cargo xtask` sets CARGO_MANIFEST_DIR")?;
+    server.arg(Path::new(&package).join("scripts/smtp-server.cjs"));
     server.args([&key, &certificate, &mail]).arg(port.to_string()).args([USER, PASSWORD]);
     server.env("NODE_PATH", cache().join("node/node_modules"));
     let service = Service::start("smtp-server", &mut server, &folder.join("smtp-server.log"))?.wait_for_port(port)?;

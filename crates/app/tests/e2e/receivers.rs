@@ -15,7 +15,7 @@ fn aiosmtpd_gets_every_message_once() {
     let (exit, report) = app.json(&["run", file.to_str().unwrap(), "--smtp", &url]);
     assert_eq!((exit, number(&report, "sent")), (0, LEADS as u64));
     let folder = PathBuf::from(service("TEST_AIOSMTPD_MAILDIR").unwrap()).join("new");
-    let mails = maildir::read(&folder, "aio.example");
+    let mails = maildir::read_folder(&folder, "aio.example");
     assert_eq!(mails.len(), LEADS);
     assert!(mails.iter().all(|mail| mail.defects.is_empty()));
 }
@@ -41,7 +41,7 @@ fn smtp_server_gets_every_message_over_tls_with_a_log_in() {
     let Some(password) = service("TEST_SMTP_SERVER_PASSWORD") else { return };
     let (exit, report) = over_tls(&mut app, "tls.example", &password).unwrap();
     assert_eq!((exit, number(&report, "sent")), (0, LEADS as u64), "{report}");
-    let mails = maildir::read(&PathBuf::from(service("TEST_SMTP_SERVER_DIR").unwrap()), "tls.example");
+    let mails = maildir::read_folder(&PathBuf::from(service("TEST_SMTP_SERVER_DIR").unwrap()), "tls.example");
     assert_eq!(mails.len(), LEADS);
     // What was written last may still stand in the log beside the file.
     let database: Vec<u8> = ["penguinmails.db", "penguinmails.db-wal"]

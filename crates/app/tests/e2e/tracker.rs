@@ -129,7 +129,7 @@ pub fn one_mail(app: &App, sink: &Sink) -> Mail {
     let file = app.campaign("one.example", ["ana".to_owned()], 1, "");
     let (exit, report) = app.json(&["run", file.to_str().unwrap(), "--smtp", &sink.url]);
     assert_eq!(exit, 0, "{report}");
-    maildir::read(&sink.folder, "one.example").pop().unwrap()
+    maildir::read_folder(&sink.folder, "one.example").pop().unwrap()
 }
 
 fn unsubscribing_asks_first_and_then_acts_at_once(engine: Engine) {
