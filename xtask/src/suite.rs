@@ -4,14 +4,19 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
 use crate::machine::{self, step};
 use crate::{postfix, postgres, receivers};
+
+/// The process group of the suites, 0 while there is none: a signal to us alone must end them too.
+static WORK: AtomicU32 = AtomicU32::new(0);
 
 /// Segments of a test's path that name an engine.
 const ENGINES: &[&str] = &["sqlite", "postgres"];
@@ -100,8 +105,15 @@ type Environment = Vec<(&'static str, String)>;
 
 /// Starts the services, does the work, and takes them down again whatever happens.
 fn with_services<T>(work: impl FnOnce(Environment, &Path) -> anyhow::Result<T>) -> anyhow::Result<T> {
-    // An interrupted run must not leave services behind: the signal ends the children, whose end ends us in order.
-    ctrlc::set_handler(|| eprintln!("xtask: stopping")).context("failed to watch for signals")?;
+    // An interrupted run must not leave services behind: the end of the work ends us in order.
+    ctrlc::set_handler(|| {
+        eprintln!("xtask: stopping");
+        let work = WORK.load(Ordering::SeqCst);
+        if work != 0 {
+            let _ended_already = Command::new("kill").args(["-TERM", "--", &format!("-{work}")]).status();
+        }
+    })
+    .context("failed to watch for signals")?;
     let folder = tempfile::Builder::new().prefix("penguinmails-test-").tempdir()?;
     // Other users (postgres, postfix) must get through to their folders.
     std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
@@ -129,7 +141,9 @@ fn with_services<T>(work: impl FnOnce(Environment, &Path) -> anyhow::Result<T>) 
 
 fn run_and_count(command: &mut Command) -> anyhow::Result<(Counts, bool)> {
     step("cargo test");
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("failed to start cargo")?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
+    let mut child = command.spawn().context("failed to start cargo")?;
+    WORK.store(child.id(), Ordering::SeqCst);
     let output = child.stdout.take().context("cargo has no output")?;
     let mut counts = Counts::default();
     for line in BufReader::new(output).lines() {
@@ -137,7 +151,9 @@ fn run_and_count(command: &mut Command) -> anyhow::Result<(Counts, bool)> {
         counts.take(&line);
         println!("{line}");
     }
-    Ok((counts, child.wait()?.success()))
+    let succeeded = child.wait()?.success();
+    WORK.store(0, Ordering::SeqCst);
+    Ok((counts, succeeded))
 }
 
 fn report(counts: &Counts, skipped: &str, times: &[(&str, Duration)]) {

@@ -92,24 +92,25 @@ async fn apply(ctx: &Context, results: &[Settled]) -> Vec<Applied> {
     loop {
         match ctx.store.system().apply(results, &ctx.owner, &new_id, ctx.clock.now()).await {
             Ok(applied) => return applied,
-            Err(e) if e.is_transient() => {
+            Err(e) => {
                 let pause = own_error_delay(errors, ctx.clock.chance()).min(Duration::from_secs(30));
                 errors += 1;
                 tracing::warn!(error = %e, count = results.len(), "results are kept in memory: the database does not take them");
                 tokio::time::sleep(pause).await;
-            }
-            Err(e) => {
-                tracing::error!(error = %e, "a result cannot be written");
-                return vec![Applied::Stale; results.len()];
             }
         }
     }
 }
 
 fn log(ctx: &Context, result: &Settled, applied: Applied) {
-    if applied == Applied::Stale {
-        tracing::warn!(send_id = %result.send_id, "a result came too late and changed nothing");
-        return;
+    match applied {
+        Applied::Done => {}
+        Applied::Stale => {
+            tracing::warn!(send_id = %result.send_id, "a result changed nothing: the send was settled before");
+            return;
+        }
+        // The store has said why. Its row is settled as unknown when this process has ended.
+        Applied::Refused => return,
     }
     let status = result.transition.status;
     let reason = result.transition.reason.map(domain::reason::Reason::as_str);

@@ -20,8 +20,11 @@ use crate::value::{Rows, Value};
 use crate::{statements, values};
 
 statements! {
-    // A 250 is proof whenever it comes; anything else counts only while the send is still ours.
+    // A 250 is proof whenever it comes; anything else counts only while the send is still ours. What goes back to the
+    // queue by a known outcome gets a new fence, so that the same result written again (the answer to a COMMIT was
+    // lost) counts once; an unknown one keeps it, since a late 250 is still to be taken.
     SETTLE = "UPDATE sends SET status = r.status, open = r.open, reason = r.reason,
+            fence = CASE WHEN r.open AND r.unknown = 0 THEN sends.fence + 1 ELSE sends.fence END,
             not_before = COALESCE(r.not_before, sends.not_before), hinted_at = NULL,
             attempts = sends.attempts + r.counted, unknowns = sends.unknowns + r.unknown, reply = r.reply, owner = NULL,
             account_day = CASE WHEN r.keeps_slot THEN sends.account_day ELSE NULL END,
@@ -157,11 +160,14 @@ pub enum Applied {
     Done,
     /// The send had left that state; nothing was changed.
     Stale,
+    /// The database takes it in no form; nothing was changed.
+    Refused,
 }
 
 impl SystemStore {
     /// Writes results in one transaction; where one of them fails for a reason of its own, or two are about one send,
-    /// row by row.
+    /// row by row. A row that fails is written once more without what is only for people to read (try and reference):
+    /// how a send ended matters more. Given again, a result that is written already is stale.
     ///
     /// # Errors
     /// Transient errors of the database; the caller tries again with the same results.
@@ -173,36 +179,35 @@ impl SystemStore {
         now: Timestamp,
     ) -> Result<Vec<Applied>> {
         let mut seen = HashSet::new();
-        if !results.iter().all(|r| seen.insert(r.send_id)) {
-            return self.apply_one_by_one(results, owner, new_id, now).await;
-        }
-        match self.apply_batch(results, owner, new_id, now).await {
-            Err(e) if !e.is_transient() && results.len() > 1 => {
-                self.apply_one_by_one(results, owner, new_id, now).await
+        if results.iter().all(|r| seen.insert(r.send_id)) {
+            match self.apply_batch(results, owner, new_id, now).await {
+                Err(e) if !e.is_transient() => {}
+                other => return other,
             }
-            other => other,
         }
+        let mut applied = Vec::with_capacity(results.len());
+        for result in results {
+            applied.push(self.apply_one(result, owner, new_id, now).await?);
+        }
+        Ok(applied)
     }
 
-    async fn apply_one_by_one(
+    async fn apply_one(
         &self,
-        results: &[Settled],
+        result: &Settled,
         owner: &str,
         new_id: &(dyn Fn() -> Uuid + Send + Sync),
         now: Timestamp,
-    ) -> Result<Vec<Applied>> {
-        let mut applied = Vec::with_capacity(results.len());
-        for result in results {
-            match self.apply_batch(std::slice::from_ref(result), owner, new_id, now).await {
-                Ok(mut done) => applied.append(&mut done),
+    ) -> Result<Applied> {
+        let bare = Settled { attempt: None, message: None, ..result.clone() };
+        for form in [result, &bare] {
+            match self.apply_batch(std::slice::from_ref(form), owner, new_id, now).await {
+                Ok(done) => return Ok(done[0]),
                 Err(e) if e.is_transient() => return Err(e),
-                Err(e) => {
-                    tracing::error!(send_id = %result.send_id, error = %e, "a result cannot be written");
-                    applied.push(Applied::Stale);
-                }
+                Err(e) => tracing::error!(send_id = %result.send_id, error = %e, "a result cannot be written as it is"),
             }
         }
-        Ok(applied)
+        Ok(Applied::Refused)
     }
 
     async fn apply_batch(

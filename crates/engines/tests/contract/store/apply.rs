@@ -73,6 +73,18 @@ fn a_result_given_twice_counts_once(engine: Engine) {
     });
 }
 
+fn a_temporary_refusal_given_twice_counts_once(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, job, fence) = Scene::one_dot(store, |_| {}).await;
+        let refused = result(&job, fence, Outcome::Refused(ReplyAction::Retry), NOW);
+        assert_eq!(f.apply(std::slice::from_ref(&refused), NOW).await, [Applied::Done]);
+        assert_eq!(f.apply(&[refused.clone(), refused], NOW).await, [Applied::Stale, Applied::Stale]);
+        assert_eq!(f.one::<i64>("SELECT attempts AS x FROM sends").await, 1);
+        assert_eq!(f.one::<i64>("SELECT COUNT(*) AS x FROM send_attempts").await, 1);
+        assert_eq!(f.account_days().await, (0, 0), "the use is given back once");
+    });
+}
+
 fn two_results_of_one_send_in_one_batch_count_once(engine: Engine) {
     with_store(engine, async |store: Store| {
         let (f, job, fence) = Scene::one_dot(store, |_| {}).await;
@@ -123,7 +135,7 @@ fn a_temporary_refusal_waits_and_gives_the_days_use_back(engine: Engine) {
         f.settled(&again, fence, Outcome::Accepted, later).await;
         assert_eq!(f.account_days().await, (0, 1));
         assert_eq!(f.campaign_days().await, (0, 1), "the campaign's slot is used once");
-        assert_eq!(f.column::<i64>("SELECT fence AS x FROM send_attempts ORDER BY fence").await, [1, 2]);
+        assert_eq!(f.column::<i64>("SELECT fence AS x FROM send_attempts ORDER BY fence").await, [1, 3]);
     });
 }
 
@@ -134,7 +146,7 @@ fn a_result_before_the_dot_keeps_its_slot_or_gives_it_back(engine: Engine) {
         given_back.was_dot = false;
         assert_eq!(f.apply(&[given_back], NOW).await, [Applied::Done]);
         assert_eq!(f.account_days().await, (1, 0), "it goes later on the same slot");
-        let mut not_composed = result(&job, job.fence, Outcome::NotComposed, NOW);
+        let mut not_composed = result(&job, job.fence + 1, Outcome::NotComposed, NOW);
         not_composed.was_dot = false;
         assert_eq!(f.apply(&[not_composed], NOW).await, [Applied::Done]);
         assert_eq!(f.sends().await, ["failed"]);
@@ -243,8 +255,10 @@ fn one_bad_result_does_not_hold_up_the_others(engine: Engine) {
         let mut results: Vec<_> = jobs.iter().map(|job| result(job, job.fence + 1, Outcome::Accepted, NOW)).collect();
         // A step that is not there breaks the reference's foreign key.
         results[0].step_id = domain::ids::StepId::from_uuid(crate::engine::new_id());
-        assert_eq!(f.apply(&results, NOW).await, [Applied::Stale, Applied::Done]);
-        assert_eq!(f.sends().await, ["dot", "sent"]);
+        assert_eq!(f.apply(&results, NOW).await, [Applied::Done, Applied::Done]);
+        assert_eq!(f.sends().await, ["sent", "sent"], "how a send ended is written without the rest");
+        assert_eq!(f.one::<i64>("SELECT COUNT(*) AS x FROM inbox_message_refs").await, 1);
+        assert_eq!(f.one::<i64>("SELECT COUNT(*) AS x FROM send_attempts").await, 1);
     });
 }
 
@@ -253,6 +267,7 @@ on_every_engine! {
     the_next_mail_follows_from_the_time_of_sending_in_the_same_thread
     a_result_with_an_old_fence_is_stale_and_changes_nothing
     a_result_given_twice_counts_once
+    a_temporary_refusal_given_twice_counts_once
     two_results_of_one_send_in_one_batch_count_once
     a_bounce_suppresses_the_address_and_cancels_the_leads_other_sends
     a_temporary_refusal_waits_and_gives_the_days_use_back
