@@ -13,8 +13,11 @@ use crate::lead::LeadStatus;
 use crate::pace::{AccountBook, CampaignBook, Deferral, Scope, Slot, grant};
 use crate::reason::Reason;
 use crate::schedule::{WarmupTable, jitter};
+use crate::settle::Outcome;
 use crate::step::{Due, Reactions, Step, StepType, next_due};
 use crate::time::{Timestamp, Zone};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What is the same for every lead of a campaign.
 #[derive(Clone, Debug)]
@@ -116,11 +119,32 @@ pub fn exclusion(lead: LeadStatus, suppressed: bool, stop_on_reply: bool) -> Opt
 }
 
 /// Whether a mail that could have left at `moment` is now too late for the campaign.
-pub fn is_too_late(settings: &CampaignSettings, moment: Timestamp, now: Timestamp) -> bool {
+fn is_too_late(settings: &CampaignSettings, moment: Timestamp, now: Timestamp) -> bool {
     settings.max_lateness.is_some_and(|hours| {
         let most = Duration::try_from_secs_f64(hours * 3600.0).unwrap_or(Duration::MAX);
         now.since(moment) > most
     })
+}
+
+/// What speaks against a send whose slot has come, asked right before its dialogue: hours may have passed since.
+///
+/// `not_before` is the send's slot. Waiting for the window is no lateness: a closed one moves the slot.
+pub fn last_look(
+    settings: &CampaignSettings,
+    lead_status: LeadStatus,
+    lead_zone: Option<&Zone>,
+    not_before: Timestamp,
+    now: Timestamp,
+) -> Option<Outcome> {
+    if let Some(reason) = exclusion(lead_status, false, settings.stop_on_reply) {
+        return Some(Outcome::Excluded(reason));
+    }
+    if is_too_late(settings, not_before, now) {
+        return Some(Outcome::TooLate);
+    }
+    // A window that never opens is looked at again tomorrow: a person may have mended it.
+    let opens = settings.window(lead_zone).ok().and_then(|window| window.next_open(now)).unwrap_or(now + DAY);
+    (opens > now).then_some(Outcome::WindowClosed(opens))
 }
 
 /// Decides what becomes of one candidate now; a granted slot is booked in `books`.

@@ -60,6 +60,10 @@ pub enum Outcome {
     NotComposed,
     /// Its moment passed by more than the campaign allows.
     TooLate,
+    /// The sending window has closed since its slot was granted; it opens again then.
+    WindowClosed(Timestamp),
+    /// The lead may get no mail of this campaign any more.
+    Excluded(Reason),
     /// Three deliveries of its job ended without a result.
     Poison,
 }
@@ -213,6 +217,11 @@ pub fn settle(outcome: Outcome, send: &Attempted, policy: &RetryPolicy, now: Tim
         Outcome::TooLate => Transition {
             counted: false,
             ..Transition::final_state(SendStatus::Skipped, Some(Reason::TooLate), EnrollmentEffect::MoveOn(send.next))
+        },
+        Outcome::WindowClosed(opens) => Transition::again(opens, Reason::WindowClosed),
+        Outcome::Excluded(reason) => Transition {
+            counted: false,
+            ..Transition::final_state(SendStatus::Skipped, Some(reason), EnrollmentEffect::End(reason))
         },
         Outcome::Poison => Transition {
             counted: false,

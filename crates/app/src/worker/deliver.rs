@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use domain::address::EmailAddress;
 use domain::email_account::TlsMode;
-use domain::plan::is_too_late;
+use domain::plan::last_look;
 use domain::settle::{AccountEffect, Attempted, Outcome, ReplyAction, own_error_delay, settle};
 use domain::step::next_due;
 use domain::time::Timestamp;
@@ -59,10 +59,12 @@ pub(super) async fn run(worker: &Arc<Worker>, lane: &Lane, item: Item, connectio
         Ok(parts) => parts,
         Err(e) => return cannot_load(worker, &item, &e).await,
     };
+    let settings = &parts.campaign.plan.settings;
+    let against = last_look(settings, job.lead.status, job.lead.timezone.as_ref(), job.not_before, started_at);
     let ended = if item.poison {
         before_any_attempt(job, Outcome::Poison)
-    } else if is_too_late(&parts.campaign.plan.settings, job.not_before, started_at) {
-        before_any_attempt(job, Outcome::TooLate)
+    } else if let Some(against) = against {
+        before_any_attempt(job, against)
     } else {
         match compose(worker, &parts, job, started_at) {
             Ok((envelope, message)) => match attempt(worker, &parts, job, &envelope, &message, connection).await {

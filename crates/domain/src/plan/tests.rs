@@ -4,6 +4,7 @@ use super::*;
 use crate::campaign::CampaignSettings;
 use crate::email_account::AccountPace;
 use crate::pace::{DayUse, Days};
+use crate::schedule::DaySet;
 use crate::step::ConditionType;
 
 const NOW: Timestamp = Timestamp::from_unix_seconds(1_772_366_400); // Sunday 2026-03-01T12:00:00Z
@@ -163,6 +164,23 @@ fn what_came_too_late_is_skipped_unless_it_waited_for_a_limit() {
     assert!(matches!(p, Plan::Skip { reason: Reason::TooLate, next: Some(Due { step_order: 2, .. }), .. }));
     c.seen_until = Some(NOW - HOUR);
     assert!(matches!(plan(&c, &late, &mut books(vec![account(9, None)])), Plan::Send { .. }));
+}
+
+#[test]
+fn the_last_look_sees_a_closed_window_lateness_and_a_reply() {
+    let mut settings = CampaignSettings {
+        send_days: DaySet::try_from(["mon", "tue"].as_slice()).unwrap(),
+        ..CampaignSettings::default()
+    };
+    let look = |settings: &CampaignSettings, status, now| last_look(settings, status, None, NOW, now);
+    let monday = NOW + 12 * HOUR;
+    assert_eq!(look(&settings, LeadStatus::Active, NOW), Some(Outcome::WindowClosed(monday)), "a Sunday");
+    assert_eq!(look(&settings, LeadStatus::Active, monday), None);
+    assert_eq!(look(&settings, LeadStatus::Replied, monday), Some(Outcome::Excluded(Reason::LeadReplied)));
+    settings.stop_on_reply = false;
+    assert_eq!(look(&settings, LeadStatus::Replied, monday), None);
+    settings.max_lateness = Some(2.0);
+    assert_eq!(look(&settings, LeadStatus::Active, monday), Some(Outcome::TooLate));
 }
 
 #[test]

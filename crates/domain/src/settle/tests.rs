@@ -128,6 +128,16 @@ fn an_unknown_outcome_is_sent_once_more_and_then_held() {
 }
 
 #[test]
+fn a_closed_window_moves_the_send_and_an_excluded_lead_ends_its_enrollment() {
+    let opens = NOW + Duration::from_secs(3600);
+    let t = decide(Outcome::WindowClosed(opens), &first());
+    assert_eq!((t.status, t.not_before, t.counted), (SendStatus::Queued, Some(opens), false));
+    let t = decide(Outcome::Excluded(Reason::LeadReplied), &first());
+    assert_eq!((t.status, t.counted, t.dead_letter), (SendStatus::Skipped, false, false));
+    assert_eq!(t.enrollment, EnrollmentEffect::End(Reason::LeadReplied));
+}
+
+#[test]
 fn what_we_stopped_ourselves_waits_without_a_count() {
     let t = decide(Outcome::GivenBack, &first());
     assert_eq!((t.status, t.not_before, t.counted), (SendStatus::Queued, Some(NOW), false));
