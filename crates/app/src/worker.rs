@@ -7,25 +7,24 @@
 mod cache;
 mod deliver;
 mod gate;
+mod intake;
 mod lane;
 mod recovery;
 mod results;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use domain::ids::SendId;
-use domain::job::EmailJobPayload;
 use domain::settle::own_error_delay;
-use engines::queue::{Leased, List, Token, Verdict};
+use engines::queue::{List, Token, Verdict};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::context::Context;
-use crate::dead_letter::bury;
 use crate::exit::Exit;
 use crate::lifecycle::Shutdown;
-use crate::telemetry::JOBS;
+
+use intake::Intake;
 
 /// Real time that a lease lasts; it is extended while its job is in work.
 const LEASE: Duration = Duration::from_secs(60);
@@ -139,31 +138,8 @@ async fn take_batch(worker: &Arc<Worker>, lanes: &mut lane::Lanes, room: usize) 
     let now = ctx.clock.now();
     let leased = ctx.queue.lease(LIST, &ctx.owner, room, ctx.clock.span(LEASE), now).await?;
     let count = leased.len();
-    let mut verdicts = Vec::new();
-    let mut hints = Vec::new();
-    let mut by_send: HashMap<SendId, Leased> = HashMap::new();
-    for job in leased {
-        match read_payload(&job) {
-            Ok((payload, send_id)) => {
-                tracing::info!(
-                    target: JOBS,
-                    tenant_id = %payload.tenant_id, campaign_id = %payload.campaign_id, lead_id = %payload.lead_id,
-                    step_id = %payload.step_id, email_account_id = %payload.email_account_id,
-                    "Received job"
-                );
-                hints.push((payload.tenant_id, send_id));
-                if let Some(double) = by_send.insert(send_id, job) {
-                    verdicts.push((double.token, Verdict::Ack));
-                }
-            }
-            Err(why) => {
-                bury(ctx, LIST, &job, why).await?;
-                verdicts.push((job.token, Verdict::Ack));
-            }
-        }
-    }
-    for job in ctx.store.system().fetch(&hints, ctx.clock.now()).await? {
-        let Some(leased) = by_send.remove(&job.send_id) else { continue };
+    let (Intake { mut verdicts, .. }, ready) = Intake::take(worker, leased).await?;
+    for (leased, job) in ready {
         let Ok(permit) = Arc::clone(&worker.room).try_acquire_owned() else {
             verdicts.push((leased.token, Verdict::RetryAt(now)));
             continue;
@@ -178,20 +154,10 @@ async fn take_batch(worker: &Arc<Worker>, lanes: &mut lane::Lanes, room: usize) 
             verdicts.push((token, Verdict::RetryAt(now + pause)));
         }
     }
-    // No row back: done, someone else's, or not now; P9 brings it again when it may go.
-    verdicts.extend(by_send.into_values().map(|job| (job.token, Verdict::Ack)));
     if !verdicts.is_empty() {
         ctx.queue.settle(LIST, &ctx.owner, &verdicts, ctx.clock.now()).await?;
     }
     Ok(count)
-}
-
-/// A hint of ours names its send.
-fn read_payload(job: &Leased) -> Result<(EmailJobPayload, SendId), String> {
-    let payload = EmailJobPayload::parse(&job.payload).map_err(|e| e.to_string())?;
-    let send_id =
-        payload.send_id.ok_or("field `sendId` is missing: jobs of other programs come with the Redis queue")?;
-    Ok((payload, send_id))
 }
 
 /// Lengthens the leases of jobs in work, well before they end.

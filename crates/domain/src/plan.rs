@@ -66,6 +66,15 @@ pub struct Books {
     pub campaign: CampaignBook,
 }
 
+/// When planning asks, and how far ahead slots are granted.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// The present.
+    pub now: Timestamp,
+    /// Slots are granted up to so long from now.
+    pub horizon: Duration,
+}
+
 /// What becomes of a candidate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Plan {
@@ -149,16 +158,16 @@ pub fn last_look(
 
 /// Decides what becomes of one candidate now; a granted slot is booked in `books`.
 ///
-/// Slots are granted up to `horizon` from now. A `Skip` or `Move` whose `next` is due as well may be asked again at
+/// A `Skip` or `Move` whose `next` is due as well may be asked again at
 /// once. Deterministic: jitter is a hash of campaign, step and lead, so a forecast equals what happens.
 pub fn plan_send(
     campaign: &CampaignPlan,
     candidate: &Candidate,
     books: &mut Books,
     warmup: &WarmupTable,
-    now: Timestamp,
-    horizon: Duration,
+    moment: Moment,
 ) -> Plan {
+    let Moment { now, horizon } = moment;
     if let Some(deferral) = campaign_holds(campaign.status) {
         return Plan::Defer(deferral);
     }
@@ -176,7 +185,10 @@ pub fn plan_send(
         return Plan::Defer(Deferral { until: candidate.due.at, reason: Reason::NotDue, scope: Scope::Lead });
     }
     match step.step_type {
-        StepType::Email => plan_email(campaign, step, candidate, books, warmup, now, horizon),
+        StepType::Email => {
+            let account = step.email_account_id.or(candidate.email_account_id);
+            plan_email(campaign, step, candidate, account, books, warmup, moment)
+        }
         // Only due conditions are asked: what the lead does until then counts.
         StepType::Condition if candidate.due.at > now => {
             Plan::Defer(Deferral { until: candidate.due.at, reason: Reason::NotDue, scope: Scope::Lead })
@@ -219,37 +231,66 @@ fn pass_condition(campaign: &CampaignPlan, step: &Step, candidate: &Candidate) -
     }
 }
 
+/// Decides about another program's job: lead, step and account are given, its own time has come; windows, caps, gaps
+/// and exclusions hold as for any send.
+///
+/// `candidate.due.at` is the job's `notBefore`, or now. Never `Move` or `End`; the caller records the job in any case.
+/// A job that is due within the horizon gets its slot up to a day ahead, since nobody plans it again; one that is due
+/// later gets none yet, since its slot would push the account's other mail behind it.
+pub fn plan_job(
+    campaign: &CampaignPlan,
+    step: &Step,
+    candidate: &Candidate,
+    account: EmailAccountId,
+    books: &mut Books,
+    warmup: &WarmupTable,
+    moment: Moment,
+) -> Plan {
+    if let Some(reason) = exclusion(candidate.lead_status, candidate.suppressed, campaign.settings.stop_on_reply) {
+        return skip(campaign, step, candidate, reason);
+    }
+    match campaign_holds(campaign.status) {
+        Some(deferral) => Plan::Defer(deferral),
+        None if candidate.due.at > moment.now + moment.horizon => {
+            Plan::Defer(Deferral { until: candidate.due.at, reason: Reason::NotDue, scope: Scope::Lead })
+        }
+        None => {
+            let ahead = Moment { horizon: moment.horizon.max(DAY), ..moment };
+            plan_email(campaign, step, candidate, Some(account), books, warmup, ahead)
+        }
+    }
+}
+
+fn skip(campaign: &CampaignPlan, step: &Step, candidate: &Candidate, reason: Reason) -> Plan {
+    let next = next_due(&campaign.steps, step.step_order, candidate.due.at);
+    Plan::Skip { step_id: step.id, step_order: step.step_order, reason, next }
+}
+
 fn plan_email(
     campaign: &CampaignPlan,
     step: &Step,
     candidate: &Candidate,
+    account: Option<EmailAccountId>,
     books: &mut Books,
     warmup: &WarmupTable,
-    now: Timestamp,
-    horizon: Duration,
+    moment: Moment,
 ) -> Plan {
     let settings = &campaign.settings;
-    let skip = |reason| Plan::Skip {
-        step_id: step.id,
-        step_order: step.step_order,
-        reason,
-        next: next_due(&campaign.steps, step.step_order, candidate.due.at),
-    };
+    let now = moment.now;
     if !step.is_active {
-        return skip(Reason::StepInactive);
+        return skip(campaign, step, candidate, Reason::StepInactive);
     }
     let never = |reason| Plan::Defer(Deferral { until: Timestamp::MAX, reason, scope: Scope::Lead });
     let Ok(window) = settings.window(candidate.lead_zone.as_ref()) else {
         return never(Reason::WindowNeverOpens);
     };
-    let Some(moment) = window.next_open(candidate.due.at) else {
+    let Some(opens) = window.next_open(candidate.due.at) else {
         return never(Reason::WindowNeverOpens);
     };
-    if is_too_late(settings, moment.max(campaign.seen_until.unwrap_or(moment)), now) {
-        return skip(Reason::TooLate);
+    if is_too_late(settings, opens.max(campaign.seen_until.unwrap_or(opens)), now) {
+        return skip(campaign, step, candidate, Reason::TooLate);
     }
-    let chosen = step.email_account_id.or(candidate.email_account_id).or_else(|| rotate(books, warmup, now));
-    let Some(id) = chosen else {
+    let Some(id) = account.or_else(|| rotate(books, warmup, now)) else {
         return Plan::Defer(Deferral { until: Timestamp::MAX, reason: Reason::NoAccount, scope: Scope::Campaign });
     };
     let Books { accounts, campaign: campaign_book, .. } = books;
@@ -259,7 +300,7 @@ fn plan_email(
     let seed = [campaign.id.uuid(), step.id.uuid(), candidate.lead_id.uuid()];
     let spread = jitter(&seed, account.pace.min_gap / 2);
     let earliest = candidate.due.at.max(now);
-    match grant(account, campaign_book, &window, warmup, earliest, spread, now + horizon) {
+    match grant(account, campaign_book, &window, warmup, earliest, spread, now + moment.horizon) {
         Ok(slot) => Plan::Send { step_id: step.id, step_order: step.step_order, email_account_id: id, slot },
         Err(deferral) => Plan::Defer(deferral),
     }

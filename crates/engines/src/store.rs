@@ -4,6 +4,7 @@
 //! (the due scan, the worker's batches, recovery) stand on `SystemStore`; each row of a batch still carries its tenant.
 //! To add a call: the file of its verb; statements on top, functions below, a case in the contract suite.
 
+pub mod adopt;
 pub mod apply;
 pub mod campaigns;
 pub mod dead_letters;
@@ -66,6 +67,7 @@ pub struct SystemStore {
 /// The statements of every file here.
 pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]> {
     [
+        adopt::STATEMENTS,
         apply::STATEMENTS,
         campaigns::STATEMENTS,
         dead_letters::STATEMENTS,

@@ -80,7 +80,7 @@ fn books(accounts: Vec<AccountBook>) -> Books {
 }
 
 fn plan(campaign: &CampaignPlan, candidate: &Candidate, books: &mut Books) -> Plan {
-    plan_send(campaign, candidate, books, &WarmupTable::default(), NOW, HORIZON)
+    plan_send(campaign, candidate, books, &WarmupTable::default(), Moment { now: NOW, horizon: HORIZON })
 }
 
 #[test]
@@ -181,6 +181,31 @@ fn the_last_look_sees_a_closed_window_lateness_and_a_reply() {
     assert_eq!(look(&settings, LeadStatus::Replied, monday), None);
     settings.max_lateness = Some(2.0);
     assert_eq!(look(&settings, LeadStatus::Active, monday), Some(Outcome::TooLate));
+}
+
+#[test]
+fn another_programs_job_keeps_to_its_account_and_to_every_limit() {
+    let mut c = campaign(vec![step(1, StepType::Email), step(2, StepType::Email)]);
+    let mut b = books(vec![account(8, None), account(9, Some(1))]);
+    let given = EmailAccountId::from_uuid(uuid(9));
+    let moment = Moment { now: NOW, horizon: HORIZON };
+    let mut job = |c: &CampaignPlan, who: &Candidate| {
+        plan_job(c, &c.steps[1], who, given, &mut b, &WarmupTable::default(), moment)
+    };
+    // The lead waits for step 1: what another program asks for needs no step before it.
+    let sent = job(&c, &candidate(1));
+    assert!(matches!(sent, Plan::Send { step_order: 2, email_account_id, .. } if email_account_id == given));
+    let tomorrow = NOW + 12 * HOUR;
+    assert!(matches!(job(&c, &candidate(1)), Plan::Send { slot: Slot { at, .. }, .. } if at == tomorrow));
+    let full = job(&c, &candidate(1));
+    assert!(matches!(full, Plan::Defer(Deferral { reason: Reason::AccountCap, .. })), "{full:?}");
+    let later = Candidate { due: Due { step_order: 1, at: NOW + HOUR }, ..candidate(1) };
+    assert!(matches!(job(&c, &later), Plan::Defer(Deferral { reason: Reason::NotDue, .. })));
+    let gone = Candidate { lead_status: LeadStatus::Unsubscribed, ..candidate(1) };
+    assert!(matches!(job(&c, &gone), Plan::Skip { step_order: 2, reason: Reason::LeadUnsubscribed, .. }));
+    c.status = CampaignStatus::Paused;
+    let waits = job(&c, &candidate(1));
+    assert!(matches!(waits, Plan::Defer(Deferral { reason: Reason::CampaignPaused, .. })), "{waits:?}");
 }
 
 #[test]

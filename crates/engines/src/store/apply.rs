@@ -51,15 +51,19 @@ statements! {
         FROM {rows r(id uuid, tenant_id uuid, email_account_id uuid, campaign_id uuid, lead_id uuid, step_id uuid,
             from_email text, to_email text, subject text, message_id text)}
         WHERE true ON CONFLICT (tenant_id, message_id, direction) DO NOTHING";
-    MOVE_ON = "UPDATE campaign_leads SET next_step_order = r.next_step_order, due_at = r.due_at, status = r.status,
+    // A send that another program asked for may be of a step behind the enrollment's place: that stays then.
+    MOVE_ON = "UPDATE campaign_leads SET
+            next_step_order = CASE WHEN (r.status = 'stopped' OR campaign_leads.next_step_order <= r.step_order) THEN r.next_step_order ELSE campaign_leads.next_step_order END,
+            due_at = CASE WHEN (r.status = 'stopped' OR campaign_leads.next_step_order <= r.step_order) THEN r.due_at ELSE campaign_leads.due_at END,
+            status = CASE WHEN (r.status = 'stopped' OR campaign_leads.next_step_order <= r.step_order) THEN r.status ELSE campaign_leads.status END,
             stop_reason = r.stop_reason,
             highest_sent_step = {max highest_sent_step, r.sent_step},
             last_sent_at = COALESCE(r.sent_at, last_sent_at),
             thread_message_ids = CASE WHEN r.message_id IS NULL THEN thread_message_ids
                 WHEN thread_message_ids IS NULL THEN r.message_id ELSE thread_message_ids || ' ' || r.message_id END,
             thread_subject = COALESCE(thread_subject, r.subject), updated_at = $1
-        FROM {rows r(id uuid, tenant_id uuid, next_step_order bigint, due_at timestamptz, status text, stop_reason text,
-            sent_step bigint, sent_at timestamptz, message_id text, subject text)}
+        FROM {rows r(id uuid, tenant_id uuid, step_order bigint, next_step_order bigint, due_at timestamptz, status text,
+            stop_reason text, sent_step bigint, sent_at timestamptz, message_id text, subject text)}
         WHERE campaign_leads.id = r.id AND campaign_leads.tenant_id = r.tenant_id AND campaign_leads.status = 'active'";
     COUNT_STEPS = "UPDATE campaign_sequence_steps SET executed_count = executed_count + r.sent, last_executed_at = $1
         FROM {rows r(id uuid, sent bigint)} WHERE campaign_sequence_steps.id = r.id";
@@ -165,8 +169,8 @@ pub enum Applied {
 }
 
 impl SystemStore {
-    /// Writes results in one transaction; where one of them fails for a reason of its own, or two are about one send,
-    /// row by row. A row that fails is written once more without what is only for people to read (try and reference):
+    /// Writes results in one transaction; where one of them fails for a reason of its own, or two are about one
+    /// enrollment, row by row. A row that fails is written once more without what is only for people to read (try and reference):
     /// how a send ended matters more. Given again, a result that is written already is stale.
     ///
     /// # Errors
@@ -179,7 +183,7 @@ impl SystemStore {
         now: Timestamp,
     ) -> Result<Vec<Applied>> {
         let mut seen = HashSet::new();
-        if results.iter().all(|r| seen.insert(r.send_id)) {
+        if results.iter().all(|r| seen.insert(r.enrollment_id)) {
             match self.apply_batch(results, owner, new_id, now).await {
                 Err(e) if !e.is_transient() => {}
                 other => return other,
@@ -353,6 +357,7 @@ async fn move_enrollments(tx: &mut Tx, done: &[&Settled], now: Timestamp) -> Res
             Some(values![
                 r.enrollment_id,
                 r.tenant_id,
+                r.step_order,
                 next.map_or(r.step_order, |due| due.step_order),
                 next.map(|due| due.at),
                 status,

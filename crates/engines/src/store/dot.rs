@@ -214,7 +214,6 @@ async fn postpone(tx: &mut Tx, refused: &[(&DotRequest, Deferral)], owner: &str,
 /// The books of these accounts under lock.
 pub(super) async fn read_account_books(
     tx: &mut Tx,
-    _tenant_id: TenantId,
     ids: &BTreeSet<EmailAccountId>,
     now: Timestamp,
 ) -> Result<BTreeMap<EmailAccountId, AccountBook>> {

@@ -112,16 +112,25 @@ pub struct TemplateSource {
 }
 
 impl SystemStore {
-    /// Reads the sends of these hints that may go now.
+    /// Reads the sends of these hints that may go now. One that cannot be used, since another program wrote a value
+    /// that makes no sense, is left out and logged: it must not hold up the others.
     ///
     /// # Errors
-    /// The database, or `Column` where another program wrote a value that cannot be used.
+    /// The database.
     pub async fn fetch(&self, hints: &[(TenantId, SendId)], now: Timestamp) -> Result<Vec<SendJob>> {
         let rows: Rows = hints.iter().map(|(tenant_id, send_id)| values![*send_id, *tenant_id]).collect();
         let mut tx = self.db.begin(Access::Read).await?;
         let found = tx.query_rows(&FETCH, rows, values![now]).await?;
         tx.commit().await?;
-        found.iter().map(send_job).collect()
+        let usable = |row: &Row| {
+            send_job(row)
+                .inspect_err(|e| {
+                    let send_id = row.get::<SendId>("send_id").ok();
+                    tracing::error!(send_id = send_id.map(tracing::field::display), error = %e, "a send cannot be read");
+                })
+                .ok()
+        };
+        Ok(found.iter().filter_map(usable).collect())
     }
 }
 

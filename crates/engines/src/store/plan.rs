@@ -9,7 +9,7 @@ use std::time::Duration;
 use domain::campaign::CampaignStatus;
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, SendId, StepId, TenantId};
 use domain::pace::{CampaignBook, Deferral, Scope, Slot};
-use domain::plan::{Books, Candidate, Plan, plan_send};
+use domain::plan::{Books, Candidate, Moment, Plan, plan_send};
 use domain::reason::Reason;
 use domain::schedule::WarmupTable;
 use domain::step::{Due, Reactions, next_due};
@@ -42,14 +42,15 @@ statements! {
         ORDER BY e.due_at, e.id LIMIT $7 {for update of e skip locked}";
     POOL = "SELECT email_account_id FROM campaign_email_accounts WHERE tenant_id = $1 AND campaign_id = $2";
     INSERT_SENDS = "INSERT INTO sends (id, tenant_id, campaign_id, lead_id, step_id, enrollment_id, email_account_id, step_order,
-            status, open, reason, priority, not_before, hinted_at, hinted_epoch, account_day, campaign_day, settled_at,
-            created_at, updated_at)
+            status, open, reason, priority, max_attempts, not_before, hinted_at, hinted_epoch, account_day, campaign_day,
+            settled_at, created_at, updated_at)
         SELECT r.id, $1::uuid, $2::uuid, r.lead_id, r.step_id, r.enrollment_id, r.email_account_id, r.step_order,
-            r.status, r.open, r.reason, $3::bigint, r.not_before, r.hinted_at, $4::bigint, r.account_day, r.campaign_day,
-            r.settled_at, $5::timestamptz, $5::timestamptz
+            CASE WHEN r.open THEN 'planned' ELSE 'skipped' END, r.open, r.reason, r.priority, r.max_attempts, r.not_before,
+            r.hinted_at, $3::bigint, r.account_day, r.campaign_day,
+            CASE WHEN r.open THEN NULL ELSE $4::timestamptz END, $4::timestamptz, $4::timestamptz
         FROM {rows r(id uuid, lead_id uuid, step_id uuid, enrollment_id uuid, email_account_id uuid, step_order bigint,
-            status text, open boolean, reason text, not_before timestamptz, hinted_at timestamptz, account_day text,
-            campaign_day text, settled_at timestamptz)}
+            open boolean, reason text, priority bigint, max_attempts bigint, not_before timestamptz,
+            hinted_at timestamptz, account_day text, campaign_day text)}
         WHERE true ON CONFLICT (campaign_id, lead_id, step_id) DO NOTHING RETURNING id";
     MOVE_ENROLLMENTS = "UPDATE campaign_leads SET next_step_order = r.next_step_order, due_at = r.due_at,
             email_account_id = COALESCE(r.email_account_id, campaign_leads.email_account_id),
@@ -123,6 +124,56 @@ struct NewSend {
     /// None for a skipped one.
     slot: Option<(EmailAccountId, Slot)>,
     reason: Option<Reason>,
+}
+
+/// A row of `sends` as it is first written: planned where it is open, else skipped.
+pub(super) struct SendRow {
+    pub(super) id: Uuid,
+    pub(super) lead_id: LeadId,
+    pub(super) step_id: StepId,
+    pub(super) enrollment_id: EnrollmentId,
+    pub(super) email_account_id: Option<EmailAccountId>,
+    pub(super) step_order: u32,
+    pub(super) open: bool,
+    pub(super) reason: Option<Reason>,
+    pub(super) priority: u16,
+    pub(super) max_attempts: Option<u32>,
+    pub(super) not_before: Timestamp,
+    /// None: reconciliation brings the hint.
+    pub(super) hinted_at: Option<Timestamp>,
+    pub(super) slot: Option<Slot>,
+}
+
+/// Inserts sends of one campaign; the ids of those that were not there before.
+pub(super) async fn insert_sends(
+    tx: &mut Tx,
+    (tenant_id, campaign_id): (TenantId, CampaignId),
+    epoch: i64,
+    now: Timestamp,
+    sends: Vec<SendRow>,
+) -> Result<HashSet<Uuid>> {
+    let row = |send: SendRow| {
+        let (account_day, campaign_day) = send.slot.map(|slot| (slot.account_day, slot.campaign_day)).unzip();
+        values![
+            send.id,
+            send.lead_id,
+            send.step_id,
+            send.enrollment_id,
+            send.email_account_id,
+            send.step_order,
+            send.open,
+            send.reason,
+            send.priority,
+            send.max_attempts,
+            send.not_before,
+            send.hinted_at,
+            account_day,
+            campaign_day,
+        ]
+    };
+    let rows: Rows = sends.into_iter().map(row).collect();
+    let params = values![tenant_id, campaign_id, epoch, now];
+    tx.query_rows(&INSERT_SENDS, rows, params).await?.iter().map(|row| row.get("id")).collect()
 }
 
 /// An enrollment's new place.
@@ -241,18 +292,40 @@ async fn read_books(tx: &mut Tx, request: &PlanRequest, campaign: &CampaignBundl
     let pool: Vec<EmailAccountId> = rows.iter().map(|row| row.get("email_account_id")).collect::<Result<_>>()?;
     let named = campaign.plan.steps.iter().filter_map(|step| step.email_account_id);
     let ids: BTreeSet<EmailAccountId> = pool.iter().copied().chain(named).collect();
-    let accounts = dot::read_account_books(tx, request.tenant_id, &ids, request.now).await?;
+    Ok(Books { pool, ..books_of(tx, campaign, &ids, request.now).await? })
+}
+
+/// The books of these accounts and of the campaign, under lock; nobody is in the pool.
+pub(super) async fn books_of(
+    tx: &mut Tx,
+    campaign: &CampaignBundle,
+    accounts: &BTreeSet<EmailAccountId>,
+    now: Timestamp,
+) -> Result<Books> {
+    let accounts = dot::read_account_books(tx, accounts, now).await?;
     let settings = &campaign.plan.settings;
-    let days = dot::read_days(tx, "campaign", &[request.campaign_id.uuid()], request.now).await?;
+    let days = dot::read_days(tx, "campaign", &[campaign.plan.id.uuid()], now).await?;
     Ok(Books {
         accounts,
-        pool,
+        pool: Vec::new(),
         campaign: CampaignBook {
             daily_limit: settings.daily_limit,
             zone: settings.timezone.clone(),
             days: days.into_values().next().unwrap_or_default(),
         },
     })
+}
+
+/// Keeps the last slot of each of these accounts.
+pub(super) async fn save_slots(
+    tx: &mut Tx,
+    tenant_id: TenantId,
+    books: &Books,
+    used: &BTreeSet<EmailAccountId>,
+) -> Result<()> {
+    let books = used.iter().filter_map(|id| books.accounts.get(id));
+    let slots: Rows = books.map(|book| values![book.id, book.pace.last_slot_at]).collect();
+    tx.execute_rows(&SAVE_SLOTS, slots, values![tenant_id]).await.map(drop)
 }
 
 impl Page<'_> {
@@ -274,7 +347,7 @@ impl Page<'_> {
     fn decide_once(&mut self, index: usize, warmup: &WarmupTable, new_id: &(dyn Fn() -> Uuid + Send + Sync)) -> bool {
         let (now, horizon) = (self.request.now, self.request.horizon);
         let candidate = &self.candidates[index];
-        let plan = plan_send(&self.campaign.plan, candidate, &mut self.books, warmup, now, horizon);
+        let plan = plan_send(&self.campaign.plan, candidate, &mut self.books, warmup, Moment { now, horizon });
         match plan {
             Plan::Send { step_id, step_order, email_account_id, slot } => {
                 let slot = Some((email_account_id, slot));
@@ -346,34 +419,30 @@ impl Page<'_> {
     }
 
     async fn insert_sends(&self, tx: &mut Tx) -> Result<HashSet<Uuid>> {
-        let rows: Rows = self.sends.iter().map(|send| self.send_row(send)).collect();
-        let settings = &self.campaign.plan.settings;
+        let rows = self.sends.iter().map(|send| self.send_row(send)).collect();
         let request = self.request;
-        let params = values![request.tenant_id, request.campaign_id, settings.priority, request.epoch, request.now];
-        tx.query_rows(&INSERT_SENDS, rows, params).await?.iter().map(|row| row.get("id")).collect()
+        insert_sends(tx, (request.tenant_id, request.campaign_id), request.epoch, request.now, rows).await
     }
 
-    fn send_row(&self, send: &NewSend) -> Vec<Value> {
+    fn send_row(&self, send: &NewSend) -> SendRow {
         let candidate = &self.candidates[send.candidate];
         let now = self.request.now;
-        let open = send.slot.is_some();
         let (account, slot) = send.slot.clone().map_or((None, None), |(account, slot)| (Some(account), Some(slot)));
-        values![
-            send.id,
-            candidate.lead_id,
-            send.step_id,
-            candidate.enrollment_id,
-            account,
-            send.step_order,
-            if open { "planned" } else { "skipped" },
-            open,
-            send.reason,
-            slot.as_ref().map_or(now, |slot| slot.at),
-            open.then_some(now),
-            slot.as_ref().map(|slot| slot.account_day.clone()),
-            slot.map(|slot| slot.campaign_day),
-            (!open).then_some(now),
-        ]
+        SendRow {
+            id: send.id,
+            lead_id: candidate.lead_id,
+            step_id: send.step_id,
+            enrollment_id: candidate.enrollment_id,
+            email_account_id: account,
+            step_order: send.step_order,
+            open: slot.is_some(),
+            reason: send.reason,
+            priority: self.campaign.plan.settings.priority,
+            max_attempts: None,
+            not_before: slot.as_ref().map_or(now, |slot| slot.at),
+            hinted_at: slot.is_some().then_some(now),
+            slot,
+        }
     }
 
     /// A send that existed already: its slot goes back, and its enrollment moves past the step.
@@ -402,9 +471,7 @@ impl Page<'_> {
         }
         let used: BTreeSet<EmailAccountId> =
             self.sends.iter().filter_map(|send| send.slot.as_ref()).map(|(account, _)| *account).collect();
-        let books = used.iter().filter_map(|id| self.books.accounts.get(id));
-        let slots: Rows = books.clone().map(|book| values![book.id, book.pace.last_slot_at]).collect();
-        tx.execute_rows(&SAVE_SLOTS, slots, values![request.tenant_id]).await?;
+        save_slots(tx, request.tenant_id, &self.books, &used).await?;
         let mut changes = dot::DayChanges::default();
         for send in self.reserved() {
             let Some((account, slot)) = &send.slot else { continue };

@@ -2,6 +2,7 @@
 //!
 //! `Scene` holds one tenant with a campaign of two mails. To add a case: in the file of its verb.
 
+mod adopt;
 mod apply;
 mod dead_letters;
 mod dot;
