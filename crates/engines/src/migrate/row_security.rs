@@ -177,7 +177,9 @@ fn table_script(table: &str, kind: &Kind) -> String {
         }
     };
     let shared = match kind {
-        Kind::TenantsAndShared => policy("platform_wide", "FOR SELECT USING (tenant_id IS NULL)"),
+        Kind::TenantsAndShared => {
+            policy("platform_wide", &format!("FOR SELECT USING (tenant_id IS NULL AND {tenant} IS NOT NULL)"))
+        }
         _ => String::new(),
     };
     let system = policy("system_access", &format!("TO {SYSTEM_ROLE} USING (true)"));

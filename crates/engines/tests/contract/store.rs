@@ -5,9 +5,10 @@
 mod apply;
 mod dead_letters;
 mod dot;
+mod foreign_ids;
 mod plan;
 mod recover;
-mod scene;
+pub mod scene;
 mod setup;
 mod status;
 mod tenancy;
