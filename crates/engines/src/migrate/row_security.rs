@@ -190,7 +190,8 @@ async fn change(tx: &mut Tx, script: &str, hint: impl FnOnce() -> String) -> Res
     if script.is_empty() {
         return Ok(());
     }
-    tx.script(script).await.map_err(|e| {
+    // Of what is not there yet nobody needs to hear.
+    tx.script(&format!("SET LOCAL client_min_messages = warning; {script}")).await.map_err(|e| {
         if e.is_transient() { e } else { Error::Schema(format!("row-level security: {e} (hint: {})", hint())) }
     })
 }
