@@ -9,6 +9,7 @@ mod sqlite;
 use std::path::Path;
 use std::time::Duration;
 
+use domain::ids::TenantId;
 use domain::time::Timestamp;
 use uuid::Uuid;
 
@@ -18,11 +19,29 @@ use crate::value::{Row, Rows, Value};
 
 /// A database: cheap to clone, shared by all tasks.
 #[derive(Clone)]
-pub enum Db {
+pub struct Db {
+    engine: Engine,
+    scope: Scope,
+}
+
+#[derive(Clone)]
+enum Engine {
     /// A file beside the program.
     Sqlite(sqlite::Sqlite),
     /// A server.
     Postgres(postgres::Postgres),
+}
+
+/// Whose rows a transaction may see and change. PostgreSQL enforces it by row-level security
+/// (`migrate/row_security.rs`); on SQLite the predicates of the statements stand alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    /// What the login itself may: for migrations and for questions that touch no row.
+    Login,
+    /// All tenants' rows.
+    System,
+    /// One tenant's rows.
+    Tenant(TenantId),
 }
 
 /// What a transaction means to do.
@@ -51,7 +70,7 @@ impl Db {
     /// # Errors
     /// `Unavailable` where the file cannot be opened or written.
     pub fn open_sqlite(path: &Path, readers: usize) -> Result<Self> {
-        sqlite::Sqlite::open(path, readers).map(Self::Sqlite)
+        Ok(Self { engine: Engine::Sqlite(sqlite::Sqlite::open(path, readers)?), scope: Scope::Login })
     }
 
     /// Connects to PostgreSQL at `url` (`postgres://…`) with at most `connections` at once.
@@ -59,14 +78,24 @@ impl Db {
     /// # Errors
     /// `Unavailable` where the URL is malformed; a server that is down shows at the first call.
     pub fn open_postgres(url: &str, connections: usize) -> Result<Self> {
-        postgres::Postgres::open(url, connections).map(Self::Postgres)
+        Ok(Self { engine: Engine::Postgres(postgres::Postgres::open(url, connections)?), scope: Scope::Login })
+    }
+
+    /// The same database with all tenants' rows: for the scheduler, the worker, the queue and recovery.
+    pub fn of_system(&self) -> Self {
+        Self { scope: Scope::System, ..self.clone() }
+    }
+
+    /// The same database with one tenant's rows.
+    pub fn of_tenant(&self, tenant_id: TenantId) -> Self {
+        Self { scope: Scope::Tenant(tenant_id), ..self.clone() }
     }
 
     /// Which SQL this database speaks.
     pub fn dialect(&self) -> Dialect {
-        match self {
-            Self::Sqlite(_) => Dialect::Sqlite,
-            Self::Postgres(_) => Dialect::Postgres,
+        match &self.engine {
+            Engine::Sqlite(_) => Dialect::Sqlite,
+            Engine::Postgres(_) => Dialect::Postgres,
         }
     }
 
@@ -75,9 +104,9 @@ impl Db {
     /// # Errors
     /// `Unavailable` where no connection can be had in time.
     pub async fn begin(&self, access: Access) -> Result<Tx> {
-        let inner = match self {
-            Self::Sqlite(db) => Inner::Sqlite(db.begin(access)?),
-            Self::Postgres(db) => Inner::Postgres(db.begin(access).await?),
+        let inner = match &self.engine {
+            Engine::Sqlite(db) => Inner::Sqlite(db.begin(access)?),
+            Engine::Postgres(db) => Inner::Postgres(db.begin(access, self.scope).await?),
         };
         Ok(Tx { inner, failed: false })
     }
@@ -87,9 +116,9 @@ impl Db {
     /// # Errors
     /// As `Tx::query`.
     pub async fn read(&self, statement: &'static Statement, params: Vec<Value>) -> Result<Vec<Row>> {
-        match self {
-            Self::Sqlite(db) => db.begin(Access::Read)?.query(statement, params, None).await,
-            Self::Postgres(db) => db.read(statement, params).await,
+        match &self.engine {
+            Engine::Sqlite(db) => db.begin(Access::Read)?.query(statement, params, None).await,
+            Engine::Postgres(db) => db.read(self.scope, statement, params).await,
         }
     }
 
@@ -109,9 +138,9 @@ impl Db {
     /// # Errors
     /// `Unavailable` where the server does not answer.
     pub async fn server_time(&self) -> Result<Option<Timestamp>> {
-        match self {
-            Self::Sqlite(_) => Ok(None),
-            Self::Postgres(db) => db.server_time().await.map(Some),
+        match &self.engine {
+            Engine::Sqlite(_) => Ok(None),
+            Engine::Postgres(db) => db.server_time().await.map(Some),
         }
     }
 
@@ -120,9 +149,9 @@ impl Db {
     /// # Errors
     /// `Statement` with the database's own words.
     pub async fn check(&self, statement: &'static Statement) -> Result<()> {
-        match self {
-            Self::Sqlite(db) => db.begin(Access::Read)?.check(statement).await,
-            Self::Postgres(db) => db.check(statement).await,
+        match &self.engine {
+            Engine::Sqlite(db) => db.begin(Access::Read)?.check(statement).await,
+            Engine::Postgres(db) => db.check(statement).await,
         }
     }
 }

@@ -20,6 +20,13 @@
 
 use std::sync::OnceLock;
 
+/// PostgreSQL's role of a tenant's transactions: row-level security shows it the rows of `TENANT_SETTING`'s tenant.
+pub const APP_ROLE: &str = "penguinmails_app";
+/// PostgreSQL's role of transactions over all tenants.
+pub const SYSTEM_ROLE: &str = "penguinmails_system";
+/// The setting that names a transaction's tenant; unset or empty means no tenant, and no rows.
+pub const TENANT_SETTING: &str = "app.current_tenant_id";
+
 /// A statement: its name for errors and its text in the shared subset.
 pub struct Statement {
     /// The constant's name.

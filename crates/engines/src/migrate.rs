@@ -1,13 +1,17 @@
 //! Migrations: one ordered list of files, applied once each, safe when several processes start together.
 //!
 //! Each migration and its row in `schema_migrations` are one transaction, so a kill leaves it applied or not.
-//! To add one: the file in `migrations/` and a line in `MIGRATIONS`.
+//! To add one: the file in `migrations/` and a line in `MIGRATIONS`. On PostgreSQL its tables come under row-level
+//! security by themselves (`row_security`); one that reads or changes rows begins with `SET LOCAL ROLE
+//! penguinmails_system`, since the owner of the tables sees none.
+
+mod row_security;
 
 use domain::time::Timestamp;
 use uuid::Uuid;
 
 use crate::db::{Access, Db, LockKind};
-use crate::dialect::{Statement, translate};
+use crate::dialect::{Dialect, Statement, translate};
 use crate::error::{Error, Result};
 use crate::{statements, values};
 
@@ -57,7 +61,8 @@ pub struct Report {
 /// Applies what is missing.
 ///
 /// # Errors
-/// `Schema` where an applied migration has another checksum, or a newer program has migrated further.
+/// `Schema` where an applied migration has another checksum, a newer program has migrated further, or the login may
+/// not do what is missing; the text says what an administrator does then.
 pub async fn migrate(db: &Db, now: Timestamp) -> Result<Report> {
     let mut applied = Vec::new();
     let mut version = 0;
@@ -67,13 +72,16 @@ pub async fn migrate(db: &Db, now: Timestamp) -> Result<Report> {
         }
         version = migration.version;
     }
+    row_security::secure(db, &tables()).await?;
     Ok(Report { applied, version })
 }
 
 async fn apply(db: &Db, migration: &Migration, now: Timestamp) -> Result<bool> {
     let mut tx = db.begin(Access::Write).await?;
     tx.lock(LockKind::Schema, true, [Uuid::nil()]).await?;
-    tx.script(&translate(CREATE_TABLE, db.dialect())).await?;
+    if !row_security::is_readable(&mut tx, db.dialect()).await? {
+        tx.script(&translate(CREATE_TABLE, db.dialect())).await?;
+    }
     let checksum = checksum(migration.text);
     for row in tx.query(&APPLIED, vec![]).await? {
         let version: i64 = row.get("version")?;
@@ -101,6 +109,12 @@ async fn apply(db: &Db, migration: &Migration, now: Timestamp) -> Result<bool> {
     Ok(true)
 }
 
+/// Every table that the list makes.
+fn tables() -> Vec<&'static str> {
+    let texts = MIGRATIONS.iter().flat_map(|migration| migration.text.split("CREATE TABLE ").skip(1));
+    texts.filter_map(|text| text.split_whitespace().next()).collect()
+}
+
 /// FNV-1a over the text: it guards against edits by mistake, not against attackers.
 fn checksum(text: &str) -> String {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -110,9 +124,10 @@ fn checksum(text: &str) -> String {
     format!("{hash:016x}")
 }
 
-/// Every statement of the crate, for the test that prepares them all.
-pub fn all_statements() -> Vec<&'static Statement> {
-    [STATEMENTS, crate::queue::table::STATEMENTS]
+/// Every statement of the crate that a database of this kind knows, for the test that prepares them all.
+pub fn all_statements(dialect: Dialect) -> Vec<&'static Statement> {
+    let postgres = if dialect == Dialect::Postgres { row_security::STATEMENTS } else { &[] };
+    [STATEMENTS, postgres, crate::queue::table::STATEMENTS]
         .into_iter()
         .chain(crate::store::statements())
         .flatten()

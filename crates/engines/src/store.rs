@@ -1,7 +1,8 @@
 //! The ledger: what is known, planned, sent and measured, in SQL.
 //!
-//! A tenant's own calls go through `TenantStore`, whose every statement carries the tenant's id. Calls over all tenants
-//! (the due scan, the worker's batches, recovery) stand on `SystemStore`; each row of a batch still carries its tenant.
+//! A tenant's own calls go through `TenantStore`, whose every statement carries the tenant's id, and whose transactions
+//! PostgreSQL keeps to that tenant's rows besides. Calls over all tenants (the due scan, the worker's batches, recovery)
+//! stand on `SystemStore`; each row of a batch still carries its tenant.
 //! To add a call: the file of its verb; statements on top, functions below, a case in the contract suite.
 
 pub mod adopt;
@@ -32,12 +33,12 @@ pub struct Store {
 impl Store {
     /// A store on a migrated database.
     pub fn new(db: Db) -> Self {
-        Self { db }
+        Self { db: db.of_system() }
     }
 
     /// One tenant's rows and no others.
     pub fn tenant(&self, tenant_id: TenantId) -> TenantStore {
-        TenantStore { db: self.db.clone(), tenant_id }
+        TenantStore { db: self.db.of_tenant(tenant_id), tenant_id }
     }
 
     /// Calls over all tenants: for the scheduler, the worker and recovery.
@@ -45,7 +46,7 @@ impl Store {
         SystemStore { db: self.db.clone() }
     }
 
-    /// The database below.
+    /// The database below, with all tenants' rows.
     pub fn db(&self) -> &Db {
         &self.db
     }

@@ -10,6 +10,11 @@ use crate::{database, telemetry};
 ///
 /// Safe to run twice, and by two processes at once. Every other command does the same when it opens the database; this
 /// one is for deployments that want it done, and seen, beforehand.
+///
+/// On PostgreSQL it also makes the roles `penguinmails_app` (one tenant's rows) and `penguinmails_system` (all rows),
+/// neither of which can log in, and keeps every table of tenants closed by row-level security. The login of
+/// `DATABASE_URL` owns the tables and may create roles, or is granted both by an administrator; logins of the other
+/// commands need membership in both roles alone (and USAGE on a schema other than `public`).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

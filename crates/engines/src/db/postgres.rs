@@ -14,8 +14,8 @@ use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, Kind, ToSql, Type, to_sql_checked};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::Access;
-use crate::dialect::Statement;
+use super::{Access, Scope};
+use crate::dialect::{APP_ROLE, SYSTEM_ROLE, Statement, TENANT_SETTING};
 use crate::error::{Error, Result};
 use crate::value::{Row, Rows, Value};
 
@@ -26,7 +26,7 @@ const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 /// Handle to the pool.
 #[derive(Clone)]
-pub struct Postgres {
+pub(super) struct Postgres {
     pool: Pool,
 }
 
@@ -68,20 +68,37 @@ impl Postgres {
         })
     }
 
-    pub(super) async fn begin(&self, access: Access) -> Result<Session> {
-        let client = self.client().await?;
-        let session = Session { client: Some(Box::new(client)) };
-        let begin = match access {
-            Access::Read => "BEGIN READ ONLY",
-            Access::Write => "BEGIN",
-        };
-        session.script(begin).await?;
+    async fn session(&self) -> Result<Session> {
+        Ok(Session { client: Some(Box::new(self.client().await?)) })
+    }
+
+    pub(super) async fn begin(&self, access: Access, scope: Scope) -> Result<Session> {
+        let session = self.session().await?;
+        session.script(&begin_text(access, scope)).await?;
         Ok(session)
     }
 
-    pub(super) async fn read(&self, statement: &'static Statement, params: Vec<Value>) -> Result<Vec<Row>> {
-        let client = self.client().await?;
-        query(&client, statement, params, None).await
+    pub(super) async fn read(
+        &self,
+        scope: Scope,
+        statement: &'static Statement,
+        params: Vec<Value>,
+    ) -> Result<Vec<Row>> {
+        let mut session = self.session().await?;
+        let client = session.client()?;
+        // Prepared first: then the three below are written at once, and the transaction costs no round trip of its own.
+        let prepared = prepare(client, statement).await?;
+        let begin = begin_text(Access::Read, scope);
+        let (begun, rows, ended) = tokio::join!(
+            client.batch_execute(&begin),
+            query(client, statement, &prepared, params, None),
+            client.batch_execute("COMMIT"),
+        );
+        begun.map_err(|e| error("BEGIN", &e))?;
+        let rows = rows?;
+        ended.map_err(|e| error("COMMIT", &e))?;
+        session.client.take();
+        Ok(rows)
     }
 
     pub(super) async fn server_time(&self) -> Result<Timestamp> {
@@ -96,6 +113,22 @@ impl Postgres {
     pub(super) async fn check(&self, statement: &'static Statement) -> Result<()> {
         let client = self.client().await?;
         client.prepare(statement.postgres()).await.map(drop).map_err(|e| error(statement.name, &e))
+    }
+}
+
+/// Begins a transaction and says whose rows it may see, in one round trip. Both end with it, so that a pooler may hand
+/// the connection to anybody afterwards.
+fn begin_text(access: Access, scope: Scope) -> String {
+    let begin = match access {
+        Access::Read => "BEGIN READ ONLY",
+        Access::Write => "BEGIN",
+    };
+    match scope {
+        Scope::Login => begin.to_owned(),
+        Scope::System => format!("{begin}; SET LOCAL ROLE {SYSTEM_ROLE}"),
+        Scope::Tenant(id) => {
+            format!("{begin}; SET LOCAL ROLE {APP_ROLE}; SELECT set_config('{TENANT_SETTING}', '{id}', true)")
+        }
     }
 }
 
@@ -137,7 +170,9 @@ impl Session {
         params: Vec<Value>,
         rows: Option<Rows>,
     ) -> Result<Vec<Row>> {
-        query(self.client()?, statement, params, rows).await
+        let client = self.client()?;
+        let prepared = prepare(client, statement).await?;
+        query(client, statement, &prepared, params, rows).await
     }
 
     pub(super) async fn execute(
@@ -147,7 +182,7 @@ impl Session {
         rows: Option<Rows>,
     ) -> Result<u64> {
         let client = self.client()?;
-        let prepared = client.prepare_cached(statement.postgres()).await.map_err(|e| error(statement.name, &e))?;
+        let prepared = prepare(client, statement).await?;
         let params = parameters(params, rows, prepared.params().len());
         client.execute_raw(&prepared, &params).await.map_err(|e| error(statement.name, &e))
     }
@@ -176,17 +211,21 @@ impl Session {
     }
 }
 
+async fn prepare(client: &Object, statement: &'static Statement) -> Result<tokio_postgres::Statement> {
+    client.prepare_cached(statement.postgres()).await.map_err(|e| error(statement.name, &e))
+}
+
 async fn query(
     client: &Object,
     statement: &'static Statement,
+    prepared: &tokio_postgres::Statement,
     params: Vec<Value>,
     rows: Option<Rows>,
 ) -> Result<Vec<Row>> {
     let fail = |e: tokio_postgres::Error| error(statement.name, &e);
-    let prepared = client.prepare_cached(statement.postgres()).await.map_err(fail)?;
     let params = parameters(params, rows, prepared.params().len());
     let bound: Vec<&(dyn ToSql + Sync)> = params.iter().map(|p| p as &(dyn ToSql + Sync)).collect();
-    let found = client.query(&prepared, &bound).await.map_err(fail)?;
+    let found = client.query(prepared, &bound).await.map_err(fail)?;
     let columns: Arc<[String]> = prepared.columns().iter().map(|c| c.name().to_owned()).collect();
     found
         .iter()

@@ -22,7 +22,7 @@ const GROUP_LIMIT: usize = 256;
 
 /// Handle to the threads; they end when the last clone is dropped.
 #[derive(Clone)]
-pub struct Sqlite {
+pub(super) struct Sqlite {
     writer: Sender<Receiver<Command>>,
     readers: Sender<Receiver<Command>>,
 }

@@ -52,7 +52,7 @@ pub struct TableQueue {
 impl TableQueue {
     /// A queue in `db`, whose schema is migrated.
     pub fn new(db: Db) -> Self {
-        Self { db, draw: AtomicUsize::new(0) }
+        Self { db: db.of_system(), draw: AtomicUsize::new(0) }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{statements, values};
 statements! {
     GET = "SELECT c.id, c.tenant_id, c.name, c.status, c.settings, c.seen_until, c.updated_at,
             co.name AS company_name, co.address AS company_address
-        FROM campaigns c JOIN companies co ON co.id = c.company_id WHERE c.tenant_id = $1 AND c.id = $2";
+        FROM campaigns c JOIN companies co ON co.id = c.company_id AND co.tenant_id = c.tenant_id WHERE c.tenant_id = $1 AND c.id = $2";
     STEPS = "SELECT id, step_order, step_type, email_account_id, template_id, wait_duration_hours, wait_until_date,
             condition_type, condition_value, is_active
         FROM campaign_sequence_steps WHERE tenant_id = $1 AND campaign_id = $2 ORDER BY step_order";
@@ -31,7 +31,8 @@ statements! {
     START = "UPDATE campaigns SET status = CASE WHEN scheduled_at > $3 THEN 'scheduled' ELSE 'sending' END,
             scheduled_at = COALESCE(scheduled_at, $3), completed_at = NULL, next_plan_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status IN ('draft', 'completed')
-            AND (status = 'draft' OR EXISTS (SELECT 1 FROM campaign_leads e WHERE e.campaign_id = campaigns.id AND e.status = 'active'))";
+            AND (status = 'draft' OR EXISTS (SELECT 1 FROM campaign_leads e WHERE e.tenant_id = $1
+                AND e.campaign_id = campaigns.id AND e.status = 'active'))";
     PAUSE = "UPDATE campaigns SET status = 'paused', updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status IN ('scheduled', 'sending')";
     RESUME = "UPDATE campaigns SET status = 'sending', seen_until = $3, next_plan_at = NULL, updated_at = $3

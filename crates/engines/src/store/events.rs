@@ -26,12 +26,13 @@ statements! {
         FROM {rows r(id uuid, tenant_id uuid, campaign_id uuid, step_id uuid, lead_id uuid, type text, url text,
             occurred_at timestamptz, ip text, user_agent text, method text, verdict text)}
             JOIN campaign_leads e ON e.campaign_id = r.campaign_id AND e.lead_id = r.lead_id AND e.tenant_id = r.tenant_id
-            JOIN campaign_sequence_steps st ON st.id = r.step_id AND st.campaign_id = r.campaign_id
+            JOIN campaign_sequence_steps st ON st.id = r.step_id AND st.campaign_id = r.campaign_id AND st.tenant_id = r.tenant_id
         WHERE true ON CONFLICT (id) DO NOTHING RETURNING id";
     KNOWN = "SELECT id FROM tracking_events WHERE id {any $1}";
-    EARLIER = "SELECT r.id AS id FROM {rows r(id uuid, campaign_id uuid, step_id uuid, lead_id uuid, type text, url text, verdict text)}
-        WHERE EXISTS (SELECT 1 FROM tracking_events t WHERE t.campaign_id = r.campaign_id AND t.lead_id = r.lead_id
-            AND t.type = r.type AND t.step_id = r.step_id AND t.verdict = r.verdict AND COALESCE(t.url, '') = r.url)";
+    KNOWN_OWN = "SELECT id FROM tracking_events WHERE tenant_id = $1 AND id = $2";
+    EARLIER = "SELECT r.id AS id FROM {rows r(id uuid, tenant_id uuid, campaign_id uuid, step_id uuid, lead_id uuid, type text, url text, verdict text)}
+        WHERE EXISTS (SELECT 1 FROM tracking_events t WHERE t.tenant_id = r.tenant_id AND t.campaign_id = r.campaign_id
+            AND t.lead_id = r.lead_id AND t.type = r.type AND t.step_id = r.step_id AND t.verdict = r.verdict AND COALESCE(t.url, '') = r.url)";
     COUNT = "INSERT INTO event_counts (campaign_id, step_id, type, verdict, url, tenant_id, events, leads, created_at, updated_at)
         SELECT r.campaign_id, r.step_id, r.type, r.verdict, r.url, r.tenant_id, r.events, r.leads, $1::timestamptz, $1::timestamptz
         FROM {rows r(campaign_id uuid, step_id uuid, type text, verdict text, url text, tenant_id uuid, events bigint, leads bigint)}
@@ -146,7 +147,7 @@ async fn earlier_leads(tx: &mut Tx, events: &[StoredEvent]) -> Result<HashSet<Le
         .iter()
         .map(|e| {
             let url = e.url.clone().unwrap_or_default();
-            values![e.id, e.campaign_id, e.step_id, e.lead_id, e.event_type, url, e.verdict]
+            values![e.id, e.tenant_id, e.campaign_id, e.step_id, e.lead_id, e.event_type, url, e.verdict]
         })
         .collect();
     let found: HashSet<EventId> =
@@ -186,7 +187,7 @@ impl TenantStore {
         let events = std::slice::from_ref(&event);
         let earlier = earlier_leads(&mut tx, events).await?;
         let stored = tx.query_rows(&INSERT, [event_row(&event)].into_iter().collect(), values![now]).await?;
-        if stored.is_empty() && tx.query(&KNOWN, values![vec![event.id.uuid()]]).await?.is_empty() {
+        if stored.is_empty() && tx.query(&KNOWN_OWN, values![self.tenant_id, event.id]).await?.is_empty() {
             return Err(Error::NotFound { what: "lead of this campaign", id: event.lead_id.to_string() });
         }
         if !stored.is_empty() {

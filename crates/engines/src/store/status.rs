@@ -18,13 +18,13 @@ statements! {
             reason, COUNT(*) AS n, CAST(COALESCE(SUM(unknowns), 0) AS bigint) AS unknowns
         FROM sends WHERE tenant_id = $1 AND campaign_id = $2 GROUP BY 1, 2";
     WAITING = "SELECT COUNT(*) AS n FROM campaign_leads e WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status = 'active'
-        AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.enrollment_id = e.id AND (s.open OR s.status = 'held'))";
+        AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.tenant_id = $1 AND s.enrollment_id = e.id AND (s.open OR s.status = 'held'))";
     EVENTS = "SELECT type, CAST(SUM(events) AS bigint) AS n FROM event_counts
         WHERE tenant_id = $1 AND campaign_id = $2 AND verdict = 'human' GROUP BY type";
     LINKS = "SELECT st.step_order, ec.type, ec.verdict, ec.url, ec.events, ec.leads
-        FROM event_counts ec JOIN campaign_sequence_steps st ON st.id = ec.step_id
+        FROM event_counts ec JOIN campaign_sequence_steps st ON st.id = ec.step_id AND st.tenant_id = ec.tenant_id
         WHERE ec.tenant_id = $1 AND ec.campaign_id = $2 ORDER BY st.step_order, ec.events DESC";
-    ACCOUNTS_ABLE = "SELECT COUNT(*) AS n FROM campaign_email_accounts p JOIN email_accounts a ON a.id = p.email_account_id
+    ACCOUNTS_ABLE = "SELECT COUNT(*) AS n FROM campaign_email_accounts p JOIN email_accounts a ON a.id = p.email_account_id AND a.tenant_id = p.tenant_id
         WHERE p.tenant_id = $1 AND p.campaign_id = $2 AND a.status = 'active'";
 }
 

@@ -1,8 +1,10 @@
 //! Engines under test: a fresh, migrated database for each case, on every engine that is there.
 //!
-//! PostgreSQL is found by `TEST_POSTGRES_URL` (a superuser's; each case makes a database of its own). Without it the
+//! PostgreSQL is found by `TEST_POSTGRES_URL` (a superuser's; each case has a database of its own, see `template`). Without it the
 //! cases are skipped and say so in the file named by `TEST_SKIP_LOG`, unless `REQUIRE_ENGINES` names the engine:
-//! then its absence is a failure. To add an engine: a variant, an arm in `open`, a module in `on_every_engine!`.
+//! then its absence is a failure. Nothing stays on the server but the product's two roles. To add an engine: a variant, an arm in `open`, a module in `on_every_engine!`.
+
+pub mod template;
 
 use std::future::Future;
 use std::io::Write as _;
@@ -30,47 +32,26 @@ pub fn new_id() -> Uuid {
 
 /// Runs a case on a fresh database and removes it.
 pub fn run<F: Future<Output = ()>>(engine: Engine, case: impl FnOnce(Db) -> F) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     match engine {
         Engine::Sqlite => {
             let dir = tempfile::tempdir().unwrap();
-            let db = Db::open_sqlite(&dir.path().join("test.db"), 2).unwrap();
-            runtime.block_on(async {
-                engines::migrate::migrate(&db, NOW).await.unwrap();
-                case(db).await;
-            });
+            let path = dir.path().join("test.db");
+            template::copy_sqlite(&path);
+            block_on(async { case(Db::open_sqlite(&path, 2).unwrap()).await });
         }
-        Engine::Postgres => {
-            let Some(server) = postgres_url() else { return };
-            runtime.block_on(async {
-                let database = format!("pm_test_{}", new_id().simple());
-                admin(&server, &format!("CREATE DATABASE {database}")).await;
-                let db = Db::open_postgres(&with_database(&server, &database), 8).unwrap();
-                engines::migrate::migrate(&db, NOW).await.unwrap();
-                let guard = DropDatabase { server: server.clone(), database };
-                case(db).await;
-                drop(guard);
-            });
-        }
+        Engine::Postgres => on_postgres(|url| async move { case(Db::open_postgres(&url, 8).unwrap()).await }),
     }
 }
 
-/// Drops the database even when the case panics; on a thread of its own, since a panic leaves the runtime.
-struct DropDatabase {
-    server: String,
-    database: String,
+/// Runs a case of PostgreSQL alone on a fresh database, with its URL (a superuser's).
+pub fn on_postgres<F: Future<Output = ()>>(case: impl FnOnce(String) -> F) {
+    let Some(server) = postgres_url() else { return };
+    block_on(case(template::copy_postgres(&server)));
 }
 
-impl Drop for DropDatabase {
-    fn drop(&mut self) {
-        let statement = format!("DROP DATABASE {} WITH (FORCE)", self.database);
-        let server = self.server.clone();
-        let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(admin(&server, &statement));
-        });
-        dropped.join().unwrap();
-    }
+/// Runs to the end on a runtime of its own; what is connected ends with it.
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
 }
 
 fn postgres_url() -> Option<String> {
@@ -90,17 +71,17 @@ fn postgres_url() -> Option<String> {
     None
 }
 
-fn with_database(server: &str, database: &str) -> String {
+/// The URL of another database of the same server.
+pub fn with_database(server: &str, database: &str) -> String {
     let (base, _) = server.rsplit_once('/').unwrap();
     format!("{base}/{database}")
 }
 
-async fn admin(server: &str, statement: &str) {
-    let (client, connection) = tokio_postgres::connect(server, tokio_postgres::NoTls).await.unwrap();
-    let driver = tokio::spawn(connection);
-    client.batch_execute(statement).await.unwrap();
-    drop(client);
-    driver.await.unwrap().unwrap();
+/// A plain connection; it ends with the client or the runtime.
+pub async fn connect(url: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
 }
 
 /// A store on a fresh database.
@@ -117,6 +98,16 @@ macro_rules! on_every_engine {
         }
         mod postgres {
             $(#[test] fn $case() { super::$case($crate::engine::Engine::Postgres); })*
+        }
+    };
+}
+
+/// The same for cases of PostgreSQL alone, which take the URL of their database.
+#[macro_export]
+macro_rules! on_postgres_alone {
+    ($($case:ident)*) => {
+        mod postgres {
+            $(#[test] fn $case() { $crate::engine::on_postgres(super::$case); })*
         }
     };
 }

@@ -7,5 +7,6 @@
 
 mod engine;
 mod queue;
+mod row_security;
 mod schema;
 mod store;

@@ -1,0 +1,197 @@
+//! Every function of `TenantStore`, asked by another tenant with this one's ids: nothing is read, nothing changes.
+//!
+//! The functions are read from the sources, so that none can be forgotten: one without an arm in `ask` fails here.
+//! Each is tried with both guards, with the statements' predicates alone (SQLite; PostgreSQL without row-level security)
+//! and with PostgreSQL's policies alone. To add a function: an arm in `ask`, and its state in `prepare`.
+
+use std::path::Path;
+
+use domain::email_account::AccountStatus;
+use domain::event::EventType;
+use domain::step::Due;
+use engines::dialect::Dialect;
+use engines::store::TenantStore;
+use engines::store::events::StoredEvent;
+use engines::store::fetch::SendJob;
+use engines::store::leads::NewLead;
+use engines::{Db, Store};
+
+use super::scene::{DAY, Scene};
+use crate::engine::{Engine, NOW, connect, new_id, with_store};
+use crate::on_every_engine;
+
+/// Names of the public functions of a type, by the `impl` blocks of all files below a folder.
+fn functions_of(owner: &str, folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(functions_of(owner, &path));
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for block in text.split(&format!("\nimpl {owner} {{\n")).skip(1) {
+            let block = block.split("\n}").next().unwrap();
+            let heads = block.lines().filter_map(|line| {
+                let line = line.trim().strip_prefix("pub ")?;
+                line.trim_start_matches("async ").strip_prefix("fn ")
+            });
+            found.extend(heads.map(|head| head.split(['(', '<']).next().unwrap().to_owned()));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// What the functions are asked about.
+struct Target {
+    f: Scene,
+    job: SendJob,
+    /// An event that is stored already: its id must not open anything either.
+    open: StoredEvent,
+}
+
+impl Target {
+    /// A campaign under way, with an event, a mail that bounced softly, and another tenant beside.
+    async fn new(store: Store) -> (Self, TenantStore) {
+        let f = Scene::started(store, 2, |_| {}).await;
+        let job = f.jobs(NOW).await.remove(0);
+        let open = f.event(&job, EventType::Open);
+        f.store.system().store_events(std::slice::from_ref(&open), NOW).await.unwrap();
+        let bounced = "UPDATE sends SET status = 'bounced', open = false, reason = 'recipient_refused', settled_at = $2
+            WHERE id = $1";
+        f.write(bounced, engines::values![job.send_id, NOW]).await;
+        let stranger = f.stranger().await;
+        (Self { f, job, open }, stranger)
+    }
+
+    /// Calls one function; whether it saw or changed anything.
+    async fn ask(&self, function: &str, store: &TenantStore) -> bool {
+        let (campaign, account) = (self.f.campaign_id, self.f.account_of(&self.job));
+        match function {
+            "campaign_report" => store.campaign_report(campaign).await.is_ok(),
+            "cancel_campaign" => store.cancel_campaign(campaign, NOW).await.unwrap().is_some(),
+            "count_soft_bounces" => store.count_soft_bounces(self.job.lead.id, NOW - DAY).await.unwrap() > 0,
+            "get_account" => store.get_account(account).await.is_ok(),
+            "get_campaign" => store.get_campaign(campaign).await.is_ok(),
+            "get_template" => store.get_template(self.job.template.0).await.is_ok(),
+            "import_leads" => {
+                let leads = vec![NewLead { email: self.job.lead.email.clone(), ..NewLead::default() }];
+                store.import_leads(campaign, leads, Due { step_order: 1, at: NOW }, &new_id, NOW).await.is_ok()
+            }
+            "list_event_counts" => !store.list_event_counts(campaign).await.unwrap().is_empty(),
+            "pause_campaign" => store.pause_campaign(campaign, NOW).await.unwrap(),
+            "resume_campaign" => store.resume_campaign(campaign, NOW).await.unwrap(),
+            "set_account_status" => store.set_account_status(account, AccountStatus::Paused, None, NOW).await.is_ok(),
+            "start_campaign" => store.start_campaign(campaign, NOW).await.unwrap(),
+            "unsubscribe" => {
+                let new = self.f.event(&self.job, EventType::Unsubscribe);
+                let unknown = store.unsubscribe(&new, new_id(), NOW).await.is_ok();
+                store.unsubscribe(&self.open, new_id(), NOW).await.is_ok() || unknown
+            }
+            other => panic!("`TenantStore::{other}` has no arm in this test"),
+        }
+    }
+
+    /// Brings the campaigns into the state in which the function finds something to do.
+    async fn prepare(&self, function: &str) {
+        let status = match function {
+            "start_campaign" => "UPDATE campaigns SET status = 'draft'",
+            "resume_campaign" => "UPDATE campaigns SET status = 'paused'",
+            _ => "UPDATE campaigns SET status = 'sending'",
+        };
+        self.f.write(status, vec![]).await;
+    }
+
+    /// Asks every function as one who must neither see nor change anything.
+    async fn gives_nothing_to(&self, who: &TenantStore) {
+        for function in functions() {
+            self.prepare(&function).await;
+            let before = self.dump().await;
+            assert!(!self.ask(&function, who).await, "`{function}` answered");
+            assert_eq!(before, self.dump().await, "`{function}` changed something");
+        }
+    }
+
+    /// Asks every function as the owner: each has something to see or to change here.
+    async fn gives_all_to_its_owner(&self) {
+        for function in functions() {
+            self.prepare(&function).await;
+            assert!(self.ask(&function, &self.f.tenant()).await, "`{function}` did nothing for the owner");
+        }
+    }
+
+    /// Every row of every table, as text.
+    async fn dump(&self) -> Vec<(String, Vec<String>)> {
+        let dialect = self.f.store.db().dialect();
+        let tables = match dialect {
+            Dialect::Sqlite => "SELECT name AS x FROM sqlite_master WHERE type = 'table' ORDER BY name",
+            Dialect::Postgres => {
+                "SELECT relname AS x FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' ORDER BY 1"
+            }
+        };
+        let mut found = Vec::new();
+        for table in self.f.column::<String>(tables).await {
+            let row = match dialect {
+                Dialect::Postgres => format!("{table}::text"),
+                Dialect::Sqlite => {
+                    let columns = format!("SELECT 'quote(' || name || ')' AS x FROM pragma_table_info('{table}')");
+                    self.f.column::<String>(columns.leak()).await.join(" || ',' || ")
+                }
+            };
+            let rows = self.f.column(format!("SELECT {row} AS x FROM {table} ORDER BY 1").leak()).await;
+            found.push((table, rows));
+        }
+        let leads = found.iter().find(|(table, _)| table == "leads");
+        assert_eq!(leads.map(|(_, rows)| rows.len()), Some(2), "the tables were read");
+        found
+    }
+}
+
+fn functions() -> Vec<String> {
+    let found = functions_of("TenantStore", &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    assert!(found.len() > 12, "the sources were read: {found:?}");
+    found
+}
+
+/// Runs a statement on every table that has a policy for tenants.
+async fn on_every_tenant_table(url: &str, statement: &str) {
+    let client = connect(url).await;
+    let tables = "SELECT polrelid::regclass::text FROM pg_policy WHERE polname = 'tenant_isolation'";
+    let tables = client.query(tables, &[]).await.unwrap();
+    assert!(tables.len() > 15);
+    for table in tables {
+        client.batch_execute(&statement.replace("{table}", table.get(0))).await.unwrap();
+    }
+}
+
+fn foreign_ids_open_nothing(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (target, stranger) = Target::new(store).await;
+        target.gives_nothing_to(&stranger).await;
+        target.gives_all_to_its_owner().await;
+    });
+}
+
+on_every_engine! { foreign_ids_open_nothing }
+
+/// With both guards on PostgreSQL the case above cannot tell which one it was.
+mod one_guard {
+    use super::*;
+
+    async fn predicates_alone_open_nothing(url: String) {
+        on_every_tenant_table(&url, "ALTER TABLE {table} DISABLE ROW LEVEL SECURITY").await;
+        let (target, stranger) = Target::new(Store::new(Db::open_postgres(&url, 8).unwrap())).await;
+        target.gives_nothing_to(&stranger).await;
+        target.gives_all_to_its_owner().await;
+    }
+
+    /// The owner's own calls meet every predicate: what keeps them from the rows is that they run under the policies.
+    async fn policies_alone_open_nothing(url: String) {
+        let (target, _) = Target::new(Store::new(Db::open_postgres(&url, 8).unwrap())).await;
+        on_every_tenant_table(&url, "ALTER POLICY tenant_isolation ON {table} USING (false)").await;
+        target.gives_nothing_to(&target.f.tenant()).await;
+    }
+
+    crate::on_postgres_alone! { predicates_alone_open_nothing policies_alone_open_nothing }
+}
