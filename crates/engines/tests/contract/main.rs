@@ -7,5 +7,7 @@
 
 mod engine;
 mod queue;
+mod queue_engine;
+mod redis;
 mod schema;
 mod store;
