@@ -18,6 +18,7 @@ const DEBIAN: &[(&str, &str)] = &[
     ("node", "nodejs"),
     ("npm", "npm"),
     ("chromium", "chromium"),
+    ("redis-server", "redis-server"),
 ];
 const PYTHON: &[&str] = &["aiosmtpd"];
 const NODE: &[&str] = &["smtp-server@3", "jsonwebtoken@9"];
@@ -88,7 +89,7 @@ fn install_debian(packages: &[&str]) -> anyhow::Result<()> {
     if guard {
         run(as_root("rm").arg("-f").arg(policy))?;
     }
-    installed
+    installed.map(drop)
 }
 
 /// A command that runs as root.
@@ -122,14 +123,14 @@ pub(crate) fn step(text: &str) {
     eprintln!("xtask: {text}");
 }
 
-/// Runs a command quietly.
+/// Runs a command quietly; what it printed.
 ///
 /// # Errors
 /// With the end of what it printed, where it fails.
-pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("failed to start {command:?}"))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);

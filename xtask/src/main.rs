@@ -8,6 +8,7 @@ mod machine;
 mod postfix;
 mod postgres;
 mod receivers;
+mod redis;
 mod service;
 mod suite;
 
@@ -34,7 +35,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct TestArgs {
     /// Engines that must be there, comma-separated
-    #[arg(long, value_delimiter = ',', default_value = "sqlite,postgres")]
+    #[arg(long, value_delimiter = ',', default_value = "sqlite,postgres,redis,redis-cluster")]
     engines: Vec<String>,
     /// Passed to `cargo test`, e.g. a part of a test's name
     #[arg(last = true)]

@@ -13,13 +13,16 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use crate::machine::{self, step};
-use crate::{postfix, postgres, receivers};
+use crate::{postfix, postgres, receivers, redis};
 
 /// The process group of the suites, 0 while there is none: a signal to us alone must end them too.
 static WORK: AtomicU32 = AtomicU32::new(0);
 
-/// Segments of a test's path that name an engine.
-const ENGINES: &[&str] = &["sqlite", "postgres"];
+/// Engines, and the segment of a test's path that names each.
+const ENGINES: &[(&str, &str)] =
+    &[("sqlite", "sqlite"), ("postgres", "postgres"), ("redis", "redis"), ("redis-cluster", "redis_cluster")];
+/// The suite that every queue has to pass: it is counted apart, since each must run the same cases.
+const QUEUE_SUITE: &str = "queue";
 
 /// What the suites said.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -27,6 +30,7 @@ struct Counts {
     passed: u64,
     failed: u64,
     per_engine: BTreeMap<&'static str, u64>,
+    queue_suite: BTreeMap<&'static str, u64>,
 }
 
 impl Counts {
@@ -42,8 +46,11 @@ impl Counts {
         } else if let Some(test) = line.strip_prefix("test ")
             && let Some((path, "ok")) = test.split_once(" ... ")
         {
-            for engine in ENGINES.iter().filter(|engine| path.split("::").any(|part| part == **engine)) {
+            for (engine, segment) in ENGINES.iter().filter(|(_, name)| path.split("::").any(|part| part == *name)) {
                 *self.per_engine.entry(engine).or_default() += 1;
+                if path.strip_prefix(QUEUE_SUITE).is_some_and(|rest| rest.starts_with(&format!("::{segment}::"))) {
+                    *self.queue_suite.entry(engine).or_default() += 1;
+                }
             }
         }
     }
@@ -120,11 +127,15 @@ fn with_services<T>(work: impl FnOnce(Environment, &Path) -> anyhow::Result<T>) 
     let path = folder.path();
     let (_postgres, url) = postgres::start(path)?;
     let postfix = postfix::start(path)?;
+    let redis = [redis::plain(path)?, redis::cluster(path)?, redis::sentinel(path)?];
     let aiosmtpd = receivers::aiosmtpd(path)?;
     let (smtp_server, authority) = receivers::smtp_server(path)?;
     let text = |path: &Path| path.display().to_string();
     let env = vec![
         ("TEST_POSTGRES_URL", url),
+        ("TEST_REDIS_URL", redis[0].url.clone()),
+        ("TEST_REDIS_CLUSTER_URL", redis[1].url.clone()),
+        ("TEST_REDIS_SENTINEL_URL", redis[2].url.clone()),
         ("TEST_POSTFIX_ADDR", postfix.address.clone()),
         ("TEST_POSTFIX_MAILDIR", text(&postfix.maildir)),
         ("TEST_AIOSMTPD_ADDR", aiosmtpd.address.clone()),
@@ -158,8 +169,9 @@ fn run_and_count(command: &mut Command) -> anyhow::Result<(Counts, bool)> {
 
 fn report(counts: &Counts, skipped: &str, times: &[(&str, Duration)]) {
     println!();
-    for engine in ENGINES {
-        println!("{engine}: {} tests", counts.per_engine.get(engine).copied().unwrap_or(0));
+    for (engine, _) in ENGINES {
+        let count = |of: &BTreeMap<&str, u64>| of.get(engine).copied().unwrap_or(0);
+        println!("{engine}: {} tests, {} of the queue suite", count(&counts.per_engine), count(&counts.queue_suite));
     }
     println!("skipped: {}", skipped.lines().count());
     for line in skipped.lines() {
@@ -182,12 +194,15 @@ mod tests {
             "test queue::sqlite::a_case ... ok",
             "test queue::postgres::a_case ... ok",
             "test queue::postgres::b_case ... FAILED",
+            "test queue::redis_cluster::a_case ... ok",
+            "test redis::strangers::a_case ... ok",
             "test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.17s",
             "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.00s",
         ] {
             counts.take(line);
         }
         assert_eq!((counts.passed, counts.failed), (7, 1));
-        assert_eq!(counts.per_engine, [("sqlite", 1), ("postgres", 1)].into());
+        assert_eq!(counts.per_engine, [("sqlite", 1), ("postgres", 1), ("redis", 1), ("redis-cluster", 1)].into());
+        assert_eq!(counts.queue_suite, [("sqlite", 1), ("postgres", 1), ("redis-cluster", 1)].into());
     }
 }

@@ -21,19 +21,19 @@ const WALLS: &[Wall] = &[
         words: &["engines::", "mail::", "tokio::", "std::fs", "std::net", "Instant::now", "SystemTime"],
     },
     Wall { place: "engines/src", except: NONE, words: &["mail::", "own_error_delay", "settle::settle("] },
-    Wall { place: "mail/src", except: NONE, words: &["engines::", "rusqlite", "tokio_postgres"] },
+    Wall { place: "mail/src", except: NONE, words: &["engines::", "rusqlite", "tokio_postgres", "redis::"] },
     Wall { place: "app/src/scheduler.rs", except: NONE, words: &["mail::"] },
     Wall { place: "app/src/tracking", except: "unsubscribe.rs", words: &["engines::store", ".store."] },
     Wall { place: "app/src/tracking.rs", except: NONE, words: &["engines::store", ".store."] },
-    Wall { place: "app/src", except: NONE, words: &["rusqlite", "tokio_postgres", "deadpool"] },
+    Wall { place: "app/src", except: NONE, words: &["rusqlite", "tokio_postgres", "deadpool", "redis::"] },
 ];
 
 /// A crate and dependencies that its manifest must not name.
 const MANIFESTS: &[(&str, &[&str])] = &[
-    ("domain", &["engines", "mail", "tokio", "rusqlite", "tokio-postgres"]),
-    ("mail", &["engines", "rusqlite", "tokio-postgres"]),
+    ("domain", &["engines", "mail", "tokio", "rusqlite", "tokio-postgres", "redis"]),
+    ("mail", &["engines", "rusqlite", "tokio-postgres", "redis"]),
     ("engines", &["mail"]),
-    ("app", &["rusqlite", "tokio-postgres", "deadpool-postgres"]),
+    ("app", &["rusqlite", "tokio-postgres", "deadpool-postgres", "redis"]),
 ];
 
 fn crates() -> PathBuf {

@@ -1,6 +1,6 @@
-//! What can go wrong in a database, sorted by who must act.
+//! What can go wrong in a database or in Redis, sorted by who must act.
 //!
-//! Texts hold names of statements, tables and constraints, never values: those may be addresses or bodies.
+//! Texts hold names of statements, tables, keys and constraints, never values: those may be addresses or bodies.
 //! To add a kind: a variant, and its answer in `is_transient`.
 
 /// A failed call to the database.
@@ -67,6 +67,34 @@ pub enum Error {
         /// Rows that did.
         found: u64,
     },
+    /// Redis cannot be reached, is loading, failing over or busy: the same call may succeed later.
+    #[error("redis does not answer: {0} (hint: it is tried again; check that the server runs and is the master)")]
+    RedisUnavailable(String),
+    /// Redis has no memory left for more jobs; those that are in it can still be taken and settled.
+    #[error("redis takes no more jobs: {0} (hint: it drains while workers run; raise `maxmemory`)")]
+    RedisFull(String),
+    /// A key of the queue is not what it has to be.
+    #[error("redis key `{key}` {problem} (hint: another program wrote it; rename or delete it)")]
+    RedisKey {
+        /// The key's name.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Redis refused the call: a log-in, a permission, a certificate, a setting.
+    #[error("redis refused `{call}`: {message}")]
+    RedisRefused {
+        /// What was asked.
+        call: &'static str,
+        /// Code and text without values.
+        message: String,
+    },
+    /// The address of Redis is malformed.
+    #[error(
+        "address of redis {0} (hint: redis://user:password@host:6379/0, redis+sentinel://host,host/master or \
+         redis+cluster://host,host; rediss for TLS)"
+    )]
+    RedisAddress(&'static str),
     /// The schema does not fit the program.
     #[error("{0}")]
     Schema(String),
@@ -75,7 +103,14 @@ pub enum Error {
 impl Error {
     /// Whether the same call may succeed later without anybody's help.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Conflict { .. } | Self::CommitInDoubt)
+        matches!(
+            self,
+            Self::Unavailable(_)
+                | Self::Conflict { .. }
+                | Self::CommitInDoubt
+                | Self::RedisUnavailable(_)
+                | Self::RedisFull(_)
+        )
     }
 
     /// Whether a COMMIT may have happened although it failed.

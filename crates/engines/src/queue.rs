@@ -3,19 +3,24 @@
 //! What every engine promises, and one suite checks (`tests/contract/queue.rs`):
 //! - *At least once*: a pushed job is leased again and again until somebody settles it.
 //! - A job is not visible before its `not_before`.
-//! - One holder per lease. A lease has a token; a call with a stale token changes nothing and says so.
+//! - One holder per lease. A lease has a token; a call with a stale token changes nothing and says so. An owner's name
+//!   is no other's, also not that of an earlier process. A call that nobody waits for any more may still happen.
 //! - Leases end by time, or at once when their owner is declared dead (`reap`). Either counts as one delivery without
 //!   a result; a job that was handed back on purpose (`RetryAt`) is not counted.
-//! - Pushing an id that is still in the queue is a no-op, so whoever is in doubt pushes again.
+//! - Pushing an id that is still in its lane is a no-op, so whoever is in doubt pushes again.
 //! - Lanes: priority up to 50 is the high lane, 51 to 150 the base lane, above the low lane; leases are drawn 8:3:1, an
-//!   empty lane's share goes to the others, so that urgent jobs overtake and the low lane never starves. Within a lane
-//!   by due time, then by id (ids are UUIDv7: oldest first).
+//!   empty lane's share goes to the others, so that urgent jobs overtake and the low lane never starves.
+//! - Within a lane the oldest come first: what one push brings by due time, then by id (ids are UUIDv7), and pushes in
+//!   the order in which they come. Only a table could order by due time over all pushes: on a Redis list, which other
+//!   programs fill as well, a place is all that an element has. A job that comes again, or comes due later, joins the
+//!   others then; it neither waits for all of them nor do they wait for it.
 //! - Everything is batched, and no call spans two lanes in one indivisible step: on a Redis Cluster lanes lie apart.
 //! - `epoch` changes when jobs may have been lost (an emptied Redis); hints of an older epoch count as lost.
 //!
 //! Dead letters are rows in SQL, written before the job is acknowledged: no engine keeps the only copy of one.
 //! To add an engine: a module here that implements `Queue`, and a line in the suite.
 
+pub mod redis;
 pub mod table;
 
 use std::time::Duration;
@@ -51,6 +56,14 @@ impl List {
             Self::Analytics => &[Lane::Base],
         }
     }
+
+    /// The lane of a priority: the base lane where the list has no others.
+    pub const fn lane(self, priority: u16) -> Lane {
+        match self {
+            Self::EmailSending => Lane::of(priority),
+            Self::Analytics => Lane::Base,
+        }
+    }
 }
 
 /// A lane of a list.
@@ -73,6 +86,15 @@ impl Lane {
             _ => Self::Low,
         }
     }
+
+    /// What the name of a list is followed by.
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            Self::High => ":high",
+            Self::Base => "",
+            Self::Low => ":low",
+        }
+    }
 }
 
 /// A job to push.
@@ -93,7 +115,7 @@ pub struct Job {
 pub struct Token {
     /// The job.
     pub id: Uuid,
-    /// Grows with every lease of the job.
+    /// Another one in every lease of the job.
     pub number: i64,
 }
 
@@ -166,6 +188,11 @@ pub trait Queue: Send + Sync {
 
     /// The generation of what is in the queue.
     async fn epoch(&self, list: List) -> Result<i64>;
+
+    /// Shows copies of dead letters (JSON objects) to other programs, which look for them on `deadletter:queue`.
+    ///
+    /// A view: the letters themselves are rows in SQL by now. Without Redis there is nobody to show them to.
+    async fn show_dead_letters(&self, copies: &[String]) -> Result<()>;
 }
 
 /// Twelve draws of 8:3:1, interleaved so that short batches are fair as well.

@@ -84,7 +84,7 @@ async fn status(ctx: &Context) -> Result<(Value, String), Failure> {
     for list in [List::EmailSending, List::Analytics] {
         let depths = ctx.queue.depth(list, ctx.clock.now()).await.map_err(anyhow::Error::from)?;
         for (lane, depth) in list.lanes().iter().zip(depths) {
-            let name = lane_name(list, *lane);
+            let name = format!("{}{}", list.name(), lane.suffix());
             text.push_str(&format!(
                 "{name}: {} ready, {} delayed, {} leased\n",
                 depth.ready, depth.delayed, depth.leased
@@ -95,15 +95,6 @@ async fn status(ctx: &Context) -> Result<(Value, String), Failure> {
     let dead = ctx.store.system().count_dead_letters().await.map_err(anyhow::Error::from)?;
     text.push_str(&format!("dead letters: {dead}"));
     Ok((json!({ "lanes": lanes, "deadLetters": dead }), text))
-}
-
-fn lane_name(list: List, lane: engines::queue::Lane) -> String {
-    let suffix = match lane {
-        engines::queue::Lane::High => ":high",
-        engines::queue::Lane::Base => "",
-        engines::queue::Lane::Low => ":low",
-    };
-    format!("{}{suffix}", list.name())
 }
 
 async fn dead(ctx: &Context, limit: u32) -> Result<(Value, String), Failure> {

@@ -30,6 +30,11 @@ pub fn new_id() -> Uuid {
     Uuid::from_u64_pair(u64::from(std::process::id()) << 32 | 0x0000_7000, 0x8000_0000_0000_0000 | n)
 }
 
+/// A runtime for one case.
+pub fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
 /// Runs a case on a fresh database and removes it.
 pub fn run<F: Future<Output = ()>>(engine: Engine, case: impl FnOnce(Db) -> F) {
     match engine {
@@ -45,29 +50,32 @@ pub fn run<F: Future<Output = ()>>(engine: Engine, case: impl FnOnce(Db) -> F) {
 
 /// Runs a case of PostgreSQL alone on a fresh database, with its URL (a superuser's).
 pub fn on_postgres<F: Future<Output = ()>>(case: impl FnOnce(String) -> F) {
-    let Some(server) = postgres_url() else { return };
+    let Some(server) = service("postgres", "TEST_POSTGRES_URL") else { return };
     block_on(case(template::copy_postgres(&server)));
 }
 
 /// Runs to the end on a runtime of its own; what is connected ends with it.
 fn block_on<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
+    runtime().block_on(future)
 }
 
-fn postgres_url() -> Option<String> {
-    if let Ok(url) = std::env::var("TEST_POSTGRES_URL") {
+/// The address of a service that only some machines have.
+///
+/// Without it the case is skipped and says so, unless `REQUIRE_ENGINES` names the engine.
+pub fn service(engine: &str, variable: &str) -> Option<String> {
+    if let Ok(url) = std::env::var(variable) {
         return Some(url);
     }
     let required = std::env::var("REQUIRE_ENGINES").unwrap_or_default();
     assert!(
-        !required.split(',').any(|engine| engine == "postgres"),
-        "REQUIRE_ENGINES names postgres, but TEST_POSTGRES_URL is not set (hint: run `cargo xtask test`)"
+        !required.split(',').any(|name| name == engine),
+        "REQUIRE_ENGINES names {engine}, but {variable} is not set (hint: run `cargo xtask test`)"
     );
     if let Ok(path) = std::env::var("TEST_SKIP_LOG") {
         let mut log = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
-        writeln!(log, "postgres: TEST_POSTGRES_URL is not set").unwrap();
+        writeln!(log, "{engine}: {variable} is not set").unwrap();
     }
-    eprintln!("SKIPPED: TEST_POSTGRES_URL is not set");
+    eprintln!("SKIPPED: {variable} is not set");
     None
 }
 

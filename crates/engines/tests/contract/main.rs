@@ -7,6 +7,8 @@
 
 mod engine;
 mod queue;
+mod queue_engine;
+mod redis;
 mod row_security;
 mod schema;
 mod store;

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use engines::Db;
 use engines::migrate::migrate;
 
-use super::{NOW, block_on, connect, new_id, postgres_url, with_database};
+use super::{NOW, block_on, connect, new_id, service, with_database};
 
 /// Writes a migrated file to `path`.
 pub fn copy_sqlite(path: &Path) {
@@ -106,7 +106,7 @@ async fn names(client: &tokio_postgres::Client, statement: &str, prefix: &str) -
 
 #[test]
 fn databases_end_with_their_process() {
-    let Some(server) = postgres_url() else { return };
+    let Some(server) = service("postgres", "TEST_POSTGRES_URL") else { return };
     if let Ok(prefix) = std::env::var(JANITOR_OF) {
         std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
         return block_on(async {

@@ -1,0 +1,122 @@
+//! What the queue reads of an element: an id and a priority, no more. Whether it is a job the worker decides.
+//!
+//! Elements of other programs may be anything. To read one more field: `Peek`.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::super::{Job, Lane};
+
+/// Elements above this many bytes are handed out cut: the worker needs no more to bury them.
+pub(super) const PAYLOAD_LIMIT: usize = 1024 * 1024;
+/// What is left of them.
+pub(super) const PAYLOAD_CUT: usize = 64 * 1024;
+
+/// The fields that matter to the queue; an element without them is none the worse.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Peek {
+    send_id: Option<Uuid>,
+    event_id: Option<Uuid>,
+    priority: Option<u16>,
+}
+
+impl Peek {
+    pub(super) fn at(payload: &str) -> Self {
+        // Beyond this an element has no id worth a look.
+        if payload.len() > PAYLOAD_CUT { Self::default() } else { serde_json::from_str(payload).unwrap_or_default() }
+    }
+
+    /// The id of a send or an event.
+    pub(super) fn id(&self) -> Option<Uuid> {
+        self.send_id.or(self.event_id)
+    }
+
+    /// The priority, as far as it agrees with the lane: the lane decides.
+    pub(super) fn priority(&self, lane: Lane, has_lanes: bool) -> u16 {
+        let fits = |priority: &u16| !has_lanes || Lane::of(*priority) == lane;
+        self.priority.filter(|priority| (1..=1000).contains(priority)).filter(fits).unwrap_or(match lane {
+            Lane::High => 50,
+            Lane::Base => 100,
+            Lane::Low => 151,
+        })
+    }
+}
+
+/// A job as a member of the delayed ones; its form stands in `record.lua`.
+pub(super) fn record(job: &Job) -> String {
+    format!("{} {} 0\n{}", job.id, job.priority, job.payload)
+}
+
+/// The parts of a record: id and priority where they are known, deliveries, payload.
+pub(super) fn read_record(mut record: Vec<u8>) -> (Option<Uuid>, Option<u16>, u32, Vec<u8>) {
+    let Some(cut) = record.iter().position(|byte| *byte == b'\n') else {
+        return (None, None, 0, record);
+    };
+    let payload = record.split_off(cut + 1);
+    let header = String::from_utf8_lossy(&record[..cut]);
+    let mut fields = header.split(' ');
+    let id = fields.next().and_then(|key| Uuid::try_parse(key).ok());
+    let priority = fields.next().and_then(|priority| priority.parse().ok());
+    let deliveries = fields.next().and_then(|deliveries| deliveries.parse().ok()).unwrap_or(0);
+    (id, priority, deliveries, payload)
+}
+
+/// Bytes as text that every database can keep: what is not UTF-8, and NUL, becomes U+FFFD. No valid JSON holds either.
+pub(super) fn text(bytes: Vec<u8>) -> String {
+    let text = String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned());
+    if text.contains('\0') { text.replace('\0', "\u{FFFD}") } else { text }
+}
+
+/// An id for an element that has none: its own in every claim, so that two equal elements are two jobs.
+pub(super) fn claim_id(owner: &str, number: i64) -> Uuid {
+    let mut hasher = DefaultHasher::new();
+    owner.hash(&mut hasher);
+    let pair = Uuid::from_u64_pair(hasher.finish(), u64::from_ne_bytes(number.to_ne_bytes()));
+    uuid::Builder::from_custom_bytes(pair.into_bytes()).into_uuid()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "018f3a5e-0000-7000-8000-000000000001";
+
+    #[test]
+    fn ids_and_priorities_are_read_and_anything_else_is_borne() {
+        let id = Uuid::try_parse(ID).unwrap();
+        assert_eq!(Peek::at(&format!(r#"{{"sendId":"{ID}","x":[1]}}"#)).id(), Some(id));
+        assert_eq!(Peek::at(&format!(r#"{{"eventId" : "{ID}"}}"#)).id(), Some(id));
+        for garbage in ["", "null", "7", "[]", "{\"sendId\":7}", "\u{FFFD}", "{\"tenantId\":\"x\"}"] {
+            assert_eq!(Peek::at(garbage).id(), None, "{garbage}");
+        }
+        assert_eq!(Peek::at(r#"{"priority":500}"#).priority(Lane::Low, true), 500);
+        assert_eq!(Peek::at(r#"{"priority":500}"#).priority(Lane::High, true), 50, "the lane decides");
+        assert_eq!(Peek::at(r#"{"priority":500}"#).priority(Lane::Base, false), 500);
+        assert_eq!(Peek::at("{}").priority(Lane::Base, true), 100);
+    }
+
+    #[test]
+    fn a_record_comes_back_as_it_was_written() {
+        let id = Uuid::try_parse(ID).unwrap();
+        let job = Job { id, payload: "a\nb".into(), priority: 7, not_before: domain::time::Timestamp::EPOCH };
+        assert_eq!(read_record(record(&job).into_bytes()), (Some(id), Some(7), 0, b"a\nb".to_vec()));
+        assert_eq!(read_record(b"12:3:w - 2\n{}".to_vec()), (None, None, 2, b"{}".to_vec()));
+        assert_eq!(read_record(b"no header".to_vec()), (None, None, 0, b"no header".to_vec()));
+    }
+
+    #[test]
+    fn bytes_become_text_that_can_be_kept() {
+        assert_eq!(text(b"{\"a\":\xff\0}".to_vec()), "{\"a\":\u{FFFD}\u{FFFD}}");
+        assert_eq!(text("schön".into()), "schön");
+    }
+
+    #[test]
+    fn claims_have_ids_of_their_own() {
+        let ids = [claim_id("a", 1), claim_id("a", 2), claim_id("b", 1)];
+        assert!(ids[0] != ids[1] && ids[0] != ids[2] && ids[1] != ids[2]);
+        assert_eq!(claim_id("a", 1), ids[0]);
+    }
+}
