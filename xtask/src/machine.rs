@@ -21,7 +21,7 @@ const DEBIAN: &[(&str, &str)] = &[
     ("redis-server", "redis-server"),
 ];
 const PYTHON: &[&str] = &["aiosmtpd"];
-const NODE: &[&str] = &["smtp-server@3", "jsonwebtoken@9"];
+const NODE: &[&str] = &["smtp-server@3", "jsonwebtoken@9", "ioredis@5"];
 
 /// Where downloaded packages lie.
 pub(crate) fn cache() -> PathBuf {
@@ -43,8 +43,12 @@ pub(crate) fn provision() -> anyhow::Result<()> {
         run(pip.arg("--target").arg(&python).args(PYTHON))?;
     }
     let node = cache().join("node");
-    if !node.join("node_modules/smtp-server").exists() || !node.join("node_modules/jsonwebtoken").exists() {
-        step("installing smtp-server and jsonwebtoken");
+    let is_installed = |package: &&str| {
+        let name = package.split('@').next().unwrap_or(package);
+        node.join("node_modules").join(name).exists()
+    };
+    if !NODE.iter().all(is_installed) {
+        step("installing smtp-server, jsonwebtoken and ioredis");
         std::fs::create_dir_all(&node)?;
         std::fs::write(node.join("package.json"), "{\"private\": true}\n")?;
         let mut npm = Command::new("npm");

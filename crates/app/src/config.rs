@@ -66,6 +66,8 @@ pub(crate) struct Config {
     pub(crate) email_timeout: Duration,
     /// Which hosts that a tenant named may be connected to (SPEC 6). What the operator names is exempt.
     pub(crate) host_policy: HostPolicy,
+    /// The address of Redis, where the queue lies there.
+    pub(crate) redis: Option<SecretString>,
     /// The secrets that were given; `secrets::complete` adds the others.
     pub(crate) secrets: GivenSecrets,
     /// The configuration file.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use domain::time::Timestamp;
 use engines::Store;
 use engines::queue::Queue;
-use engines::queue::table::TableQueue;
 use mail::smtp::Trust;
 use mail::token::TokenKeys;
 use secrecy::ExposeSecret as _;
@@ -16,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::secrets::{SealingKey, complete};
-use crate::{data_dir, database};
+use crate::{data_dir, database, queue};
 
 /// The parts that all others share.
 pub(crate) struct Context {
@@ -63,21 +62,12 @@ impl Context {
                 .max(store.system().latest_time().await.map_err(anyhow::Error::from)?.unwrap_or(Timestamp::EPOCH)),
         };
         let clock = Clock::running(anchor, time_scale);
+        let queue = queue::open(&config, db, &store, &clock).await?;
         let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default().trim().to_owned();
         let host = if host.is_empty() { "localhost".to_owned() } else { host };
         let name = config.worker_id.clone().unwrap_or_else(|| format!("worker-{host}-{}", std::process::id()));
         let instance: [u8; 4] = crate::clock::random_bytes();
         let owner = format!("{name}-{:08x}", u32::from_be_bytes(instance));
-        Ok(Arc::new(Self {
-            queue: Arc::new(TableQueue::new(db)),
-            store,
-            clock,
-            keys,
-            sealing: secrets.sealing,
-            trust,
-            owner,
-            host,
-            config,
-        }))
+        Ok(Arc::new(Self { queue, store, clock, keys, sealing: secrets.sealing, trust, owner, host, config }))
     }
 }

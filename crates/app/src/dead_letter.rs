@@ -24,5 +24,24 @@ pub(crate) async fn bury(ctx: &Context, list: List, job: &Leased, why: String) -
         attempt_count: job.expirations,
         original_priority: job.priority,
     };
-    ctx.store.system().bury(&letter).await
+    ctx.store.system().bury(&letter).await?;
+    show(ctx, std::slice::from_ref(&letter)).await;
+    Ok(())
+}
+
+/// Shows copies to other programs; a view, so a failure is no more than said.
+pub(crate) async fn show(ctx: &Context, letters: &[DeadLetter]) {
+    let copies: Vec<String> = letters.iter().map(|letter| copy(letter).to_string()).collect();
+    if let Err(e) = ctx.queue.show_dead_letters(&copies).await {
+        tracing::warn!(error = %e, count = copies.len(), "copies of dead letters cannot be shown now");
+    }
+}
+
+/// A dead letter as other programs see it on `deadletter:queue`.
+pub(crate) fn copy(letter: &DeadLetter) -> serde_json::Value {
+    serde_json::json!({
+        "id": letter.id, "queue_name": letter.queue_name, "payload": letter.payload, "error": letter.error,
+        "failed_at": letter.failed_at, "attempt_count": letter.attempt_count,
+        "original_priority": letter.original_priority,
+    })
 }

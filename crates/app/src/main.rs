@@ -19,6 +19,7 @@ mod hint;
 mod leads_csv;
 mod lifecycle;
 mod problem;
+mod queue;
 mod report;
 mod scheduler;
 mod secrets;

@@ -37,6 +37,7 @@ const MIGRATIONS: &[Migration] = migrations![
     3 "0003_ledger",
     4 "0004_events",
     5 "0005_queue",
+    6 "0006_deployment",
 ];
 
 /// Made outside the list: it is what the list is recorded in.

@@ -4,7 +4,7 @@
 
 use clap::Args;
 use engines::queue::{Job, List};
-use engines::store::dead_letters::{DeadLetter, Selection};
+use engines::store::dead_letters::Selection;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -13,6 +13,7 @@ use super::{Global, Outcome, block_on, output};
 use crate::clock::Clock;
 use crate::config::{self, Environment};
 use crate::context::Context;
+use crate::dead_letter::copy;
 use crate::exit::{Exit, Failure};
 use crate::telemetry;
 
@@ -100,7 +101,7 @@ async fn status(ctx: &Context) -> Result<(Value, String), Failure> {
 async fn dead(ctx: &Context, limit: u32) -> Result<(Value, String), Failure> {
     let letters =
         ctx.store.system().list_dead_letters(Selection::default(), limit).await.map_err(anyhow::Error::from)?;
-    let value: Vec<Value> = letters.iter().map(letter_json).collect();
+    let value: Vec<Value> = letters.iter().map(copy).collect();
     let mut text = String::new();
     for letter in &letters {
         let send = letter.send_id.map_or(String::new(), |id| format!(" send {id}"));
@@ -111,15 +112,6 @@ async fn dead(ctx: &Context, limit: u32) -> Result<(Value, String), Failure> {
         text.push_str("no dead letters");
     }
     Ok((json!({ "deadLetters": value }), text.trim_end().to_owned()))
-}
-
-/// As other programs see it on `deadletter:queue`.
-fn letter_json(letter: &DeadLetter) -> Value {
-    json!({
-        "id": letter.id, "queue_name": letter.queue_name, "payload": letter.payload, "error": letter.error,
-        "failed_at": letter.failed_at, "attempt_count": letter.attempt_count,
-        "original_priority": letter.original_priority,
-    })
 }
 
 async fn replay(ctx: &Context, args: &ReplayArgs) -> Result<(Value, String), Failure> {

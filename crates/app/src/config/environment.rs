@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use engines::queue::redis::RedisQueue;
 use ipnet::IpNet;
 use mail::smtp::target::HostPolicy;
 use secrecy::SecretString;
@@ -40,7 +41,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
     variable(
         "REDIS_URL",
         "redis://127.0.0.1:6379",
-        "The queue in Redis. Not in this version: leave it out, and the queue is a table in the database.",
+        "The queue in Redis 7 or newer, also rediss://, redis+sentinel://a,b/master and redis+cluster://a,b. Not set: a table.",
     ),
     variable(
         "JWT_SECRET",
@@ -223,6 +224,7 @@ pub(super) fn read(options: &Options, env: &Environment, problems: &Problems) ->
     Config {
         data: options.data.clone(),
         database,
+        redis: redis(env, problems),
         public_url: reader.read("PUBLIC_URL", public_url).unwrap_or_else(|| "http://127.0.0.1:8081".into()),
         api_listen: reader.read("API_LISTEN", listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
         track_listen: reader.read("TRACK_LISTEN", listen).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8081))),
@@ -263,17 +265,21 @@ fn database(options: &Options, env: &Environment, problems: &Problems) -> Databa
             problems.add(problem.hint("set DATABASE_URL too, or leave both out to run in the data directory"));
             embedded
         }
-        (Some(url), redis) => {
-            if redis.is_some() {
-                let problem = Problem::new("a queue in Redis is not in this version").field("REDIS_URL");
-                problems.add(problem.hint("leave REDIS_URL out: the queue is then a table in PostgreSQL"));
-            }
+        (Some(url), _) => {
             if let Err(text) = database_url(url) {
                 problems.add(Problem::new(text).field("DATABASE_URL"));
             }
             Database::Postgres(SecretString::from(url))
         }
     }
+}
+
+fn redis(env: &Environment, problems: &Problems) -> Option<SecretString> {
+    let url = env.get("REDIS_URL")?;
+    if let Err(why) = RedisQueue::check_address(url) {
+        problems.add(Problem::new(why).field("REDIS_URL"));
+    }
+    Some(url.into())
 }
 
 /// The form alone; the driver reads the rest.

@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) scheduler: SchedulerSettings,
     /// `[worker]`.
     pub(crate) worker: WorkerSettings,
+    /// `[redis]`.
+    pub(crate) redis: RedisSettings,
     /// `[smtp]`.
     pub(crate) smtp: SmtpClientSettings,
     /// `[track]`.
@@ -113,6 +115,14 @@ pub(crate) struct WorkerSettings {
     pub(crate) idle: Period,
 }
 
+/// What is demanded of Redis.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct RedisSettings {
+    /// Whether a Redis that may drop keys when memory runs short is refused; else it is warned of.
+    pub(crate) strict: bool,
+}
+
 /// How the SMTP client treats servers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -188,7 +198,7 @@ impl Settings {
                 }
             )*};
         }
-        sections! { log retry email_account scheduler worker smtp track }
+        sections! { log retry email_account scheduler worker redis smtp track }
         root.finish();
         settings.check(&places, problems);
         settings
@@ -251,6 +261,7 @@ pub(super) fn keys() -> Vec<String> {
         of("email_account.", &all.email_account),
         of("scheduler.", &all.scheduler),
         of("worker.", &all.worker),
+        of("redis.", &all.redis),
         of("smtp.", &all.smtp),
         of("track.", &all.track),
     ]

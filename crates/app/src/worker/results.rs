@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::ids::SendId;
 use domain::send::SendStatus;
 use domain::settle::own_error_delay;
 use engines::queue::{Token, Verdict};
@@ -68,10 +69,14 @@ async fn run(ctx: Arc<Context>, mut queue: mpsc::Receiver<Ending>) {
     let mut batch: Vec<Ending> = Vec::with_capacity(BATCH);
     while queue.recv_many(&mut batch, BATCH).await > 0 {
         let settled: Vec<Settled> = batch.iter_mut().filter_map(|ending| ending.settled.take()).collect();
+        let mut buried = Vec::new();
         if !settled.is_empty() {
             let applied = apply(&ctx, &settled).await;
             for (result, applied) in settled.iter().zip(applied) {
                 log(&ctx, result, applied);
+                if applied == Applied::Done && result.transition.dead_letter {
+                    buried.push(result.send_id);
+                }
             }
         }
         let verdicts: Vec<(Token, Verdict)> = batch.iter().map(|ending| (ending.token, ending.verdict)).collect();
@@ -79,6 +84,7 @@ async fn run(ctx: Arc<Context>, mut queue: mpsc::Receiver<Ending>) {
         if let Err(e) = ctx.queue.settle(LIST, &ctx.owner, &verdicts, ctx.clock.now()).await {
             tracing::warn!(error = %e, count = verdicts.len(), "jobs cannot be acknowledged now");
         }
+        show_dead_letters(&ctx, &buried).await;
         for ending in batch.drain(..) {
             let _lane_gone = ending.done.send(());
         }
@@ -99,6 +105,17 @@ async fn apply(ctx: &Context, results: &[Settled]) -> Vec<Applied> {
                 tokio::time::sleep(pause).await;
             }
         }
+    }
+}
+
+/// Shows the letters of sends that failed for good to other programs.
+async fn show_dead_letters(ctx: &Context, sends: &[SendId]) {
+    if sends.is_empty() {
+        return;
+    }
+    match ctx.store.system().dead_letters_of(sends).await {
+        Ok(letters) => crate::dead_letter::show(ctx, &letters).await,
+        Err(e) => tracing::warn!(error = %e, "copies of dead letters cannot be shown now"),
     }
 }
 

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::redis::Redis;
+
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
@@ -18,6 +20,8 @@ const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 pub enum Engine {
     Sqlite,
     Postgres,
+    /// PostgreSQL, with the queue in Redis.
+    Redis,
 }
 
 /// A variable of the test environment; none where the case has to be skipped.
@@ -39,6 +43,7 @@ pub fn service(name: &str) -> Option<String> {
 pub struct App {
     dir: tempfile::TempDir,
     database: Option<Database>,
+    redis: Option<Redis>,
     env: Vec<(String, String)>,
 }
 
@@ -52,7 +57,7 @@ impl App {
     pub fn new(engine: Engine) -> Option<Self> {
         let database = match engine {
             Engine::Sqlite => None,
-            Engine::Postgres => {
+            Engine::Postgres | Engine::Redis => {
                 static NEXT: AtomicU32 = AtomicU32::new(0);
                 let server = service("TEST_POSTGRES_URL")?;
                 let name = format!("pm_e2e_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -60,6 +65,7 @@ impl App {
                 Some(Database { server, name })
             }
         };
+        let redis = if engine == Engine::Redis { Some(Redis::start()?) } else { None };
         let mut env: Vec<(String, String)> = vec![
             ("JWT_SECRET".into(), SECRET.into()),
             ("ENCRYPTION_KEY".into(), KEY.into()),
@@ -71,7 +77,18 @@ impl App {
             // The servers of these tests are on this host.
             env.push(("ALLOW_PRIVATE_HOSTS".into(), "*".into()));
         }
-        Some(Self { dir: tempfile::tempdir().unwrap(), database, env })
+        if let Some(redis) = &redis {
+            env.push(("REDIS_URL".into(), redis.url()));
+        }
+        Some(Self { dir: tempfile::tempdir().unwrap(), database, redis, env })
+    }
+
+    pub fn redis(&self) -> &Redis {
+        self.redis.as_ref().unwrap()
+    }
+
+    pub fn redis_mut(&mut self) -> &mut Redis {
+        self.redis.as_mut().unwrap()
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -140,10 +157,15 @@ impl App {
 
     /// A query of the ledger on PostgreSQL: one number.
     pub fn count_rows(&self, condition: &str) -> Option<u64> {
-        let Database { server, name } = self.database.as_ref()?;
+        self.database.as_ref()?;
+        Some(self.column(&format!("SELECT count(*) FROM {condition}")).remove(0).parse().unwrap())
+    }
+
+    /// The rows of a statement with one column, as another program has them on PostgreSQL.
+    pub fn column(&self, statement: &str) -> Vec<String> {
+        let Database { server, name } = self.database.as_ref().unwrap();
         let (base, _) = server.rsplit_once('/').unwrap();
-        let text = psql(&format!("{base}/{name}"), &format!("SELECT count(*) FROM {condition}"));
-        Some(text.trim().parse().unwrap())
+        psql(&format!("{base}/{name}"), statement).lines().map(str::to_owned).collect()
     }
 }
 

@@ -12,11 +12,14 @@ mod maildir;
 mod outcomes;
 mod postfix;
 mod receivers;
+mod redis;
+mod redis_faults;
+mod strangers;
 mod tokens;
 mod tracker;
 
 /// Makes a module per engine with one test per case, so that test paths name the engine.
-macro_rules! on_every_engine {
+macro_rules! on_every_database {
     ($($case:ident)*) => {
         mod sqlite {
             $(#[test] fn $case() { super::$case($crate::app::Engine::Sqlite); })*
@@ -26,4 +29,13 @@ macro_rules! on_every_engine {
         }
     };
 }
-pub(crate) use on_every_engine;
+/// The same, and PostgreSQL with Redis.
+macro_rules! on_every_engine {
+    ($($case:ident)*) => {
+        $crate::on_every_database! { $($case)* }
+        mod redis {
+            $(#[test] fn $case() { super::$case($crate::app::Engine::Redis); })*
+        }
+    };
+}
+pub(crate) use {on_every_database, on_every_engine};

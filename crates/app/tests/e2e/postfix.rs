@@ -150,4 +150,4 @@ fn separate_processes_share_the_work(engine: Engine) {
     tracker.check_links(&mails);
 }
 
-crate::on_every_engine! { run_sends_every_message_once separate_processes_share_the_work }
+crate::on_every_database! { run_sends_every_message_once separate_processes_share_the_work }

@@ -69,6 +69,14 @@ impl RedisQueue {
         Ok(queue)
     }
 
+    /// Checks an address without connecting.
+    ///
+    /// # Errors
+    /// `RedisAddress`.
+    pub fn check_address(url: &str) -> Result<()> {
+        Address::parse(url).map(drop)
+    }
+
     /// Whether Redis answers.
     ///
     /// # Errors

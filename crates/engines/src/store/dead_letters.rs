@@ -21,6 +21,8 @@ statements! {
         FROM dead_letters d LEFT JOIN sends s ON s.id = d.send_id
         WHERE d.replayed_at IS NULL AND ($1::uuid IS NULL OR d.id = $1) AND ($2::uuid IS NULL OR s.campaign_id = $2)
         ORDER BY d.failed_at, d.id LIMIT $3";
+    OF_SENDS = "SELECT d.id, d.tenant_id, d.send_id, d.queue_name, d.payload, d.error, d.failed_at, d.attempt_count, d.original_priority
+        FROM dead_letters d WHERE d.replayed_at IS NULL AND d.send_id {any $1}";
     REPLAY = "UPDATE dead_letters SET replayed_at = $2, updated_at = $2 WHERE id = $1 AND replayed_at IS NULL";
     REQUEUE = "UPDATE sends SET status = 'queued', open = true, reason = NULL, attempts = 0, first_attempt_at = NULL,
             not_before = $2, hinted_at = NULL, settled_at = NULL, updated_at = $2
@@ -102,6 +104,15 @@ impl SystemStore {
     pub async fn list_dead_letters(&self, which: Selection, limit: u32) -> Result<Vec<DeadLetter>> {
         let params = values![which.id, which.campaign_id, limit];
         self.db.read(&LIST, params).await?.iter().map(dead_letter).collect()
+    }
+
+    /// The dead letters of these sends.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn dead_letters_of(&self, sends: &[SendId]) -> Result<Vec<DeadLetter>> {
+        let ids: Vec<Uuid> = sends.iter().map(|id| id.uuid()).collect();
+        self.db.read(&OF_SENDS, values![ids]).await?.iter().map(dead_letter).collect()
     }
 
     /// Replays dead letters: those of sends in the ledger; the rest is returned, to be pushed by the caller.

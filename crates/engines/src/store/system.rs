@@ -2,12 +2,17 @@
 //!
 //! To add one: here, if no other file of the store names its subject.
 
+use domain::time::Timestamp;
+use uuid::Uuid;
+
 use super::SystemStore;
-use crate::error::Result;
-use crate::statements;
+use crate::error::{Error, Result};
+use crate::{statements, values};
 
 statements! {
     LATEST = "SELECT MAX({max seen_until, COALESCE(completed_at, seen_until)}) AS at FROM campaigns WHERE seen_until IS NOT NULL";
+    NAME_DEPLOYMENT = "INSERT INTO deployment (one, id, created_at, updated_at) VALUES (1, $1, $2, $2) ON CONFLICT (one) DO NOTHING";
+    DEPLOYMENT = "SELECT id FROM deployment";
     DEAD_LETTERS = "SELECT COUNT(*) AS n FROM dead_letters WHERE replayed_at IS NULL";
 }
 
@@ -16,9 +21,20 @@ impl SystemStore {
     ///
     /// # Errors
     /// The database.
-    pub async fn latest_time(&self) -> Result<Option<domain::time::Timestamp>> {
+    pub async fn latest_time(&self) -> Result<Option<Timestamp>> {
         let rows = self.db.read(&LATEST, vec![]).await?;
         rows.first().map_or(Ok(None), |row| row.get("at"))
+    }
+
+    /// The id of this deployment, which is everybody's on this database: `new` where it had none.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn deployment(&self, new: Uuid, now: Timestamp) -> Result<Uuid> {
+        self.db.write(&NAME_DEPLOYMENT, values![new, now]).await?;
+        let rows = self.db.read(&DEPLOYMENT, vec![]).await?;
+        let missing = || Error::NotFound { what: "deployment", id: "1".into() };
+        rows.first().ok_or_else(missing)?.get("id")
     }
 
     /// How many dead letters wait.
