@@ -6,6 +6,7 @@
 mod campaign;
 mod config;
 mod demo;
+mod lead;
 mod migrate;
 pub(crate) mod output;
 mod queue;
@@ -96,6 +97,8 @@ enum Command {
     #[command(subcommand)]
     Campaign(campaign::Command),
     #[command(subcommand)]
+    Lead(lead::Command),
+    #[command(subcommand)]
     Queue(queue::QueueCommand),
     Migrate(migrate::Migrate),
     Sink(Box<sink::SinkArgs>),
@@ -116,6 +119,7 @@ impl Command {
             Self::Scheduler(args) => args.run(global),
             Self::Worker(args) => args.run(global),
             Self::Track(args) => args.run(global),
+            Self::Lead(command) => command.run(global),
             Self::Queue(command) => command.run(global),
             Self::Campaign(command) => command.run(global),
             Self::Sink(args) => args.run(global),

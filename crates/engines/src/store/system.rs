@@ -2,12 +2,17 @@
 //!
 //! To add one: here, if no other file of the store names its subject.
 
+use domain::ids::TenantId;
+use uuid::Uuid;
+
 use super::SystemStore;
 use crate::error::Result;
-use crate::statements;
+use crate::{statements, values};
 
 statements! {
     LATEST = "SELECT MAX({max seen_until, COALESCE(completed_at, seen_until)}) AS at FROM campaigns WHERE seen_until IS NOT NULL";
+    FIND_TENANT = "SELECT id, name FROM tenants WHERE name = $1 OR id = $2::uuid";
+    TENANTS = "SELECT name FROM tenants ORDER BY created_at, id LIMIT $1";
     DEAD_LETTERS = "SELECT COUNT(*) AS n FROM dead_letters WHERE replayed_at IS NULL";
 }
 
@@ -19,6 +24,24 @@ impl SystemStore {
     pub async fn latest_time(&self) -> Result<Option<domain::time::Timestamp>> {
         let rows = self.db.read(&LATEST, vec![]).await?;
         rows.first().map_or(Ok(None), |row| row.get("at"))
+    }
+
+    /// The tenant of this name or id, with its name.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn find_tenant(&self, name_or_id: &str) -> Result<Option<(TenantId, String)>> {
+        let id: Option<Uuid> = name_or_id.parse().ok();
+        let rows = self.db.read(&FIND_TENANT, values![name_or_id, id]).await?;
+        rows.first().map(|row| Ok((row.get("id")?, row.get("name")?))).transpose()
+    }
+
+    /// Names of the first tenants, to show a person what there is.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn list_tenant_names(&self, limit: u32) -> Result<Vec<String>> {
+        self.db.read(&TENANTS, values![limit]).await?.iter().map(|row| row.get("name")).collect()
     }
 
     /// How many dead letters wait.

@@ -6,6 +6,7 @@ mod adopt;
 mod apply;
 mod dead_letters;
 mod dot;
+mod leads;
 mod plan;
 mod recover;
 mod scene;
