@@ -8,6 +8,7 @@
 
 mod app;
 mod kills;
+mod lead_import;
 mod maildir;
 mod outcomes;
 mod postfix;
