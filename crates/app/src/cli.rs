@@ -6,6 +6,7 @@
 mod campaign;
 mod config;
 mod demo;
+mod events;
 mod lead;
 mod migrate;
 pub(crate) mod output;
@@ -99,6 +100,8 @@ enum Command {
     #[command(subcommand)]
     Lead(lead::Command),
     #[command(subcommand)]
+    Events(events::Command),
+    #[command(subcommand)]
     Queue(queue::QueueCommand),
     Migrate(migrate::Migrate),
     Sink(Box<sink::SinkArgs>),
@@ -120,6 +123,7 @@ impl Command {
             Self::Worker(args) => args.run(global),
             Self::Track(args) => args.run(global),
             Self::Lead(command) => command.run(global),
+            Self::Events(command) => command.run(global),
             Self::Queue(command) => command.run(global),
             Self::Campaign(command) => command.run(global),
             Self::Sink(args) => args.run(global),

@@ -13,6 +13,7 @@ mod maildir;
 mod outcomes;
 mod postfix;
 mod receivers;
+mod sample_events;
 mod tokens;
 mod tracker;
 

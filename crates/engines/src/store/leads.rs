@@ -60,6 +60,8 @@ statements! {
             $3::bigint, $4::timestamptz, $5::timestamptz, $5::timestamptz
         FROM {rows r(id uuid, lead_id uuid, email text)}
         WHERE true ON CONFLICT (campaign_id, lead_id) DO NOTHING";
+    FIND_ENROLLED = "SELECT l.id FROM leads l JOIN campaign_leads e ON e.lead_id = l.id
+        WHERE l.tenant_id = $1 AND e.campaign_id = $2 AND (l.id = $3::uuid OR lower(l.email) = lower($4::text))";
     REOPEN = "UPDATE campaigns SET status = 'sending', completed_at = NULL, next_plan_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status = 'completed'";
 }
@@ -152,6 +154,16 @@ impl TenantStore {
         }
         tx.commit().await?;
         Ok(imported)
+    }
+
+    /// The lead of this id or address, if it is enrolled in the campaign.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn find_enrolled_lead(&self, campaign_id: CampaignId, id_or_address: &str) -> Result<Option<LeadId>> {
+        let id: Option<Uuid> = id_or_address.parse().ok();
+        let params = values![self.tenant_id, campaign_id, id, id_or_address];
+        self.db.read(&FIND_ENROLLED, params).await?.first().map(|row| row.get("id")).transpose()
     }
 
     /// Shared with other imports and with planning, so that nobody completes or cancels the campaign meanwhile.
