@@ -6,6 +6,7 @@
 mod campaign;
 mod config;
 mod demo;
+mod doctor;
 mod events;
 mod lead;
 mod migrate;
@@ -103,6 +104,7 @@ enum Command {
     Events(events::Command),
     #[command(subcommand)]
     Queue(queue::QueueCommand),
+    Doctor(doctor::Doctor),
     Migrate(migrate::Migrate),
     Sink(Box<sink::SinkArgs>),
     #[command(subcommand)]
@@ -127,6 +129,7 @@ impl Command {
             Self::Queue(command) => command.run(global),
             Self::Campaign(command) => command.run(global),
             Self::Sink(args) => args.run(global),
+            Self::Doctor(command) => command.run(global),
             Self::Migrate(command) => command.run(global),
             Self::Secret(command) => command.run(global),
             Self::Config(command) => command.run(global),

@@ -13,6 +13,7 @@ mod context;
 mod data_dir;
 mod database;
 mod dead_letter;
+mod doctor;
 mod duration;
 mod exit;
 mod hint;

@@ -140,10 +140,14 @@ impl App {
 
     /// A query of the ledger on PostgreSQL: one number.
     pub fn count_rows(&self, condition: &str) -> Option<u64> {
+        Some(self.sql(&format!("SELECT count(*) FROM {condition}"))?.trim().parse().unwrap())
+    }
+
+    /// A statement as another program would run it, on PostgreSQL.
+    pub fn sql(&self, statement: &str) -> Option<String> {
         let Database { server, name } = self.database.as_ref()?;
         let (base, _) = server.rsplit_once('/').unwrap();
-        let text = psql(&format!("{base}/{name}"), &format!("SELECT count(*) FROM {condition}"));
-        Some(text.trim().parse().unwrap())
+        Some(psql(&format!("{base}/{name}"), statement))
     }
 }
 

@@ -7,9 +7,11 @@
 #![expect(clippy::unwrap_used, reason = "a case that cannot be set up has failed")]
 
 mod app;
+mod doctor;
 mod kills;
 mod lead_import;
 mod maildir;
+mod name_server;
 mod outcomes;
 mod postfix;
 mod receivers;

@@ -2,7 +2,7 @@
 //!
 //! To add one: here, if no other file of the store names its subject.
 
-use domain::ids::TenantId;
+use domain::ids::{CampaignId, EmailAccountId, TenantId};
 use uuid::Uuid;
 
 use super::SystemStore;
@@ -13,6 +13,8 @@ statements! {
     LATEST = "SELECT MAX({max seen_until, COALESCE(completed_at, seen_until)}) AS at FROM campaigns WHERE seen_until IS NOT NULL";
     FIND_TENANT = "SELECT id, name FROM tenants WHERE name = $1 OR id = $2::uuid";
     TENANTS = "SELECT name FROM tenants ORDER BY created_at, id LIMIT $1";
+    ACCOUNTS = "SELECT id, tenant_id FROM email_accounts WHERE status <> 'deleted' ORDER BY tenant_id, created_at, id LIMIT $1";
+    LIVE_CAMPAIGNS = "SELECT id, tenant_id FROM campaigns WHERE status IN ('scheduled', 'sending', 'paused') ORDER BY tenant_id, created_at, id LIMIT $1";
     DEAD_LETTERS = "SELECT COUNT(*) AS n FROM dead_letters WHERE replayed_at IS NULL";
 }
 
@@ -42,6 +44,24 @@ impl SystemStore {
     /// The database.
     pub async fn list_tenant_names(&self, limit: u32) -> Result<Vec<String>> {
         self.db.read(&TENANTS, values![limit]).await?.iter().map(|row| row.get("name")).collect()
+    }
+
+    /// Email accounts of all tenants that are not deleted, tenant by tenant.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn list_accounts(&self, limit: u32) -> Result<Vec<(TenantId, EmailAccountId)>> {
+        let rows = self.db.read(&ACCOUNTS, values![limit]).await?;
+        rows.iter().map(|row| Ok((row.get("tenant_id")?, row.get("id")?))).collect()
+    }
+
+    /// Campaigns of all tenants that have begun and not ended, tenant by tenant.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn list_live_campaigns(&self, limit: u32) -> Result<Vec<(TenantId, CampaignId)>> {
+        let rows = self.db.read(&LIVE_CAMPAIGNS, values![limit]).await?;
+        rows.iter().map(|row| Ok((row.get("tenant_id")?, row.get("id")?))).collect()
     }
 
     /// How many dead letters wait.
