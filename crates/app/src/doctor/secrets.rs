@@ -2,6 +2,7 @@
 //!
 //! A secret that is missing where it is needed, or too short, is `configuration`'s: nothing starts then.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -61,20 +62,13 @@ fn guessable(secret: &[u8]) -> Option<&'static str> {
     (seen.iter().filter(|is_seen| **is_seen).count() < LEAST_VARIETY).then_some("has hardly any variety")
 }
 
-#[cfg(unix)]
 fn mode(path: &Path) -> Option<Finding> {
-    use std::os::unix::fs::PermissionsExt as _;
     let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
     let shown = path.display();
     (mode & 0o077 != 0).then(|| {
         let text = format!("`{shown}` has mode {mode:04o}: others on this host can read it");
         Finding::new(CHECK, Level::Problem, text, format!("chmod 600 {shown}"))
     })
-}
-
-#[cfg(not(unix))]
-fn mode(_path: &Path) -> Option<Finding> {
-    None
 }
 
 #[cfg(test)]
