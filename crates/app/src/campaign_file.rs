@@ -17,7 +17,7 @@ use engines::store::setup::Setup;
 use secrecy::SecretString;
 
 use crate::config::{Environment, Settings};
-use crate::leads_csv::{self, LeadList};
+use crate::leads_csv::{self, LeadList, Source};
 use crate::problem::{InputErrors, Place, Problem, Problems};
 use crate::toml_input::{Document, Section, Spot};
 use smtp_url::SmtpUrl;
@@ -175,7 +175,8 @@ impl Reader<'_> {
             self.problems.add(problem.hint("the path is relative to the campaign file"));
             return None;
         }
-        leads_csv::check(&path, self.options.skip_bad_rows, self.problems)
+        let source = self.problems.ok(Source::open(&path))?;
+        leads_csv::check(source, self.options.skip_bad_rows, self.problems)
     }
 }
 

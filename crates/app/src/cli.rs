@@ -6,6 +6,9 @@
 mod campaign;
 mod config;
 mod demo;
+mod doctor;
+mod events;
+mod lead;
 mod migrate;
 pub(crate) mod output;
 mod queue;
@@ -96,7 +99,12 @@ enum Command {
     #[command(subcommand)]
     Campaign(campaign::Command),
     #[command(subcommand)]
+    Lead(lead::Command),
+    #[command(subcommand)]
+    Events(events::Command),
+    #[command(subcommand)]
     Queue(queue::QueueCommand),
+    Doctor(doctor::Doctor),
     Migrate(migrate::Migrate),
     Sink(Box<sink::SinkArgs>),
     #[command(subcommand)]
@@ -116,9 +124,12 @@ impl Command {
             Self::Scheduler(args) => args.run(global),
             Self::Worker(args) => args.run(global),
             Self::Track(args) => args.run(global),
+            Self::Lead(command) => command.run(global),
+            Self::Events(command) => command.run(global),
             Self::Queue(command) => command.run(global),
             Self::Campaign(command) => command.run(global),
             Self::Sink(args) => args.run(global),
+            Self::Doctor(command) => command.run(global),
             Self::Migrate(command) => command.run(global),
             Self::Secret(command) => command.run(global),
             Self::Config(command) => command.run(global),

@@ -87,12 +87,18 @@ impl Config {
 /// Everything that has to be mended, at once.
 pub(crate) fn load(options: &Options, env: &Environment) -> Result<Config, InputErrors> {
     let problems = Problems::default();
-    let mut config = environment::read(options, env, &problems);
-    read_secrets_file(&mut config, &problems);
-    if let Some(path) = &options.file {
-        config.settings = read_settings(path, &problems);
-    }
+    let config = survey(options, env, &problems);
     problems.into_result().map(|()| config)
+}
+
+/// As `load`, but goes on where something has to be mended: it is noted, and stands at its default.
+pub(crate) fn survey(options: &Options, env: &Environment, problems: &Problems) -> Config {
+    let mut config = environment::read(options, env, problems);
+    read_secrets_file(&mut config, problems);
+    if let Some(path) = &options.file {
+        config.settings = read_settings(path, problems);
+    }
+    config
 }
 
 fn read_secrets_file(config: &mut Config, problems: &Problems) {

@@ -1,18 +1,17 @@
 //! Lists of leads: CSV read row by row in constant memory, every bad row named by its line.
 //!
-//! Encodings and separators are told from the file (`decode`), columns from its header row (`header`), a lead from a
-//! row (`row`). Not responsible for storing leads. A message never shows an address, only lines and columns.
+//! A list is read from its start several times (`source`): to check it, to tell addresses that come twice (`twice`), to
+//! import it. Encodings and separators are told from the file (`decode`), columns from its header row (`header`), a lead
+//! from a row (`row`). Not responsible for storing leads. A message never shows an address, only lines and columns.
 //! To add a field of leads: a column in `header` and its arm in `row`.
 
 mod decode;
 mod header;
 mod row;
+mod source;
+mod twice;
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fs::File;
-use std::hash::{BuildHasher as _, RandomState};
-use std::path::{Path, PathBuf};
 
 use csv::ByteRecord;
 use engines::store::leads::NewLead;
@@ -20,19 +19,33 @@ use engines::store::leads::NewLead;
 use crate::problem::{Place, Problem, Problems};
 use decode::{Decoded, is_too_long};
 use header::Columns;
+pub(crate) use source::Source;
+use twice::{Filter, Seen, Suspects};
 
 /// How many bad rows are shown; the rest is counted.
 const SHOWN: usize = 20;
 
 /// A list that was read to its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct LeadList {
-    /// Where it lies.
-    pub(crate) path: PathBuf,
+    source: Source,
+    suspects: Suspects,
     /// Good rows.
     pub(crate) rows: u64,
     /// Bad rows that will be skipped; 0 unless that was asked for.
     pub(crate) skipped: u64,
+    /// The first twenty of them, with their lines.
+    pub(crate) skipped_rows: Vec<Problem>,
+}
+
+impl LeadList {
+    /// The leads, from the first one on. The rows that are skipped come as `Bad`.
+    ///
+    /// # Errors
+    /// The file cannot be read any more.
+    pub(crate) fn reader(&self) -> Result<LeadReader, Problem> {
+        LeadReader::start(&self.source, Seen::Suspects(self.suspects.clone()))
+    }
 }
 
 /// What ends at a row.
@@ -48,40 +61,59 @@ pub(crate) enum RowError {
 ///
 /// Bad rows are problems unless `skip_bad_rows`; the first twenty are shown and the rest is counted. A list without a
 /// single good row is a problem either way.
-pub(crate) fn check(path: &Path, skip_bad_rows: bool, problems: &Problems) -> Option<LeadList> {
-    let reader = problems.ok(LeadReader::open(path))?;
-    let mut list = LeadList { path: path.to_owned(), rows: 0, skipped: 0 };
-    let mut bad: u64 = 0;
-    for row in reader {
-        match row {
-            Ok(_) => list.rows += 1,
-            Err(RowError::Bad(problem)) => {
-                bad += 1;
-                if bad <= SHOWN as u64 && !skip_bad_rows {
-                    problems.add(problem);
-                }
-            }
-            Err(RowError::Fatal(problem)) => {
-                problems.add(problem);
-                return None;
-            }
-        }
+pub(crate) fn check(source: Source, skip_bad_rows: bool, problems: &Problems) -> Option<LeadList> {
+    let (mut tally, mut reader) = Tally::of(&source, Seen::Filter(Filter::default()), problems)?;
+    if reader.seen.has_suspects() {
+        (tally, reader) = Tally::of(&source, Seen::Suspects(reader.seen.into_suspects()), problems)?;
     }
-    let here = Place::file(path.display().to_string());
-    if list.rows == 0 && (bad == 0 || skip_bad_rows) {
+    let (Tally { rows, bad, shown }, here) = (tally, Place::file(source.name()));
+    if rows == 0 && (bad == 0 || skip_bad_rows) {
         let problem = Problem::new("list holds no leads").at(here);
         problems.add(problem.hint("a header row with `email`, and a row for each lead below it"));
         return None;
     }
     if bad > 0 && !skip_bad_rows {
+        shown.into_iter().for_each(|problem| problems.add(problem));
         let shown = if bad > SHOWN as u64 { format!(", the first {SHOWN} are shown") } else { String::new() };
-        let rows = if bad == 1 { "row is" } else { "rows are" };
-        let problem = Problem::new(format!("{bad} {rows} bad of {}{shown}", list.rows + bad)).at(here);
+        let are = if bad == 1 { "row is" } else { "rows are" };
+        let problem = Problem::new(format!("{bad} {are} bad of {}{shown}", rows + bad)).at(here);
         problems.add(problem.hint("mend them, or leave them out with --skip-bad-rows"));
         return None;
     }
-    list.skipped = bad;
-    Some(list)
+    Some(LeadList { source, suspects: reader.seen.into_suspects(), rows, skipped: bad, skipped_rows: shown })
+}
+
+/// Rows of a list, counted.
+#[derive(Default)]
+struct Tally {
+    rows: u64,
+    bad: u64,
+    /// The first bad ones.
+    shown: Vec<Problem>,
+}
+
+impl Tally {
+    /// Reads a list to its end; none where a problem was noted that ends it.
+    fn of(source: &Source, seen: Seen, problems: &Problems) -> Option<(Self, LeadReader)> {
+        let mut reader = problems.ok(LeadReader::start(source, seen))?;
+        let mut tally = Self::default();
+        for row in reader.by_ref() {
+            match row {
+                Ok(_) => tally.rows += 1,
+                Err(RowError::Bad(problem)) => {
+                    tally.bad += 1;
+                    if tally.shown.len() < SHOWN {
+                        tally.shown.push(problem);
+                    }
+                }
+                Err(RowError::Fatal(problem)) => {
+                    tally.shown.into_iter().chain([problem]).for_each(|problem| problems.add(problem));
+                    return None;
+                }
+            }
+        }
+        Some((tally, reader))
+    }
 }
 
 /// The leads of a list, in order. After a `Fatal` error there are none.
@@ -90,23 +122,21 @@ pub(crate) struct LeadReader {
     csv: csv::Reader<Decoded<File>>,
     columns: Columns,
     record: ByteRecord,
-    /// Hashes of the addresses so far and their lines: a list of a million must not hold a million addresses.
-    seen: HashMap<u64, u32>,
-    hasher: RandomState,
+    seen: Seen,
     /// Where the row begins that is read next.
     row_start: u64,
     is_over: bool,
 }
 
 impl LeadReader {
-    /// Opens a list and reads its header row.
+    /// Goes to the start of a list and reads its header row.
     ///
     /// # Errors
     /// The file cannot be read, is no CSV, or its header row has no `email`.
-    pub(crate) fn open(path: &Path) -> Result<Self, Problem> {
-        let name = path.display().to_string();
+    fn start(source: &Source, seen: Seen) -> Result<Self, Problem> {
+        let name = source.name().to_owned();
         let here = |problem: Problem| problem.at(Place::file(&name));
-        let file = File::open(path).map_err(|error| here(Problem::new(format!("failed to open: {error}"))))?;
+        let file = source.start().map_err(here)?;
         let (decoded, head) = Decoded::new(file).map_err(here)?;
         let mut csv = csv::ReaderBuilder::new()
             .has_headers(false)
@@ -118,16 +148,7 @@ impl LeadReader {
         csv.read_byte_record(&mut record).map_err(|error| first(fatal_message(&error)))?;
         csv.get_ref().row_done();
         let columns = Columns::read(&record).map_err(first)?;
-        Ok(Self {
-            name,
-            row_start: csv.position().byte(),
-            csv,
-            columns,
-            record,
-            seen: HashMap::new(),
-            hasher: RandomState::new(),
-            is_over: false,
-        })
+        Ok(Self { name, row_start: csv.position().byte(), csv, columns, record, seen, is_over: false })
     }
 
     /// None at the end of the list, or for a row of blanks alone.
@@ -140,15 +161,9 @@ impl LeadReader {
             Err(error) => return Err(RowError::Bad(self.problem(line, &error))),
         };
         let Some(lead) = lead else { return Ok(None) };
-        match self.seen.entry(self.hasher.hash_one(lead.email.to_lowercase())) {
-            Entry::Occupied(first) => {
-                let error = row::RowProblem::Duplicate(*first.get());
-                Err(RowError::Bad(self.problem(line, &error)))
-            }
-            Entry::Vacant(free) => {
-                free.insert(u32::try_from(line).unwrap_or(u32::MAX));
-                Ok(Some(lead))
-            }
+        match self.seen.first_line(&lead.email.to_lowercase(), line) {
+            Some(first) => Err(RowError::Bad(self.problem(line, &row::RowProblem::Duplicate(first)))),
+            None => Ok(Some(lead)),
         }
     }
 

@@ -97,6 +97,17 @@ impl Problem {
         self
     }
 
+    /// Whether it is about this field, variable or option.
+    pub(crate) fn is_about(&self, field: &str) -> bool {
+        self.0.field.as_deref() == Some(field)
+    }
+
+    /// What is wrong, with its place and field, and how to mend it.
+    pub(crate) fn into_parts(mut self) -> (String, Option<String>) {
+        let hint = self.0.hint.take();
+        (self.to_string(), hint)
+    }
+
     fn is_same(&self, other: &Self) -> bool {
         self.0.place == other.0.place && self.0.message == other.0.message
     }
@@ -136,6 +147,11 @@ impl Problems {
     /// The value, or its problem noted.
     pub(crate) fn ok<T>(&self, result: Result<T, Problem>) -> Option<T> {
         result.map_err(|problem| self.add(problem)).ok()
+    }
+
+    /// All that was noted, in the order in which it was found.
+    pub(crate) fn into_vec(self) -> Vec<Problem> {
+        self.0.into_inner()
     }
 
     /// An error where any was found.

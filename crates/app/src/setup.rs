@@ -1,7 +1,8 @@
-//! Brings a checked campaign file into the ledger: everything but the leads in one transaction, then the leads in batches.
+//! Brings a checked campaign file into the ledger: everything but the leads in one transaction, then the leads.
 //!
-//! Running it again doubles nothing. Not responsible for reading files (`campaign_file`, `leads_csv`).
-//! To add a part of a campaign: there, and in `engines::store::setup`.
+//! Running it again doubles nothing. Not responsible for reading files (`campaign_file`) or for
+//! the leads (`lead_import`).
+//! To add a part of a campaign: `campaign_file` and `engines::store::setup`.
 
 use domain::email_account::SmtpSettings;
 use domain::step::next_due;
@@ -11,12 +12,9 @@ use secrecy::ExposeSecret as _;
 use crate::campaign_file::CampaignSetup;
 use crate::context::Context;
 use crate::exit::Failure;
-use crate::leads_csv::{LeadReader, RowError};
+use crate::lead_import;
 use crate::problem::{InputErrors, Problem};
 use crate::secrets::Cell;
-
-/// Leads in one transaction.
-const BATCH: usize = 1000;
 
 /// Sets a campaign up; `progress` is told how many leads have been read.
 ///
@@ -35,7 +33,7 @@ pub(crate) async fn set_up(
     };
     let new_id = || ctx.clock.uuid_v7();
     let report = ctx.store.apply_setup(&campaign.setup, &seal, &new_id, ctx.clock.now()).await.map_err(refused)?;
-    import_leads(ctx, campaign, &report, progress).await?;
+    enroll(ctx, campaign, &report, progress).await?;
     Ok(report)
 }
 
@@ -47,7 +45,7 @@ fn refused(error: SetupError) -> Failure {
     }
 }
 
-async fn import_leads(
+async fn enroll(
     ctx: &Context,
     campaign: &CampaignSetup,
     report: &SetupReport,
@@ -57,30 +55,5 @@ async fn import_leads(
     let stored = tenant.get_campaign(report.campaign_id).await.map_err(anyhow::Error::from)?;
     let start = campaign.setup.scheduled_at.unwrap_or_else(|| ctx.clock.now());
     let Some(first) = next_due(&stored.plan.steps, 0, start) else { return Ok(()) };
-    let mut reader = LeadReader::open(&campaign.leads.path).map_err(InputErrors::from)?;
-    let mut imported = 0;
-    loop {
-        let mut batch = Vec::with_capacity(BATCH);
-        for row in reader.by_ref() {
-            match row {
-                Ok(lead) => batch.push(lead),
-                // The check before has told about it, and was asked to leave it out.
-                Err(RowError::Bad(_)) => {}
-                Err(RowError::Fatal(problem)) => return Err(InputErrors::from(problem).into()),
-            }
-            if batch.len() == BATCH {
-                break;
-            }
-        }
-        if batch.is_empty() {
-            return Ok(());
-        }
-        imported += batch.len() as u64;
-        let new_id = || ctx.clock.uuid_v7();
-        tenant
-            .import_leads(report.campaign_id, batch, first, &new_id, ctx.clock.now())
-            .await
-            .map_err(anyhow::Error::from)?;
-        progress(imported);
-    }
+    lead_import::import(ctx, &tenant, Some((report.campaign_id, first)), &campaign.leads, progress).await.map(drop)
 }

@@ -29,6 +29,7 @@ use tokio::sync::Semaphore;
 
 use crate::context::Context;
 use crate::lifecycle::Shutdown;
+pub(crate) use events::push;
 
 /// Most connections at once.
 const CONNECTIONS: usize = 10_000;

@@ -23,7 +23,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::lifecycle::Shutdown;
-
+pub(crate) use cache::Sender;
 use intake::Intake;
 
 /// Real time that a lease lasts; it is extended while its job is in work.

@@ -13,6 +13,7 @@
 //!   statement, which was measured fastest there. So such a statement must not depend on other rows of its batch.
 //! - `{for update}`, `{for update skip locked}`, `{for share}`: row locks; SQLite has one writer and needs none.
 //! - `{any $3}`: membership in a list of ids.
+//! - `{merge a, b}`: two JSON objects as one, `b` wins: `||` there, `json_patch` here.
 //! - `{max a, b}` and `{min a, b}`: `GREATEST`/`LEAST` there, two-argument `max`/`min` here.
 //! - in migrations: `{uuid}`, `{time}`, `{json}`, `{bool}`, `{strict}`, `{fillfactor 50}`.
 //!
@@ -141,6 +142,8 @@ fn marker(body: &str, dialect: Dialect, scalars: usize, out: &mut String) {
             };
             format!("{name}({})", if postgres { argument.to_owned() } else { translate(argument, dialect) })
         }
+        "merge" if postgres => argument.replacen(',', " ||", 1),
+        "merge" => format!("json_patch({})", translate(argument, dialect)),
         "uuid" => if postgres { "uuid" } else { "BLOB" }.to_owned(),
         "time" => if postgres { "timestamptz" } else { "INTEGER" }.to_owned(),
         "json" => if postgres { "jsonb" } else { "TEXT" }.to_owned(),
@@ -203,6 +206,13 @@ mod tests {
             translate(text, Dialect::Postgres),
             "UPDATE t SET x = r.x, at = $1 FROM UNNEST($2::uuid[], $3::bigint[]) AS r(id, x) WHERE t.id = r.id"
         );
+    }
+
+    #[test]
+    fn objects_are_merged() {
+        let text = "SET x = {merge t.x, excluded.x}";
+        assert_eq!(translate(text, Dialect::Sqlite), "SET x = json_patch(t.x, excluded.x)");
+        assert_eq!(translate(text, Dialect::Postgres), "SET x = t.x || excluded.x");
     }
 
     #[test]

@@ -77,6 +77,20 @@ pub async fn migrate(db: &Db, now: Timestamp) -> Result<Report> {
     Ok(Report { applied, version })
 }
 
+/// The version of the database's schema (0 where there is none), and that of this program.
+///
+/// # Errors
+/// The database.
+pub async fn versions(db: &Db) -> Result<(i64, i64)> {
+    let known = MIGRATIONS.last().map_or(0, |m| m.version);
+    match db.read(&APPLIED, vec![]).await {
+        Ok(rows) => Ok((rows.last().map_or(Ok(0), |row| row.get("version"))?, known)),
+        // Refused only where its table is not there.
+        Err(Error::Statement { .. }) => Ok((0, known)),
+        Err(e) => Err(e),
+    }
+}
+
 async fn apply(db: &Db, migration: &Migration, now: Timestamp) -> Result<bool> {
     let mut tx = db.begin(Access::Write).await?;
     tx.lock(LockKind::Schema, true, [Uuid::nil()]).await?;

@@ -115,6 +115,7 @@ pub(super) fn quieten(config: &mut Config, env: &Environment) {
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
     told: Option<std::sync::Mutex<tokio::time::Instant>>,
+    leads: u64,
 }
 
 /// How often a line is written where there is no terminal.
@@ -123,22 +124,24 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 impl Progress {
     pub(super) fn new(json: bool, leads: u64) -> Self {
         if json {
-            return Self { bar: None, told: None };
+            return Self { bar: None, told: None, leads };
         }
         if !std::io::stderr().is_terminal() {
-            return Self { bar: None, told: Some(std::sync::Mutex::new(tokio::time::Instant::now())) };
+            return Self { bar: None, told: Some(std::sync::Mutex::new(tokio::time::Instant::now())), leads };
         }
         let bar = ProgressBar::new(leads);
         let style = ProgressStyle::with_template("[{bar:24}] {pos}/{len} {wide_msg}")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.progress_chars("=> "));
-        Self { bar: Some(bar), told: None }
+        Self { bar: Some(bar), told: None, leads }
     }
 
-    fn leads(&self, read: u64) {
+    pub(super) fn leads(&self, written: u64) {
         if let Some(bar) = &self.bar {
             bar.set_message("leads");
-            bar.set_position(read);
+            bar.set_position(written);
+        } else {
+            self.tell_now_and_then(|| format!("{written} of {} leads", self.leads));
         }
     }
 
@@ -157,12 +160,18 @@ impl Progress {
             bar.set_length(seen.planned());
             bar.set_position(done);
             bar.set_message(text);
-        } else if let Some(told) = &self.told
+        } else {
+            self.tell_now_and_then(|| text);
+        }
+    }
+
+    fn tell_now_and_then(&self, text: impl FnOnce() -> String) {
+        if let Some(told) = &self.told
             && let Ok(mut last) = told.lock()
             && last.elapsed() >= LINE_EVERY
         {
             *last = tokio::time::Instant::now();
-            output::note(text);
+            output::note(text());
         }
     }
 

@@ -1,5 +1,7 @@
 //! Lists of leads: encodings, separators, line numbers, and every way for a row to be bad.
 
+use std::path::PathBuf;
+
 use super::*;
 
 fn write(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
@@ -11,16 +13,17 @@ fn write(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
 
 fn leads(bytes: &[u8]) -> Vec<NewLead> {
     let (_dir, path) = write(bytes);
-    LeadReader::open(&path).unwrap().map(Result::unwrap).collect()
+    let list = check(Source::open(&path).unwrap(), false, &Problems::default()).unwrap();
+    list.reader().unwrap().map(Result::unwrap).collect()
 }
 
 /// What is said of a list, without the directory.
-fn said(bytes: &[u8], skip_bad_rows: bool) -> (Option<LeadList>, String) {
+fn said(bytes: &[u8], skip_bad_rows: bool) -> (Option<(u64, u64)>, String) {
     let (dir, path) = write(bytes);
     let problems = Problems::default();
-    let list = check(&path, skip_bad_rows, &problems);
+    let list = problems.ok(Source::open(&path)).and_then(|source| check(source, skip_bad_rows, &problems));
     let text = problems.into_result().map_or_else(|errors| errors.to_string(), |()| String::new());
-    (list, text.replace(&format!("{}/", dir.path().display()), ""))
+    (list.map(|list| (list.rows, list.skipped)), text.replace(&format!("{}/", dir.path().display()), ""))
 }
 
 fn utf16(text: &str, to_bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
@@ -86,7 +89,7 @@ error: leads.csv:10: same address as on line 9
         assert_eq!(said(text.as_bytes(), false), (None, expected.to_owned()), "{text:?}");
     }
     let (list, text) = said(rows.as_bytes(), true);
-    assert_eq!((list.map(|list| (list.rows, list.skipped)), text), (Some((1, 6)), String::new()));
+    assert_eq!((list, text), (Some((1, 6)), String::new()));
 }
 
 #[test]
@@ -130,4 +133,25 @@ fn lists_that_are_none_are_refused_by_name() {
 fn a_broken_row_hides_no_problem_behind_skipping() {
     let (list, text) = said(b"email,name\na@b.test,Luc\xeda\nb@b.test,x\n", true);
     assert!(list.is_none() && text.contains("Latin-1"), "{text}");
+}
+
+#[test]
+fn skipped_rows_are_named_and_the_good_ones_read_again_and_again() {
+    let (_dir, path) = write(b"email\na@b.test\nnobody\nA@b.test\nc@b.test\n");
+    let list = check(Source::open(&path).unwrap(), true, &Problems::default()).unwrap();
+    let lines: Vec<String> = list.skipped_rows.iter().map(ToString::to_string).collect();
+    assert!(lines[0].contains("leads.csv:3: `email`") && lines[1].ends_with("leads.csv:4: same address as on line 2"));
+    for _ in 0..2 {
+        assert_eq!(list.reader().unwrap().filter_map(Result::ok).count(), 2);
+    }
+}
+
+#[test]
+fn what_cannot_be_read_twice_is_kept_without_a_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = Source::keep("-", &b"email\na@b.test\na@b.test\n"[..], dir.path()).unwrap();
+    let problems = Problems::default();
+    assert!(check(source, false, &problems).is_none());
+    assert!(problems.into_result().unwrap_err().to_string().contains("-:3: same address as on line 2"));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }

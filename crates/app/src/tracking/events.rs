@@ -63,7 +63,7 @@ async fn keep(ctx: &Context, events: &[Event]) {
 }
 
 /// Pushes events under their own ids, so that a second push of one is a no-op.
-pub(super) async fn push(ctx: &Context, events: &[Event]) -> engines::error::Result<()> {
+pub(crate) async fn push(ctx: &Context, events: &[Event]) -> engines::error::Result<()> {
     let now = ctx.clock.now();
     let jobs = events
         .iter()

@@ -8,26 +8,64 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::address::EmailAddress;
-use domain::email_account::EmailAccount;
+use domain::email_account::{EmailAccount, TlsMode};
 use domain::ids::{CampaignId, EmailAccountId, TemplateId, TenantId};
 use domain::time::Timestamp;
 use engines::store::campaigns::CampaignBundle;
 use mail::assemble::MessageTemplate;
-use mail::smtp::Credentials;
+use mail::smtp::{Credentials, Server, Timeouts, Trust};
 use secrecy::ExposeSecret as _;
 
+use crate::config::Config;
 use crate::context::Context;
-use crate::secrets::Cell;
+use crate::secrets::{Cell, SealingKey};
 
 /// Most entries of one map; it is emptied then, which costs a reload each.
 const MOST: usize = 10_000;
 
 /// An account that can send.
-pub(super) struct Sender {
-    pub(super) account: EmailAccount,
-    pub(super) from: EmailAddress,
+pub(crate) struct Sender {
+    pub(crate) account: EmailAccount,
+    pub(crate) from: EmailAddress,
     pub(super) reply_to: Option<EmailAddress>,
-    pub(super) credentials: Option<Credentials>,
+    credentials: Option<Credentials>,
+}
+
+impl Sender {
+    /// Reads the addresses and opens the password.
+    ///
+    /// # Errors
+    /// What somebody has to mend.
+    pub(crate) fn open(account: EmailAccount, key: &SealingKey) -> Result<Self, String> {
+        let address = |text: &str| EmailAddress::parse(text).map_err(|e| e.to_string());
+        let from = address(&account.email)?;
+        let reply_to = account.reply_to.as_deref().map(address).transpose()?;
+        let credentials = match (&account.smtp.user, &account.smtp.password) {
+            (Some(user), Some(sealed)) => {
+                let cell = Cell::smtp_password(account.tenant_id.uuid(), account.id.uuid());
+                let password = key.open(cell, sealed).map_err(|e| e.to_string())?;
+                Some(Credentials { user: user.clone(), password: password.expose_secret().to_owned() })
+            }
+            _ => None,
+        };
+        Ok(Self { account, from, reply_to, credentials })
+    }
+
+    /// Its server, and how to speak to it.
+    pub(crate) fn server(&self, config: &Config, trust: &Trust) -> Server {
+        let smtp = &self.account.smtp;
+        Server {
+            host: smtp.host.clone(),
+            port: smtp.port,
+            tls: smtp.tls,
+            credentials: self.credentials.clone(),
+            allow_plain_auth: config.settings.smtp.allow_plain_auth || smtp.tls != TlsMode::None,
+            ehlo: self.from.domain_ascii(),
+            trust: trust.clone(),
+            policy: config.host_policy.clone(),
+            timeouts: Timeouts { connect: config.email_timeout, ..Timeouts::default() },
+        }
+    }
 }
 
 /// Why a shared part cannot be had.
@@ -93,18 +131,8 @@ impl Cache {
             return Ok(found);
         }
         let account = ctx.store.tenant(tenant_id).get_account(id).await?;
-        let address = |text: &str| EmailAddress::parse(text).map_err(|e| CacheError::Account(e.to_string()));
-        let from = address(&account.email)?;
-        let reply_to = account.reply_to.as_deref().map(address).transpose()?;
-        let credentials = match (&account.smtp.user, &account.smtp.password) {
-            (Some(user), Some(sealed)) => {
-                let opened = ctx.sealing.open(Cell::smtp_password(tenant_id.uuid(), id.uuid()), sealed);
-                let password = opened.map_err(|e| CacheError::Account(e.to_string()))?;
-                Some(Credentials { user: user.clone(), password: password.expose_secret().to_owned() })
-            }
-            _ => None,
-        };
-        Ok(keep(&self.accounts, id, version, Sender { account, from, reply_to, credentials }))
+        let sender = Sender::open(account, &ctx.sealing).map_err(CacheError::Account)?;
+        Ok(keep(&self.accounts, id, version, sender))
     }
 
     pub(super) async fn template(

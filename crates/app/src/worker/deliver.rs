@@ -10,7 +10,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use domain::address::EmailAddress;
-use domain::email_account::TlsMode;
 use domain::plan::last_look;
 use domain::settle::{AccountEffect, Attempted, Outcome, ReplyAction, own_error_delay, settle};
 use domain::step::next_due;
@@ -22,7 +21,7 @@ use engines::store::dot::DotRequest;
 use engines::store::fetch::SendJob;
 use mail::assemble::{Message, MessageTemplate, Order, Sender as Letterhead, assemble, message_id};
 use mail::replies::classify;
-use mail::smtp::{Connection, Delivery, Envelope, Reply, Report, Server, Stage, Trouble};
+use mail::smtp::{Connection, Delivery, Envelope, Reply, Report, Stage, Trouble};
 use mail::template::{Kind, Template};
 use mail::token::TokenIds;
 
@@ -203,7 +202,11 @@ async fn attempt(
     for _ in 0..2 {
         let open = match connection {
             Some(open) => open,
-            None => match worker.shutdown.unless_stopping(Connection::open(&server(worker, &parts.sender))).await? {
+            None => match worker
+                .shutdown
+                .unless_stopping(Connection::open(&parts.sender.server(&worker.ctx.config, &worker.ctx.trust)))
+                .await?
+            {
                 Ok(open) => connection.insert(open),
                 Err(failed) => {
                     report = Some(failed);
@@ -272,22 +275,6 @@ async fn stop_before_the_gate(worker: &Worker, asked: &AtomicBool) {
     worker.shutdown.stopping().await;
     if asked.load(Ordering::Acquire) {
         pending().await
-    }
-}
-
-fn server(worker: &Worker, sender: &Sender) -> Server {
-    let (ctx, smtp) = (&worker.ctx, &sender.account.smtp);
-    let timeouts = mail::smtp::Timeouts { connect: ctx.config.email_timeout, ..Default::default() };
-    Server {
-        host: smtp.host.clone(),
-        port: smtp.port,
-        tls: smtp.tls,
-        credentials: sender.credentials.clone(),
-        allow_plain_auth: ctx.config.settings.smtp.allow_plain_auth || smtp.tls != TlsMode::None,
-        ehlo: sender.from.domain_ascii(),
-        trust: ctx.trust.clone(),
-        policy: ctx.config.host_policy.clone(),
-        timeouts,
     }
 }
 

@@ -157,15 +157,19 @@ impl App {
 
     /// A query of the ledger on PostgreSQL: one number.
     pub fn count_rows(&self, condition: &str) -> Option<u64> {
-        self.database.as_ref()?;
-        Some(self.column(&format!("SELECT count(*) FROM {condition}")).remove(0).parse().unwrap())
+        Some(self.sql(&format!("SELECT count(*) FROM {condition}"))?.trim().parse().unwrap())
     }
 
     /// The rows of a statement with one column, as another program has them on PostgreSQL.
     pub fn column(&self, statement: &str) -> Vec<String> {
-        let Database { server, name } = self.database.as_ref().unwrap();
+        self.sql(statement).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// A statement as another program would run it, on PostgreSQL.
+    pub fn sql(&self, statement: &str) -> Option<String> {
+        let Database { server, name } = self.database.as_ref()?;
         let (base, _) = server.rsplit_once('/').unwrap();
-        psql(&format!("{base}/{name}"), statement).lines().map(str::to_owned).collect()
+        Some(psql(&format!("{base}/{name}"), statement))
     }
 }
 

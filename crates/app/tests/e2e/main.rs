@@ -7,13 +7,17 @@
 #![expect(clippy::unwrap_used, reason = "a case that cannot be set up has failed")]
 
 mod app;
+mod doctor;
 mod kills;
+mod lead_import;
 mod maildir;
+mod name_server;
 mod outcomes;
 mod postfix;
 mod receivers;
 mod redis;
 mod redis_faults;
+mod sample_events;
 mod strangers;
 mod tokens;
 mod tracker;

@@ -25,7 +25,7 @@ statements! {
     STEPS = "SELECT id, step_order, step_type, email_account_id, template_id, wait_duration_hours, wait_until_date,
             condition_type, condition_value, is_active
         FROM campaign_sequence_steps WHERE tenant_id = $1 AND campaign_id = $2 ORDER BY step_order";
-    FIND = "SELECT c.id, c.tenant_id, c.name, c.status, t.name AS tenant_name FROM campaigns c JOIN tenants t ON t.id = c.tenant_id
+    FIND = "SELECT c.id, c.tenant_id, c.name, c.status, c.scheduled_at, t.name AS tenant_name FROM campaigns c JOIN tenants t ON t.id = c.tenant_id
         WHERE (c.name = $1 OR c.id = $2::uuid) AND ($3::text IS NULL OR t.name = $3)
         ORDER BY c.created_at";
     START = "UPDATE campaigns SET status = CASE WHEN scheduled_at > $3 THEN 'scheduled' ELSE 'sending' END,
@@ -59,6 +59,8 @@ pub struct CampaignName {
     pub name: String,
     /// Where it stands.
     pub status: CampaignStatus,
+    /// When it starts or started; none for a draft without a date.
+    pub scheduled_at: Option<Timestamp>,
     /// The tenant's name.
     pub tenant_name: String,
 }
@@ -139,6 +141,7 @@ impl SystemStore {
                     tenant_id: row.get("tenant_id")?,
                     name: row.get("name")?,
                     status: row.get("status")?,
+                    scheduled_at: row.get("scheduled_at")?,
                     tenant_name: row.get("tenant_name")?,
                 })
             })

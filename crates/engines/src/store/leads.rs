@@ -2,37 +2,68 @@
 //!
 //! Not responsible for reading files. To add a lead's field: the struct, the statement and the migration.
 
+use std::collections::HashSet;
+
+use domain::campaign::CampaignStatus;
 use domain::ids::{CampaignId, LeadId};
 use domain::step::Due;
 use domain::time::Timestamp;
 use uuid::Uuid;
 
 use super::TenantStore;
-use crate::db::Access;
+use crate::db::{Access, LockKind, Tx};
 use crate::error::{Error, Result};
-use crate::value::Rows;
+use crate::value::{Rows, Value};
 use crate::{statements, values};
 
-statements! {
-    OWN_CAMPAIGN = "SELECT id FROM campaigns WHERE tenant_id = $1 AND id = $2";
-    // The status stays: importing a list must not revive somebody who unsubscribed.
-    UPSERT = "INSERT INTO leads (id, tenant_id, email, name, first_name, last_name, company, job_title, phone, city,
+/// An empty cell says nothing, so what is known stays; so does the status: a list must not revive who unsubscribed.
+macro_rules! upsert {
+    ($consent:literal) => {
+        concat!(
+            "INSERT INTO leads (id, tenant_id, email, name, first_name, last_name, company, job_title, phone, city,
             state, country, timezone, custom_fields, tracking_consent, created_at, updated_at)
         SELECT r.id, $1::uuid, r.email, r.name, r.first_name, r.last_name, r.company, r.job_title, r.phone, r.city,
             r.state, r.country, r.timezone, r.custom_fields, r.tracking_consent, $2::timestamptz, $2::timestamptz
         FROM {rows r(id uuid, email text, name text, first_name text, last_name text, company text, job_title text,
             phone text, city text, state text, country text, timezone text, custom_fields jsonb, tracking_consent boolean)}
         WHERE true
-        ON CONFLICT (tenant_id, lower(email)) DO UPDATE SET name = excluded.name, first_name = excluded.first_name,
-            last_name = excluded.last_name, company = excluded.company, job_title = excluded.job_title,
-            phone = excluded.phone, city = excluded.city, state = excluded.state, country = excluded.country,
-            timezone = excluded.timezone, custom_fields = excluded.custom_fields,
-            tracking_consent = excluded.tracking_consent, updated_at = excluded.updated_at
-        RETURNING id";
+        ON CONFLICT (tenant_id, lower(email)) DO UPDATE SET name = COALESCE(excluded.name, leads.name),
+            first_name = COALESCE(excluded.first_name, leads.first_name),
+            last_name = COALESCE(excluded.last_name, leads.last_name),
+            company = COALESCE(excluded.company, leads.company),
+            job_title = COALESCE(excluded.job_title, leads.job_title), phone = COALESCE(excluded.phone, leads.phone),
+            city = COALESCE(excluded.city, leads.city), state = COALESCE(excluded.state, leads.state),
+            country = COALESCE(excluded.country, leads.country), timezone = COALESCE(excluded.timezone, leads.timezone),
+            custom_fields = {merge leads.custom_fields, excluded.custom_fields},
+            tracking_consent = ", $consent, ", updated_at = excluded.updated_at
+        WHERE (leads.name, leads.first_name, leads.last_name, leads.company, leads.job_title, leads.phone, leads.city,
+                leads.state, leads.country, leads.timezone, leads.custom_fields, leads.tracking_consent)
+            IS DISTINCT FROM (COALESCE(excluded.name, leads.name), COALESCE(excluded.first_name, leads.first_name),
+                COALESCE(excluded.last_name, leads.last_name), COALESCE(excluded.company, leads.company),
+                COALESCE(excluded.job_title, leads.job_title), COALESCE(excluded.phone, leads.phone),
+                COALESCE(excluded.city, leads.city), COALESCE(excluded.state, leads.state),
+                COALESCE(excluded.country, leads.country), COALESCE(excluded.timezone, leads.timezone),
+                {merge leads.custom_fields, excluded.custom_fields}, ", $consent, ")
+        RETURNING id"
+        )
+    };
+}
+
+statements! {
+    CAMPAIGN_STATUS = "SELECT status FROM campaigns WHERE tenant_id = $1 AND id = $2";
+    UPSERT = upsert!("excluded.tracking_consent");
+    UPSERT_KEEPING_CONSENT = upsert!("leads.tracking_consent");
+    // By address where the row was there before: PostgreSQL's `lower` alone knows which row that is.
     ENROLL = "INSERT INTO campaign_leads (id, tenant_id, campaign_id, lead_id, next_step_order, due_at, created_at, updated_at)
-        SELECT r.id, $1::uuid, $2::uuid, r.lead_id, $3::bigint, $4::timestamptz, $5::timestamptz, $5::timestamptz
-        FROM {rows r(id uuid, lead_id uuid)}
-        WHERE true ON CONFLICT (campaign_id, lead_id) DO NOTHING RETURNING id";
+        SELECT r.id, $1::uuid, $2::uuid, COALESCE(r.lead_id,
+                (SELECT l.id FROM leads l WHERE l.tenant_id = $1::uuid AND lower(l.email) = lower(r.email))),
+            $3::bigint, $4::timestamptz, $5::timestamptz, $5::timestamptz
+        FROM {rows r(id uuid, lead_id uuid, email text)}
+        WHERE true ON CONFLICT (campaign_id, lead_id) DO NOTHING";
+    FIND_ENROLLED = "SELECT l.id FROM leads l JOIN campaign_leads e ON e.lead_id = l.id
+        WHERE l.tenant_id = $1 AND e.campaign_id = $2 AND (l.id = $3::uuid OR lower(l.email) = lower($4::text))";
+    REOPEN = "UPDATE campaigns SET status = 'sending', completed_at = NULL, next_plan_at = NULL, updated_at = $3
+        WHERE tenant_id = $1 AND id = $2 AND status = 'completed'";
 }
 
 /// A lead as a list gives it. See `domain::lead::Lead` for the fields.
@@ -54,57 +85,129 @@ pub struct NewLead {
     pub tracking_consent: Option<bool>,
 }
 
+/// What became of a batch of leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Leads that were not there.
+    pub new: u64,
+    /// Leads of whom something changed.
+    pub updated: u64,
+    /// Leads that were there just so; nothing was written for them.
+    pub unchanged: u64,
+    /// Enrollments that were not there.
+    pub enrolled: u64,
+}
+
+impl std::ops::AddAssign for Imported {
+    fn add_assign(&mut self, other: Self) {
+        self.new += other.new;
+        self.updated += other.updated;
+        self.unchanged += other.unchanged;
+        self.enrolled += other.enrolled;
+    }
+}
+
 impl TenantStore {
-    /// Inserts new leads, updates known ones by address, and enrolls them all; how many enrollments are new.
+    /// Inserts new leads, updates known ones by address, and enrolls them all in a campaign where one is given.
     ///
-    /// One transaction for the whole batch (some thousands). `first` is where a new enrollment starts; a lead who is
-    /// enrolled already keeps its place. A batch must not hold one address twice.
+    /// One transaction for the whole batch (some thousands). The campaign comes with where a new enrollment starts; a
+    /// lead who is enrolled already keeps its place. A campaign that was completed goes on with its new leads. A batch
+    /// must not hold one address twice.
     ///
     /// # Errors
-    /// `NotFound` where the campaign is not this tenant's, or the database; nothing of the batch is written then.
+    /// `NotFound` where the campaign is not this tenant's, `Stale` where it was cancelled or archived, or the
+    /// database; nothing of the batch is written then.
     pub async fn import_leads(
         &self,
-        campaign_id: CampaignId,
-        leads: Vec<NewLead>,
-        first: Due,
+        campaign: Option<(CampaignId, Due)>,
+        mut leads: Vec<NewLead>,
         new_id: &(dyn Fn() -> Uuid + Send + Sync),
         now: Timestamp,
-    ) -> Result<u64> {
-        let rows: Rows = leads
-            .into_iter()
-            .map(|lead| {
-                values![
-                    new_id(),
-                    lead.email,
-                    lead.name,
-                    lead.first_name,
-                    lead.last_name,
-                    lead.company,
-                    lead.job_title,
-                    lead.phone,
-                    lead.city,
-                    lead.state,
-                    lead.country,
-                    lead.timezone,
-                    serde_json::Value::Object(lead.custom_fields),
-                    lead.tracking_consent.unwrap_or(true),
-                ]
-            })
-            .collect();
+    ) -> Result<Imported> {
+        // Two imports at once must lock rows in one order.
+        leads.sort_unstable_by(|a, b| a.email.cmp(&b.email));
         let mut tx = self.db.begin(Access::Write).await?;
-        if tx.query_opt(&OWN_CAMPAIGN, values![self.tenant_id, campaign_id]).await?.is_none() {
-            return Err(Error::NotFound { what: "campaign", id: campaign_id.to_string() });
+        let status = match campaign {
+            Some((id, _)) => Some(self.lock_campaign(&mut tx, id).await?),
+            None => None,
+        };
+        let rows: Vec<(Uuid, NewLead)> = leads.into_iter().map(|lead| (new_id(), lead)).collect();
+        let written = self.upsert(&mut tx, &rows, now).await?;
+        let is_new = |id: &Uuid| written.contains(id);
+        let new = rows.iter().filter(|(id, _)| is_new(id)).count() as u64;
+        let mut imported = Imported {
+            new,
+            updated: written.len() as u64 - new,
+            unchanged: (rows.len() - written.len()) as u64,
+            enrolled: 0,
+        };
+        if let Some((id, first)) = campaign {
+            let enrollments = rows
+                .into_iter()
+                .map(|(lead, row)| values![new_id(), is_new(&lead).then_some(lead), row.email])
+                .collect();
+            let params = values![self.tenant_id, id, first.step_order, first.at, now];
+            imported.enrolled = tx.execute_rows(&ENROLL, enrollments, params).await?;
+            if status == Some(CampaignStatus::Completed) && imported.enrolled > 0 {
+                tx.execute(&REOPEN, values![self.tenant_id, id, now]).await?;
+            }
         }
-        let found = tx.query_rows(&UPSERT, rows, values![self.tenant_id, now]).await?;
-        let enrollments: Rows = found
-            .iter()
-            .map(|row| Ok(values![new_id(), row.get::<LeadId>("id")?]))
-            .collect::<Result<Vec<_>>>()?
-            .into_iter()
-            .collect();
-        let params = values![self.tenant_id, campaign_id, first.step_order, first.at, now];
-        let enrolled = tx.query_rows(&ENROLL, enrollments, params).await?;
         tx.commit().await?;
-        Ok(enrolled.len() as u64)
+        Ok(imported)
     }
+
+    /// The lead of this id or address, if it is enrolled in the campaign.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn find_enrolled_lead(&self, campaign_id: CampaignId, id_or_address: &str) -> Result<Option<LeadId>> {
+        let id: Option<Uuid> = id_or_address.parse().ok();
+        let params = values![self.tenant_id, campaign_id, id, id_or_address];
+        self.db.read(&FIND_ENROLLED, params).await?.first().map(|row| row.get("id")).transpose()
+    }
+
+    /// Shared with other imports and with planning, so that nobody completes or cancels the campaign meanwhile.
+    async fn lock_campaign(&self, tx: &mut Tx, id: CampaignId) -> Result<CampaignStatus> {
+        tx.lock(LockKind::Campaign, false, [id.uuid()]).await?;
+        let row = tx.query_opt(&CAMPAIGN_STATUS, values![self.tenant_id, id]).await?;
+        let row = row.ok_or_else(|| Error::NotFound { what: "campaign", id: id.to_string() })?;
+        match row.get("status")? {
+            CampaignStatus::Cancelled | CampaignStatus::Archived => {
+                Err(Error::Stale { what: "the campaign", expected: 1, found: 0 })
+            }
+            status => Ok(status),
+        }
+    }
+
+    /// Ids of the rows that were inserted or changed.
+    async fn upsert(&self, tx: &mut Tx, rows: &[(Uuid, NewLead)], now: Timestamp) -> Result<HashSet<Uuid>> {
+        let mut written = HashSet::with_capacity(rows.len());
+        for (statement, says_consent) in [(&UPSERT, true), (&UPSERT_KEEPING_CONSENT, false)] {
+            let part = rows.iter().filter(|(_, lead)| lead.tracking_consent.is_some() == says_consent);
+            let part: Rows = part.map(|(id, lead)| lead_row(*id, lead)).collect();
+            for row in tx.query_rows(statement, part, values![self.tenant_id, now]).await? {
+                written.insert(row.get::<LeadId>("id")?.uuid());
+            }
+        }
+        Ok(written)
+    }
+}
+
+fn lead_row(id: Uuid, lead: &NewLead) -> Vec<Value> {
+    values![
+        id,
+        &lead.email,
+        lead.name.clone(),
+        lead.first_name.clone(),
+        lead.last_name.clone(),
+        lead.company.clone(),
+        lead.job_title.clone(),
+        lead.phone.clone(),
+        lead.city.clone(),
+        lead.state.clone(),
+        lead.country.clone(),
+        lead.timezone.clone(),
+        serde_json::Value::Object(lead.custom_fields.clone()),
+        lead.tracking_consent.unwrap_or(true),
+    ]
 }

@@ -6,13 +6,25 @@
 use domain::campaign::{CampaignSettings, OnUnknown};
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, SendId, StepId, TenantId};
 use domain::time::Timestamp;
+use uuid::Uuid;
 
 use super::SystemStore;
 use super::plan::Hint;
-use crate::db::Access;
+use crate::db::{Access, LockKind};
 use crate::error::{Error, Result};
 use crate::value::Row;
 use crate::{statements, values};
+
+/// Every enrollment has ended and every send is final, none held.
+macro_rules! completable {
+    () => {
+        "status = 'sending'
+            AND EXISTS (SELECT 1 FROM campaign_leads e WHERE e.campaign_id = campaigns.id)
+            AND NOT EXISTS (SELECT 1 FROM campaign_leads e WHERE e.campaign_id = campaigns.id AND e.status = 'active')
+            AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.campaign_id = campaigns.id AND s.open)
+            AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.campaign_id = campaigns.id AND NOT s.open AND s.status = 'held')"
+    };
+}
 
 statements! {
     HEARTBEAT = "INSERT INTO workers (owner, host, pid, heartbeat, created_at, updated_at) VALUES ($1, $2, $3, 1, $4, $4)
@@ -50,13 +62,9 @@ statements! {
         WHERE status = 'active' AND due_at IS NULL
             AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.enrollment_id = campaign_leads.id
                 AND (s.open OR s.status = 'held'))";
-    COMPLETE = "UPDATE campaigns SET status = 'completed', completed_at = $1, updated_at = $1
-        WHERE status = 'sending'
-            AND EXISTS (SELECT 1 FROM campaign_leads e WHERE e.campaign_id = campaigns.id)
-            AND NOT EXISTS (SELECT 1 FROM campaign_leads e WHERE e.campaign_id = campaigns.id AND e.status = 'active')
-            AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.campaign_id = campaigns.id AND s.open)
-            AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.campaign_id = campaigns.id AND NOT s.open AND s.status = 'held')
-        RETURNING id";
+    COMPLETABLE = concat!("SELECT id FROM campaigns WHERE ", completable!());
+    COMPLETE = concat!("UPDATE campaigns SET status = 'completed', completed_at = $1, updated_at = $1
+        WHERE id {any $2} AND ", completable!(), " RETURNING id");
 }
 
 /// A send in `dot` whose owner is dead: its outcome is unknown.
@@ -145,7 +153,17 @@ impl SystemStore {
     /// # Errors
     /// The database.
     pub async fn complete_campaigns(&self, now: Timestamp) -> Result<Vec<CampaignId>> {
-        self.db.write(&COMPLETE, values![now]).await?.iter().map(|row| row.get("id")).collect()
+        let found = self.db.read(&COMPLETABLE, vec![]).await?;
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<Uuid> = found.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
+        // Asked again under the lock: an import that enrolls somebody right now holds it, and is seen then.
+        let mut tx = self.db.begin(Access::Write).await?;
+        tx.lock(LockKind::Campaign, true, ids.iter().copied()).await?;
+        let completed = tx.query(&COMPLETE, values![now, ids]).await?;
+        tx.commit().await?;
+        completed.iter().map(|row| row.get("id")).collect()
     }
 }
 

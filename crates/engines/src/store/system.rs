@@ -2,6 +2,7 @@
 //!
 //! To add one: here, if no other file of the store names its subject.
 
+use domain::ids::{CampaignId, EmailAccountId, TenantId};
 use domain::time::Timestamp;
 use uuid::Uuid;
 
@@ -13,6 +14,10 @@ statements! {
     LATEST = "SELECT MAX({max seen_until, COALESCE(completed_at, seen_until)}) AS at FROM campaigns WHERE seen_until IS NOT NULL";
     NAME_DEPLOYMENT = "INSERT INTO deployment (one, id, created_at, updated_at) VALUES (1, $1, $2, $2) ON CONFLICT (one) DO NOTHING";
     DEPLOYMENT = "SELECT id FROM deployment";
+    FIND_TENANT = "SELECT id, name FROM tenants WHERE name = $1 OR id = $2::uuid";
+    TENANTS = "SELECT name FROM tenants ORDER BY created_at, id LIMIT $1";
+    ACCOUNTS = "SELECT id, tenant_id FROM email_accounts WHERE status <> 'deleted' ORDER BY tenant_id, created_at, id LIMIT $1";
+    LIVE_CAMPAIGNS = "SELECT id, tenant_id FROM campaigns WHERE status IN ('scheduled', 'sending', 'paused') ORDER BY tenant_id, created_at, id LIMIT $1";
     DEAD_LETTERS = "SELECT COUNT(*) AS n FROM dead_letters WHERE replayed_at IS NULL";
 }
 
@@ -35,6 +40,42 @@ impl SystemStore {
         let rows = self.db.read(&DEPLOYMENT, vec![]).await?;
         let missing = || Error::NotFound { what: "deployment", id: "1".into() };
         rows.first().ok_or_else(missing)?.get("id")
+    }
+
+    /// The tenant of this name or id, with its name.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn find_tenant(&self, name_or_id: &str) -> Result<Option<(TenantId, String)>> {
+        let id: Option<Uuid> = name_or_id.parse().ok();
+        let rows = self.db.read(&FIND_TENANT, values![name_or_id, id]).await?;
+        rows.first().map(|row| Ok((row.get("id")?, row.get("name")?))).transpose()
+    }
+
+    /// Names of the first tenants, to show a person what there is.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn list_tenant_names(&self, limit: u32) -> Result<Vec<String>> {
+        self.db.read(&TENANTS, values![limit]).await?.iter().map(|row| row.get("name")).collect()
+    }
+
+    /// Email accounts of all tenants that are not deleted, tenant by tenant.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn list_accounts(&self, limit: u32) -> Result<Vec<(TenantId, EmailAccountId)>> {
+        let rows = self.db.read(&ACCOUNTS, values![limit]).await?;
+        rows.iter().map(|row| Ok((row.get("tenant_id")?, row.get("id")?))).collect()
+    }
+
+    /// Campaigns of all tenants that have begun and not ended, tenant by tenant.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn list_live_campaigns(&self, limit: u32) -> Result<Vec<(TenantId, CampaignId)>> {
+        let rows = self.db.read(&LIVE_CAMPAIGNS, values![limit]).await?;
+        rows.iter().map(|row| Ok((row.get("tenant_id")?, row.get("id")?))).collect()
     }
 
     /// How many dead letters wait.

@@ -7,6 +7,7 @@ mod apply;
 mod dead_letters;
 mod dot;
 mod foreign_ids;
+mod leads;
 mod plan;
 mod recover;
 pub mod scene;

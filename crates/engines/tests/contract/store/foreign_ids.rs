@@ -77,7 +77,7 @@ impl Target {
             "get_template" => store.get_template(self.job.template.0).await.is_ok(),
             "import_leads" => {
                 let leads = vec![NewLead { email: self.job.lead.email.clone(), ..NewLead::default() }];
-                store.import_leads(campaign, leads, Due { step_order: 1, at: NOW }, &new_id, NOW).await.is_ok()
+                store.import_leads(Some((campaign, Due { step_order: 1, at: NOW })), leads, &new_id, NOW).await.is_ok()
             }
             "list_event_counts" => !store.list_event_counts(campaign).await.unwrap().is_empty(),
             "pause_campaign" => store.pause_campaign(campaign, NOW).await.unwrap(),

@@ -181,14 +181,17 @@ fn a_campaign_is_complete_only_when_nothing_is_open_or_held_or_to_come(engine: E
     });
 }
 
-fn a_completed_campaign_with_new_leads_starts_again(engine: Engine) {
+fn a_completed_campaign_with_new_leads_goes_on(engine: Engine) {
     with_store(engine, async |store: Store| {
         let (f, job, fence) = Scene::one_dot(store, |s| s.steps.truncate(1)).await;
         f.apply(&[last_result(&job, fence, NOW)], NOW).await;
         assert_eq!(f.store.system().complete_campaigns(NOW).await.unwrap().len(), 1);
         assert!(!f.tenant().start_campaign(f.campaign_id, NOW).await.unwrap(), "there is nothing to do");
-        f.enroll(0..2).await;
-        assert!(f.tenant().start_campaign(f.campaign_id, NOW).await.unwrap());
+        const STATUS: &str = "SELECT status AS x FROM campaigns";
+        assert_eq!(f.enroll(0..1).await, 0);
+        assert_eq!(f.one::<String>(STATUS).await, "completed", "nobody new has come");
+        assert_eq!(f.enroll(0..2).await, 1);
+        assert_eq!(f.one::<String>(STATUS).await, "sending");
         assert_eq!(f.jobs(NOW + Duration::from_secs(1)).await.len(), 1);
     });
 }
@@ -205,5 +208,5 @@ on_every_engine! {
     the_sweep_cancels_what_a_suppressed_lead_left_and_ends_its_enrollment
     the_sweep_ends_what_a_cancelled_campaign_left_in_its_dot
     a_campaign_is_complete_only_when_nothing_is_open_or_held_or_to_come
-    a_completed_campaign_with_new_leads_starts_again
+    a_completed_campaign_with_new_leads_goes_on
 }

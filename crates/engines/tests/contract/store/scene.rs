@@ -17,7 +17,7 @@ use engines::store::apply::{Applied, AttemptRecord, OutboundMessage, Settled};
 use engines::store::dot::{DotAnswer, DotRequest};
 use engines::store::events::StoredEvent;
 use engines::store::fetch::SendJob;
-use engines::store::leads::NewLead;
+use engines::store::leads::{Imported, NewLead};
 use engines::store::plan::{Hint, PlanPage, PlanRequest};
 use engines::store::setup::{AccountSetup, Setup, SetupError, SetupReport, StepSetup, TemplateSetup};
 use engines::value::{FromValue, Value};
@@ -129,8 +129,13 @@ impl Scene {
     /// Enrolls leads `lead0@example.test` and so on; how many are new.
     pub async fn enroll(&self, numbers: std::ops::Range<usize>) -> u64 {
         let leads = numbers.map(|n| NewLead { email: format!("lead{n}@example.test"), ..NewLead::default() }).collect();
-        let first = Due { step_order: 1, at: NOW };
-        self.tenant().import_leads(self.campaign_id, leads, first, &new_id, NOW).await.unwrap()
+        self.import(leads, NOW).await.enrolled
+    }
+
+    /// Imports leads into the campaign at `now`.
+    pub async fn import(&self, leads: Vec<NewLead>, now: Timestamp) -> Imported {
+        let first = Due { step_order: 1, at: now };
+        self.tenant().import_leads(Some((self.campaign_id, first)), leads, &new_id, now).await.unwrap()
     }
 
     pub async fn plan(&self, now: Timestamp) -> PlanPage {

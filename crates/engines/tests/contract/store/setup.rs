@@ -97,24 +97,6 @@ fn a_cancelled_campaign_is_not_set_up_again(engine: Engine) {
     });
 }
 
-fn importing_leads_again_enrolls_only_the_new_ones(engine: Engine) {
-    with_store(engine, async |store: Store| {
-        let f = Scene::started(store, 2, |_| {}).await;
-        assert_eq!(f.enroll(0..3).await, 1);
-        assert_eq!(f.one::<i64>("SELECT COUNT(*) AS x FROM leads").await, 3);
-        assert_eq!(f.one::<i64>("SELECT COUNT(*) AS x FROM campaign_leads").await, 3);
-    });
-}
-
-fn importing_a_lead_again_does_not_revive_one_who_unsubscribed(engine: Engine) {
-    with_store(engine, async |store: Store| {
-        let (f, job) = Scene::one_job(store, |_| {}).await;
-        f.unsubscribe(&job, NOW).await;
-        assert_eq!(f.enroll(0..1).await, 0);
-        assert_eq!(f.one::<String>("SELECT status AS x FROM leads").await, "unsubscribed");
-    });
-}
-
 fn a_name_that_two_tenants_use_is_found_by_tenant(engine: Engine) {
     with_store(engine, async |store: Store| {
         let f = Scene::draft(store, |_| {}).await;
@@ -136,6 +118,4 @@ on_every_engine! {
     a_changed_sequence_is_taken_where_it_is_meant
     an_account_that_left_the_file_leaves_the_pool
     a_cancelled_campaign_is_not_set_up_again
-    importing_leads_again_enrolls_only_the_new_ones
-    importing_a_lead_again_does_not_revive_one_who_unsubscribed
 }

@@ -67,7 +67,7 @@ fn a_stranger_enrolls_nobody_in_a_foreign_campaign(engine: Engine) {
         let stranger = f.stranger().await;
         let lead = NewLead { email: "intruder@example.test".into(), ..NewLead::default() };
         let first = Due { step_order: 1, at: NOW };
-        assert!(stranger.import_leads(f.campaign_id, vec![lead], first, &new_id, NOW).await.is_err());
+        assert!(stranger.import_leads(Some((f.campaign_id, first)), vec![lead], &new_id, NOW).await.is_err());
         assert_eq!(f.one::<i64>("SELECT COUNT(*) AS x FROM campaign_leads").await, 1);
         assert_eq!(f.one::<i64>("SELECT COUNT(*) AS x FROM leads").await, 1, "nothing of the batch is written");
     });
