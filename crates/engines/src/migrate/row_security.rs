@@ -96,12 +96,13 @@ async fn make_role(tx: &mut Tx, row: &Row) -> Result<()> {
             "DO $$ BEGIN EXECUTE 'GRANT USAGE ON SCHEMA ' || quote_ident(current_schema()) || ' TO {name}'; END $$;"
         );
     }
-    change(tx, &script, || {
+    let administrator = || {
+        let make = [APP_ROLE, SYSTEM_ROLE].map(|role| format!("CREATE ROLE {role} NOLOGIN NOINHERIT; ")).concat();
         format!(
-            "an administrator runs: CREATE ROLE {name} NOLOGIN NOINHERIT; GRANT {name} TO the login of DATABASE_URL; GRANT USAGE ON the schema TO {name}"
+            "an administrator runs: {make}GRANT {APP_ROLE}, {SYSTEM_ROLE} TO … (the login of DATABASE_URL); GRANT USAGE ON SCHEMA … TO both"
         )
-    })
-    .await
+    };
+    change(tx, &script, administrator).await
 }
 
 /// Whose the rows of a table are.

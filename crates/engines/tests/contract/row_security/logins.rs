@@ -43,7 +43,7 @@ async fn a_login_that_may_not_take_the_roles_is_told_what_to_do(url: String) {
     let owner = empty_postgres(&url, "NOINHERIT").await;
     let refused = migrate(&Db::open_postgres(&owner, 2).unwrap(), NOW).await.unwrap_err();
     let Error::Schema(text) = &refused else { panic!("{refused:?}") };
-    assert!(text.contains("GRANT penguinmails_app TO"), "{text}");
+    assert!(text.contains("GRANT penguinmails_app, penguinmails_system TO"), "{text}");
     let login = login_of(&owner);
     let roles = "penguinmails_app, penguinmails_system";
     connect(&url).await.batch_execute(&format!("GRANT {roles} TO {login}")).await.unwrap();
