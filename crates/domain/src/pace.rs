@@ -148,9 +148,11 @@ pub fn grant(
         let Some(open) = window.next_open(limit.until) else {
             return Err(Deferral { until: Timestamp::MAX, reason: Reason::WindowNeverOpens, scope: Scope::Lead });
         };
+        let before = limit;
         later(&mut limit, open, Reason::WindowClosed, Scope::Lead);
         if limit.until > horizon_end {
-            return Err(limit);
+            // What ran out holds everybody of its scope; the window only rounds it up for this lead.
+            return Err(if before.until > earliest { before } else { limit });
         }
         let account_day = account.pace.zone.day(limit.until);
         if account.remaining(limit.until, warmup) == 0 {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::campaign::{CampaignSettings, CampaignStatus};
+use crate::campaign::{CampaignSettings, CampaignStatus, TimezoneStrategy};
 use crate::email_account::AccountStatus;
 use crate::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, StepId};
 use crate::lead::LeadStatus;
@@ -302,6 +302,12 @@ fn plan_email(
     let earliest = candidate.due.at.max(now);
     match grant(account, campaign_book, &window, warmup, earliest, spread, now + moment.horizon) {
         Ok(slot) => Plan::Send { step_id: step.id, step_order: step.step_order, email_account_id: id, slot },
+        // One window for all: nobody else of the campaign need be asked while it is closed.
+        Err(deferral)
+            if deferral.reason == Reason::WindowClosed && settings.timezone_strategy == TimezoneStrategy::Single =>
+        {
+            Plan::Defer(Deferral { scope: Scope::Campaign, ..deferral })
+        }
         Err(deferral) => Plan::Defer(deferral),
     }
 }

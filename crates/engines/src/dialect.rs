@@ -15,7 +15,7 @@
 //! - `{any $3}`: membership in a list of ids.
 //! - `{merge a, b}`: two JSON objects as one, `b` wins: `||` there, `json_patch` here.
 //! - `{max a, b}` and `{min a, b}`: `GREATEST`/`LEAST` there, two-argument `max`/`min` here.
-//! - in migrations: `{uuid}`, `{time}`, `{json}`, `{bool}`, `{strict}`, `{fillfactor 50}`.
+//! - in migrations: `{uuid}`, `{time}`, `{json}`, `{bool}`, `{strict}`, `{fillfactor 50}`, `{generated}`.
 //!
 //! To add a marker: an arm in `marker`, its reason above, and a case in the tests below.
 
@@ -151,6 +151,8 @@ fn marker(body: &str, dialect: Dialect, scalars: usize, out: &mut String) {
         "bigint" => if postgres { "bigint" } else { "INTEGER" }.to_owned(),
         "float" => if postgres { "double precision" } else { "REAL" }.to_owned(),
         "strict" => if postgres { "" } else { "STRICT" }.to_owned(),
+        // SQLite adds no stored column to a table that is there.
+        "generated" => if postgres { "STORED" } else { "VIRTUAL" }.to_owned(),
         "fillfactor" => {
             if postgres {
                 format!("WITH (fillfactor = {argument})")

@@ -38,6 +38,7 @@ const MIGRATIONS: &[Migration] = migrations![
     4 "0004_events",
     5 "0005_queue",
     6 "0006_deployment",
+    7 "0007_lookups",
 ];
 
 /// Made outside the list: it is what the list is recorded in.

@@ -264,6 +264,7 @@ async fn ask_gate(
             campaign_day: job.campaign_day.clone(),
             dot_day: dot_day.to_owned(),
             message_id: message_id.to_owned(),
+            dated_at,
         };
         let given = worker.gate.ask(request).await;
         answer.get_or_init(|| given);

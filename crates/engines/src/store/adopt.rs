@@ -40,7 +40,7 @@ statements! {
             EXISTS (SELECT 1 FROM suppression_list s WHERE s.email = lower(l.email)
                 AND (s.tenant_id = e.tenant_id OR s.tenant_id IS NULL)
                 AND (s.expires_at IS NULL OR s.expires_at > $4)) AS suppressed
-        FROM campaign_leads e JOIN leads l ON l.id = e.lead_id
+        FROM campaign_leads e JOIN leads l ON l.id = e.lead_id AND l.tenant_id = e.tenant_id
         WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.lead_id {any $3} ORDER BY e.id {for update of e}";
     // The enrollment waits for the job where it has not gone past its step.
     WAIT = "UPDATE campaign_leads SET due_at = NULL, email_account_id = COALESCE(campaign_leads.email_account_id, r.email_account_id),

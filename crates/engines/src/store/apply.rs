@@ -30,12 +30,14 @@ statements! {
             account_day = CASE WHEN r.keeps_slot THEN sends.account_day ELSE NULL END,
             campaign_day = CASE WHEN r.keeps_slot THEN sends.campaign_day ELSE NULL END,
             message_id = COALESCE(sends.message_id, r.message_id),
-            first_attempt_at = COALESCE(sends.first_attempt_at, r.started_at),
+            first_attempt_at = CASE WHEN r.counted = 1 THEN COALESCE(sends.first_attempt_at, r.started_at)
+                ELSE sends.first_attempt_at END,
             settled_at = CASE WHEN r.open THEN NULL ELSE $1::timestamptz END, updated_at = $1::timestamptz
         FROM {rows r(id uuid, tenant_id uuid, fence bigint, status text, open boolean, reason text, not_before timestamptz,
             counted bigint, unknown bigint, reply text, keeps_slot boolean, message_id text, started_at timestamptz)}
         WHERE sends.id = r.id AND sends.tenant_id = r.tenant_id AND sends.fence = r.fence
-            AND (sends.status IN ('planned', 'queued', 'dot') OR (r.status = 'sent' AND sends.status = 'held'))
+            AND (sends.status = 'dot' OR (sends.status IN ('planned', 'queued') AND r.unknown = 0)
+                OR (r.status = 'sent' AND sends.status = 'held'))
         RETURNING sends.id AS id";
     ATTEMPT = "INSERT INTO send_attempts (id, tenant_id, send_id, fence, owner, started_at, finished_at, stage, outcome,
             code, enhanced, reply, counted, transcript, created_at, updated_at)
@@ -68,7 +70,7 @@ statements! {
     COUNT_STEPS = "UPDATE campaign_sequence_steps SET executed_count = executed_count + r.sent, last_executed_at = $1
         FROM {rows r(id uuid, sent bigint)} WHERE campaign_sequence_steps.id = r.id";
     ACCOUNT_STATE = "UPDATE email_accounts SET status = COALESCE(r.status, email_accounts.status), status_reason = COALESCE(r.reason, status_reason),
-            backoff_until = r.backoff_until, backoff_failures = r.failures,
+            backoff_until = COALESCE(r.backoff_until, email_accounts.backoff_until), backoff_failures = r.failures,
             updated_at = CASE WHEN r.status IS NULL THEN updated_at ELSE $1::timestamptz END
         FROM {rows r(id uuid, tenant_id uuid, status text, reason text, backoff_until timestamptz, failures bigint)}
         WHERE email_accounts.id = r.id AND email_accounts.tenant_id = r.tenant_id AND email_accounts.status = 'active'";
@@ -387,18 +389,25 @@ async fn write_accounts(tx: &mut Tx, done: &[&Settled], now: Timestamp) -> Resul
                     id,
                     tenant_id,
                     "authentication_failed",
-                    "the server refused the log-in",
+                    why(r, "the server refused the log-in"),
                     Option::<Timestamp>::None,
                     0_i64
                 ]
             }
             AccountEffect::Paused => {
-                values![id, tenant_id, "paused", "the server refused the sender", Option::<Timestamp>::None, 0_i64]
+                values![id, tenant_id, "paused", why(r, "no message can go by it"), Option::<Timestamp>::None, 0_i64]
             }
         };
         effects.insert(id, row);
     }
     tx.execute_rows(&ACCOUNT_STATE, effects.into_values().collect(), values![now]).await.map(drop)
+}
+
+/// What the server said, or what went wrong with it: a person has to mend it.
+fn why(r: &Settled, otherwise: &str) -> String {
+    let attempt = r.attempt.as_ref();
+    let said = attempt.and_then(|a| Some(format!("{}: {}", a.stage, a.reply.as_deref()?)));
+    said.unwrap_or_else(|| otherwise.to_owned())
 }
 
 async fn write_dead_letters(

@@ -19,7 +19,7 @@ use crate::value::Row;
 use crate::{statements, values};
 
 statements! {
-    GET = "SELECT c.id, c.tenant_id, c.name, c.status, c.settings, c.seen_until, c.updated_at,
+    GET = "SELECT c.id, c.tenant_id, c.name, c.status, c.settings, c.seen_until, {max c.updated_at, co.updated_at} AS updated_at,
             co.name AS company_name, co.address AS company_address
         FROM campaigns c JOIN companies co ON co.id = c.company_id AND co.tenant_id = c.tenant_id WHERE c.tenant_id = $1 AND c.id = $2";
     STEPS = "SELECT id, step_order, step_type, email_account_id, template_id, wait_duration_hours, wait_until_date,

@@ -15,7 +15,7 @@ use crate::{statements, values};
 
 statements! {
     INSERT = "INSERT INTO dead_letters (id, tenant_id, queue_name, payload, error, failed_at, attempt_count, original_priority, created_at, updated_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $6, $6)";
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $6, $6) ON CONFLICT (id) DO NOTHING";
     LIST = "SELECT d.id, d.tenant_id, d.send_id, d.queue_name, d.payload, d.error, d.failed_at, d.attempt_count, d.original_priority,
             s.campaign_id
         FROM dead_letters d LEFT JOIN sends s ON s.id = d.send_id

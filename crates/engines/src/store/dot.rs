@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use domain::ids::{CampaignId, EmailAccountId, SendId, TenantId};
 use domain::pace::{AccountBook, DayUse, Days, Deferral, admit};
+use domain::reason::Reason;
 use domain::schedule::WarmupTable;
 use domain::time::Timestamp;
 use uuid::Uuid;
@@ -41,15 +42,15 @@ statements! {
         WHERE true ON CONFLICT (scope, scope_id, day) DO NOTHING";
     INTEND = "UPDATE sends SET status = 'dot', fence = sends.fence + 1, owner = $1, account_day = r.dot_day,
             message_id = COALESCE(sends.message_id, r.message_id),
-            first_attempt_at = COALESCE(sends.first_attempt_at, $2), last_attempt_at = $2, updated_at = $2
-        FROM {rows r(id uuid, tenant_id uuid, fence bigint, message_id text, dot_day text)},
+            first_attempt_at = COALESCE(sends.first_attempt_at, r.dated_at), last_attempt_at = $2, updated_at = $2
+        FROM {rows r(id uuid, tenant_id uuid, fence bigint, message_id text, dated_at timestamptz, dot_day text)},
             campaigns c, email_accounts a, leads l, campaign_sequence_steps st
         WHERE sends.id = r.id AND sends.tenant_id = r.tenant_id AND sends.fence = r.fence
             AND sends.status IN ('planned', 'queued')
-            AND c.id = sends.campaign_id AND c.status = 'sending'
-            AND a.id = sends.email_account_id AND a.status = 'active'
+            AND c.id = sends.campaign_id AND c.tenant_id = sends.tenant_id AND c.status = 'sending'
+            AND a.id = sends.email_account_id AND a.tenant_id = sends.tenant_id AND a.status = 'active'
             AND st.id = sends.step_id AND st.is_active
-            AND l.id = sends.lead_id AND (l.status = 'active' OR l.status = 'replied')
+            AND l.id = sends.lead_id AND l.tenant_id = sends.tenant_id AND (l.status = 'active' OR l.status = 'replied')
             AND NOT EXISTS (SELECT 1 FROM suppression_list s WHERE s.email = lower(l.email)
                 AND (s.tenant_id = sends.tenant_id OR s.tenant_id IS NULL)
                 AND (s.expires_at IS NULL OR s.expires_at > $2))
@@ -90,6 +91,8 @@ pub struct DotRequest {
     pub dot_day: String,
     /// Fixed by the first attempt.
     pub message_id: String,
+    /// The message's Date; fixed by the first attempt.
+    pub dated_at: Timestamp,
 }
 
 /// The gate's answer.
@@ -126,8 +129,10 @@ impl SystemStore {
         // Two holders of one send may meet in one batch: the first asks, the others are refused.
         let mut seen = HashSet::new();
         let asked: Vec<&DotRequest> = requests.iter().filter(|r| seen.insert((r.send_id, r.fence))).collect();
-        let rows: Rows =
-            asked.iter().map(|r| values![r.send_id, r.tenant_id, r.fence, &r.message_id, &r.dot_day]).collect();
+        let rows: Rows = asked
+            .iter()
+            .map(|r| values![r.send_id, r.tenant_id, r.fence, &r.message_id, r.dated_at, &r.dot_day])
+            .collect();
         let granted = tx.query_rows(&INTEND, rows, values![owner, now]).await?;
         let mut fences: Fences = granted
             .iter()
@@ -183,13 +188,20 @@ fn admit_all<'a>(
     now: Timestamp,
 ) -> Vec<(&'a DotRequest, Deferral)> {
     let mut refused = Vec::new();
+    // Those refused for the gap come back one gap after the other, not all at once.
+    let mut waiting: HashMap<EmailAccountId, u32> = HashMap::new();
     for &request in requests {
         let Some(book) = books.get_mut(&request.email_account_id) else { continue };
         let key = (request.send_id, request.fence);
         if !fences.contains_key(&key) {
             continue;
         }
-        if let Err(deferral) = admit(book, request.reserved_day.as_deref(), warmup, now) {
+        if let Err(mut deferral) = admit(book, request.reserved_day.as_deref(), warmup, now) {
+            if deferral.reason == Reason::AccountGap {
+                let ahead = waiting.entry(book.id).or_default();
+                deferral.until = deferral.until + book.pace.min_gap * *ahead;
+                *ahead += 1;
+            }
             fences.remove(&key);
             refused.push((request, deferral));
         }

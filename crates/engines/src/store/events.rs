@@ -177,7 +177,7 @@ async fn count(tx: &mut Tx, new: &[&StoredEvent], earlier: &HashSet<LeadKey>, no
 impl TenantStore {
     /// Unsubscribes a lead at once: status, suppression, queued mail cancelled, enrollments ended, event stored.
     ///
-    /// Idempotent: the event's id counts once, and a lead that is out stays out.
+    /// Idempotent: a lead's way out of one mail counts once, however often it is asked for.
     ///
     /// # Errors
     /// `NotFound` where the ids belong to nothing of this tenant, or the database.
@@ -186,12 +186,15 @@ impl TenantStore {
         let mut tx = self.db.begin(Access::Write).await?;
         let events = std::slice::from_ref(&event);
         let earlier = earlier_leads(&mut tx, events).await?;
-        let stored = tx.query_rows(&INSERT, [event_row(&event)].into_iter().collect(), values![now]).await?;
-        if stored.is_empty() && tx.query(&KNOWN_OWN, values![self.tenant_id, event.id]).await?.is_empty() {
-            return Err(Error::NotFound { what: "lead of this campaign", id: event.lead_id.to_string() });
-        }
-        if !stored.is_empty() {
-            count(&mut tx, &[&event], &earlier, now).await?;
+        // Somebody who asks again has unsubscribed once; whoever was let in again since goes out again.
+        if earlier.is_empty() {
+            let stored = tx.query_rows(&INSERT, [event_row(&event)].into_iter().collect(), values![now]).await?;
+            if stored.is_empty() && tx.query(&KNOWN_OWN, values![self.tenant_id, event.id]).await?.is_empty() {
+                return Err(Error::NotFound { what: "lead of this campaign", id: event.lead_id.to_string() });
+            }
+            if !stored.is_empty() {
+                count(&mut tx, &[&event], &earlier, now).await?;
+            }
         }
         let exclusion =
             Exclusion { status: "unsubscribed", reason: Reason::LeadUnsubscribed, source: "unsubscribe_link" };

@@ -22,19 +22,21 @@ statements! {
             s.fence, s.attempts, s.max_attempts, s.unknowns, s.first_attempt_at, s.not_before, s.message_id,
             s.account_day, s.campaign_day,
             st.template_id, t.version AS template_version, st.subject_override, st.from_name_override,
-            c.updated_at AS campaign_updated_at, a.updated_at AS account_updated_at, a.backoff_failures,
+            {max c.updated_at, co.updated_at} AS campaign_updated_at, a.updated_at AS account_updated_at,
+            a.backoff_failures, a.backoff_until,
             e.thread_message_ids, e.thread_subject,
             l.id, l.email, l.name, l.first_name, l.last_name, l.company, l.job_title, l.phone, l.city, l.state, l.country,
             l.timezone, l.custom_fields, l.status, l.tracking_consent
         FROM {rows r(id uuid, tenant_id uuid)}
             JOIN sends s ON s.id = r.id AND s.tenant_id = r.tenant_id
-            JOIN campaigns c ON c.id = s.campaign_id AND c.status = 'sending'
-            JOIN email_accounts a ON a.id = s.email_account_id AND a.status = 'active'
+            JOIN campaigns c ON c.id = s.campaign_id AND c.tenant_id = s.tenant_id AND c.status = 'sending'
+            JOIN companies co ON co.id = c.company_id
+            JOIN email_accounts a ON a.id = s.email_account_id AND a.tenant_id = s.tenant_id AND a.status = 'active'
                 AND (a.backoff_until IS NULL OR a.backoff_until <= $1)
             JOIN campaign_sequence_steps st ON st.id = s.step_id AND st.is_active
-            JOIN templates t ON t.id = st.template_id
+            JOIN templates t ON t.id = st.template_id AND t.tenant_id = s.tenant_id
             JOIN campaign_leads e ON e.id = s.enrollment_id
-            JOIN leads l ON l.id = s.lead_id AND l.status IN ('active', 'replied')
+            JOIN leads l ON l.id = s.lead_id AND l.tenant_id = s.tenant_id AND l.status IN ('active', 'replied')
         WHERE s.open AND s.status IN ('planned', 'queued') AND s.not_before <= $1
             AND NOT EXISTS (SELECT 1 FROM suppression_list x WHERE x.email = lower(l.email)
                 AND (x.tenant_id = s.tenant_id OR x.tenant_id IS NULL)
@@ -149,7 +151,10 @@ fn send_job(row: &Row) -> Result<SendJob> {
         max_attempts: row.get("max_attempts")?,
         unknowns: row.get("unknowns")?,
         first_attempt_at: row.get("first_attempt_at")?,
-        not_before: row.get("not_before")?,
+        // Waiting for the account is no lateness.
+        not_before: row
+            .get::<Timestamp>("not_before")?
+            .max(row.get::<Option<Timestamp>>("backoff_until")?.unwrap_or(Timestamp::EPOCH)),
         message_id: row.get("message_id")?,
         account_day: row.get("account_day")?,
         campaign_day: row.get("campaign_day")?,

@@ -56,12 +56,12 @@ statements! {
     // By address where the row was there before: PostgreSQL's `lower` alone knows which row that is.
     ENROLL = "INSERT INTO campaign_leads (id, tenant_id, campaign_id, lead_id, next_step_order, due_at, created_at, updated_at)
         SELECT r.id, $1::uuid, $2::uuid, COALESCE(r.lead_id,
-                (SELECT l.id FROM leads l WHERE l.tenant_id = $1::uuid AND lower(l.email) = lower(r.email))),
+                (SELECT l.id FROM leads l WHERE l.tenant_id = $1::uuid AND l.address = lower(r.email))),
             $3::bigint, $4::timestamptz, $5::timestamptz, $5::timestamptz
         FROM {rows r(id uuid, lead_id uuid, email text)}
         WHERE true ON CONFLICT (campaign_id, lead_id) DO NOTHING";
     FIND_ENROLLED = "SELECT l.id FROM leads l JOIN campaign_leads e ON e.lead_id = l.id
-        WHERE l.tenant_id = $1 AND e.campaign_id = $2 AND (l.id = $3::uuid OR lower(l.email) = lower($4::text))";
+        WHERE l.tenant_id = $1 AND e.campaign_id = $2 AND (l.id = $3::uuid OR l.address = lower($4::text))";
     REOPEN = "UPDATE campaigns SET status = 'sending', completed_at = NULL, next_plan_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status = 'completed'";
 }

@@ -36,7 +36,7 @@ statements! {
                 AND t.type = 'open' AND t.verdict = 'human') AS opened,
             EXISTS (SELECT 1 FROM tracking_events t WHERE t.campaign_id = e.campaign_id AND t.lead_id = e.lead_id
                 AND t.type = 'click' AND t.verdict = 'human') AS clicked
-        FROM campaign_leads e JOIN leads l ON l.id = e.lead_id
+        FROM campaign_leads e JOIN leads l ON l.id = e.lead_id AND l.tenant_id = e.tenant_id
         WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status = 'active' AND e.due_at IS NOT NULL
             AND e.due_at <= $3 AND (e.due_at, e.id) > ($5, $6)
         ORDER BY e.due_at, e.id LIMIT $7 {for update of e skip locked}";
@@ -228,7 +228,7 @@ impl SystemStore {
         let candidates = read_candidates(&mut tx, request).await?;
         let full = candidates.len() >= request.limit as usize;
         let last = candidates.last().map(|c| (c.due.at, c.enrollment_id));
-        let books = read_books(&mut tx, request, &campaign).await?;
+        let books = read_books(&mut tx, request, &campaign, &candidates).await?;
         let mut page = Page {
             request,
             campaign: &campaign,
@@ -287,11 +287,18 @@ fn candidate(row: &Row) -> Result<Candidate> {
     })
 }
 
-async fn read_books(tx: &mut Tx, request: &PlanRequest, campaign: &CampaignBundle) -> Result<Books> {
+/// An account that left the pool still serves the leads that it wrote to before.
+async fn read_books(
+    tx: &mut Tx,
+    request: &PlanRequest,
+    campaign: &CampaignBundle,
+    candidates: &[Candidate],
+) -> Result<Books> {
     let rows = tx.query(&POOL, values![request.tenant_id, request.campaign_id]).await?;
     let pool: Vec<EmailAccountId> = rows.iter().map(|row| row.get("email_account_id")).collect::<Result<_>>()?;
     let named = campaign.plan.steps.iter().filter_map(|step| step.email_account_id);
-    let ids: BTreeSet<EmailAccountId> = pool.iter().copied().chain(named).collect();
+    let own = candidates.iter().filter_map(|candidate| candidate.email_account_id);
+    let ids: BTreeSet<EmailAccountId> = pool.iter().copied().chain(named).chain(own).collect();
     Ok(Books { pool, ..books_of(tx, campaign, &ids, request.now).await? })
 }
 
@@ -457,7 +464,8 @@ impl Page<'_> {
             if let Some(day) = self.books.campaign.days.get_mut(&slot.campaign_day) {
                 day.reserved = day.reserved.saturating_sub(1);
             }
-            let next = next_due(&self.campaign.plan.steps, send.step_order, self.request.now);
+            let due = self.candidates[send.candidate].due.at;
+            let next = next_due(&self.campaign.plan.steps, send.step_order, due);
             self.moves.insert(send.candidate, Move { next, account: None, stopped: None, waits: false });
         }
     }

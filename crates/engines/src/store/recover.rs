@@ -45,21 +45,24 @@ statements! {
     // Every state has an exit: what a switched-off step, an ended campaign or an excluded lead left open ends here.
     SKIP_INACTIVE = "UPDATE sends SET status = 'skipped', open = false, reason = 'step_inactive', settled_at = $1, updated_at = $1
         WHERE open AND status IN ('planned', 'queued')
-            AND step_id IN (SELECT id FROM campaign_sequence_steps WHERE NOT is_active)";
+            AND step_id IN (SELECT id FROM campaign_sequence_steps WHERE NOT is_active)
+        RETURNING enrollment_id";
     // A dot that was under way when the campaign was cancelled comes back here when it was not taken.
     CANCEL_ENDED = "UPDATE sends SET status = 'cancelled', open = false, reason = 'campaign_cancelled', settled_at = $1, updated_at = $1
         WHERE open AND status IN ('planned', 'queued')
-            AND campaign_id IN (SELECT id FROM campaigns WHERE status IN ('cancelled', 'archived'))";
+            AND campaign_id IN (SELECT id FROM campaigns WHERE status IN ('cancelled', 'archived'))
+        RETURNING enrollment_id";
     CANCEL_EXCLUDED = "UPDATE sends SET status = 'cancelled', open = false, reason = 'suppressed', settled_at = $1, updated_at = $1
         WHERE id IN (SELECT s.id FROM sends s JOIN leads l ON l.id = s.lead_id
             WHERE s.open AND s.status IN ('planned', 'queued') AND s.not_before <= $1
                 AND (l.status IN ('bounced', 'unsubscribed', 'complained')
                     OR EXISTS (SELECT 1 FROM suppression_list x WHERE x.email = lower(l.email)
                         AND (x.tenant_id = s.tenant_id OR x.tenant_id IS NULL)
-                        AND (x.expires_at IS NULL OR x.expires_at > $1))))";
+                        AND (x.expires_at IS NULL OR x.expires_at > $1))))
+        RETURNING enrollment_id";
     // An enrollment whose send ended without it (see above) goes on or ends.
     FREE_ENROLLMENTS = "UPDATE campaign_leads SET due_at = $1, updated_at = $1
-        WHERE status = 'active' AND due_at IS NULL
+        WHERE id {any $2} AND status = 'active' AND due_at IS NULL
             AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.enrollment_id = campaign_leads.id
                 AND (s.open OR s.status = 'held'))";
     COMPLETABLE = concat!("SELECT id FROM campaigns WHERE ", completable!());
@@ -137,15 +140,18 @@ impl SystemStore {
     /// The database.
     pub async fn sweep(&self, now: Timestamp) -> Result<u64> {
         let mut tx = self.db.begin(Access::Write).await?;
-        let mut ended = 0;
+        let mut ended: Vec<Uuid> = Vec::new();
         for statement in [&SKIP_INACTIVE, &CANCEL_ENDED, &CANCEL_EXCLUDED] {
-            ended += tx.execute(statement, values![now]).await?;
+            for row in tx.query(statement, values![now]).await? {
+                ended.push(row.get("enrollment_id")?);
+            }
         }
-        if ended > 0 {
-            tx.execute(&FREE_ENROLLMENTS, values![now]).await?;
+        let count = ended.len() as u64;
+        if count > 0 {
+            tx.execute(&FREE_ENROLLMENTS, values![now, ended]).await?;
         }
         tx.commit().await?;
-        Ok(ended)
+        Ok(count)
     }
 
     /// Completes campaigns whose every send is final, none held, and whose every enrollment has ended; which.

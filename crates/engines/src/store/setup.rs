@@ -29,7 +29,8 @@ statements! {
     // A new password or server is a reason to try a stopped account again.
     UPDATE_ACCOUNT = "UPDATE email_accounts SET from_name = $3, reply_to = $4, smtp_settings = $5, daily_limit = $6,
             min_gap_seconds = $7, warmup_started_at = $8, timezone = $9, updated_at = $10, backoff_until = NULL,
-            status = CASE WHEN status = 'authentication_failed' THEN 'active' ELSE status END
+            status = CASE WHEN status = 'authentication_failed' OR (status = 'paused' AND status_reason IS NOT NULL)
+                THEN 'active' ELSE status END
         WHERE tenant_id = $1 AND id = $2";
     FIND_CAMPAIGN = "SELECT id, status FROM campaigns WHERE tenant_id = $1 AND name = $2";
     INSERT_CAMPAIGN = "INSERT INTO campaigns (id, tenant_id, company_id, name, description, scheduled_at, settings, created_at, updated_at)
@@ -58,7 +59,7 @@ statements! {
         RETURNING id";
     SWITCH_OFF_STEPS = "UPDATE campaign_sequence_steps SET is_active = false, updated_at = $4
         WHERE tenant_id = $1 AND campaign_id = $2 AND step_order > $3";
-    REOPEN_ENROLLMENTS = "UPDATE campaign_leads SET status = 'active', due_at = $4, updated_at = $4
+    REOPEN_ENROLLMENTS = "UPDATE campaign_leads SET status = 'active', due_at = COALESCE(last_sent_at, $4), updated_at = $4
         WHERE tenant_id = $1 AND campaign_id = $2 AND status = 'completed' AND next_step_order < $3";
     POOL = "INSERT INTO campaign_email_accounts (campaign_id, email_account_id, tenant_id, created_at, updated_at)
         VALUES ($1, $2, $3, $4, $4) ON CONFLICT (campaign_id, email_account_id) DO NOTHING";

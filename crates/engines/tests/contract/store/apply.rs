@@ -85,6 +85,52 @@ fn a_temporary_refusal_given_twice_counts_once(engine: Engine) {
     });
 }
 
+fn an_unknown_result_given_twice_counts_once(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, job, fence) = Scene::one_dot(store, |_| {}).await;
+        let unknown = result(&job, fence, Outcome::Unknown, NOW);
+        assert_eq!(f.apply(std::slice::from_ref(&unknown), NOW).await, [Applied::Done]);
+        assert_eq!(f.apply(&[unknown], NOW).await, [Applied::Stale]);
+        assert_eq!(f.one::<i64>("SELECT unknowns AS x FROM sends").await, 1);
+    });
+}
+
+fn time_in_which_nothing_was_attempted_does_not_expire_a_send(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, job) = Scene::one_job(store, |_| {}).await;
+        let mut unreachable = result(&job, job.fence, Outcome::Refused(ReplyAction::BackOffAccount), NOW);
+        unreachable.was_dot = false;
+        f.apply(&[unreachable], NOW).await;
+        let later = NOW + 4 * super::scene::DAY;
+        let job = f.refetch(&job, later).await.unwrap();
+        assert_eq!(job.first_attempt_at, None);
+        let fence = f.granted(&job, later).await;
+        f.settled(&job, fence, Outcome::Refused(ReplyAction::Retry), later).await;
+        assert_eq!(f.sends().await, ["queued"], "the first answer about the message starts its time");
+    });
+}
+
+fn what_stopped_an_account_is_kept_in_words(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, job) = Scene::one_job(store, |_| {}).await;
+        let mut refused = result(&job, job.fence, Outcome::Refused(ReplyAction::PauseAccount), NOW);
+        refused.was_dot = false;
+        refused.attempt.as_mut().unwrap().reply = Some("the server offers no STARTTLS".into());
+        f.apply(&[refused], NOW).await;
+        let reason = f.one::<String>("SELECT status_reason AS x FROM email_accounts WHERE status = 'paused'").await;
+        assert!(reason.ends_with("the server offers no STARTTLS"), "{reason}");
+        // Setting up again is a person's word that it was mended.
+        super::scene::apply_setup(&f.store, &f.setup).await.unwrap();
+        assert_eq!(f.one::<String>("SELECT status AS x FROM email_accounts").await, "active");
+        f.tenant()
+            .set_account_status(f.account_of(&job), domain::email_account::AccountStatus::Paused, None, NOW)
+            .await
+            .unwrap();
+        super::scene::apply_setup(&f.store, &f.setup).await.unwrap();
+        assert_eq!(f.one::<String>("SELECT status AS x FROM email_accounts").await, "paused", "a person's pause stays");
+    });
+}
+
 fn two_results_of_one_send_in_one_batch_count_once(engine: Engine) {
     with_store(engine, async |store: Store| {
         let (f, job, fence) = Scene::one_dot(store, |_| {}).await;
@@ -168,7 +214,8 @@ fn a_backoff_stops_the_account_and_an_acceptance_ends_it(engine: Engine) {
         let fence = f.granted(&probe, NOW + MINUTE).await;
         f.settled(&probe, fence, Outcome::Accepted, NOW + MINUTE).await;
         let pace = f.tenant().get_account(f.account_of(&job)).await.unwrap().pace;
-        assert_eq!((pace.backoff_until, pace.backoff_failures), (None, 0));
+        // The time stays, past as it is: what waited for it is not late.
+        assert_eq!((pace.backoff_until, pace.backoff_failures), (Some(NOW + MINUTE), 0));
     });
 }
 
@@ -268,6 +315,9 @@ on_every_engine! {
     a_result_with_an_old_fence_is_stale_and_changes_nothing
     a_result_given_twice_counts_once
     a_temporary_refusal_given_twice_counts_once
+    an_unknown_result_given_twice_counts_once
+    time_in_which_nothing_was_attempted_does_not_expire_a_send
+    what_stopped_an_account_is_kept_in_words
     two_results_of_one_send_in_one_batch_count_once
     a_bounce_suppresses_the_address_and_cancels_the_leads_other_sends
     a_temporary_refusal_waits_and_gives_the_days_use_back

@@ -217,7 +217,35 @@ fn the_first_attempts_message_id_stays(engine: Engine) {
     });
 }
 
+fn those_refused_for_the_gap_come_back_one_after_the_other(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::started(store, 4, |_| {}).await;
+        let jobs = f.jobs(NOW).await;
+        f.write("UPDATE email_accounts SET min_gap_seconds = 60", vec![]).await;
+        let requests: Vec<_> = jobs.iter().map(|job| request(job, NOW)).collect();
+        let granted = f.intend(&requests, NOW).await;
+        assert_eq!(granted.iter().filter(|answer| **answer != DotAnswer::Refused).count(), 1);
+        let times: Vec<Timestamp> =
+            f.column("SELECT not_before AS x FROM sends WHERE status = 'queued' ORDER BY not_before").await;
+        assert_eq!(times, [NOW + MINUTE, NOW + 2 * MINUTE, NOW + 3 * MINUTE]);
+    });
+}
+
+fn a_send_that_cannot_be_read_does_not_hold_up_the_others(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::started(store, 2, |_| {}).await;
+        let page = f.plan(NOW).await;
+        // No number of attempts: another program's mistake.
+        f.write("UPDATE sends SET attempts = 5000000000 WHERE id = $1", engines::values![page.planned[0].send_id])
+            .await;
+        let found = f.fetch(&page.planned, NOW).await;
+        assert_eq!(found.iter().map(|job| job.send_id).collect::<Vec<_>>(), [page.planned[1].send_id]);
+    });
+}
+
 on_every_engine! {
+    those_refused_for_the_gap_come_back_one_after_the_other
+    a_send_that_cannot_be_read_does_not_hold_up_the_others
     a_granted_dot_is_durable_and_turns_the_reservation_into_use
     a_stale_fence_is_refused
     two_holders_of_one_send_get_one_dot

@@ -72,9 +72,24 @@ fn a_gap_gives_slots_one_after_the_other(engine: Engine) {
     });
 }
 
-fn a_closed_window_moves_the_due_time_to_its_opening(engine: Engine) {
+fn a_closed_window_holds_the_whole_campaign_until_it_opens(engine: Engine) {
     with_store(engine, async |store: Store| {
         let f = Scene::started(store, 1, |s| s.settings.send_time_start = "15:00".parse().unwrap()).await;
+        assert!(f.plan(NOW).await.planned.is_empty());
+        assert_eq!(f.one::<Timestamp>("SELECT due_at AS x FROM campaign_leads").await, NOW, "no row was written");
+        assert!(f.store.system().due_campaigns(NOW + 2 * HOUR).await.unwrap().is_empty());
+        assert_eq!(f.store.system().due_campaigns(NOW + 3 * HOUR).await.unwrap().len(), 1);
+        assert_eq!(f.plan(NOW + 3 * HOUR).await.planned[0].not_before, NOW + 3 * HOUR);
+    });
+}
+
+fn a_window_of_the_leads_own_zone_moves_its_due_time(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let local = |s: &mut engines::store::setup::Setup| {
+            s.settings.send_time_start = "15:00".parse().unwrap();
+            s.settings.timezone_strategy = domain::campaign::TimezoneStrategy::RecipientLocal;
+        };
+        let f = Scene::started(store, 1, local).await;
         assert!(f.plan(NOW).await.planned.is_empty());
         assert_eq!(f.one::<Timestamp>("SELECT due_at AS x FROM campaign_leads").await, NOW + 3 * HOUR);
         assert_eq!(f.plan(NOW + 3 * HOUR).await.planned[0].not_before, NOW + 3 * HOUR);
@@ -132,13 +147,26 @@ fn a_draft_and_a_paused_campaign_plan_nothing(engine: Engine) {
     });
 }
 
+fn an_account_that_left_the_pool_serves_its_leads_to_the_end(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, job, fence) = Scene::one_dot(store, |s| s.accounts.push(super::scene::account("bob@acme.test"))).await;
+        f.settled(&job, fence, domain::settle::Outcome::Accepted, NOW).await;
+        let own = f.account_of(&job);
+        f.write("DELETE FROM campaign_email_accounts WHERE email_account_id = $1", engines::values![own]).await;
+        let follow_up = f.plan(NOW + 48 * HOUR).await.planned.remove(0);
+        assert_eq!(follow_up.email_account_id, own, "a lead keeps its account");
+    });
+}
+
 on_every_engine! {
+    an_account_that_left_the_pool_serves_its_leads_to_the_end
     planning_records_a_send_per_lead_and_reserves_its_slot
     two_planners_at_once_plan_each_lead_once
     two_planners_at_once_never_exceed_an_accounts_cap
     two_planners_at_once_never_exceed_a_campaigns_cap
     a_gap_gives_slots_one_after_the_other
-    a_closed_window_moves_the_due_time_to_its_opening
+    a_closed_window_holds_the_whole_campaign_until_it_opens
+    a_window_of_the_leads_own_zone_moves_its_due_time
     an_excluded_lead_gets_a_skipped_row_and_its_enrollment_ends
     a_suppressed_address_in_another_case_is_excluded
     a_send_that_exists_already_is_passed_and_its_slot_goes_back

@@ -272,6 +272,7 @@ pub fn request(job: &SendJob, now: Timestamp) -> DotRequest {
         campaign_day: job.campaign_day.clone(),
         dot_day: Zone::UTC.day(now),
         message_id: message_id(job),
+        dated_at: now,
     }
 }
 
