@@ -15,14 +15,35 @@ redis.call('HLEN', KEYS[4])
 redis.call('ZCARD', KEYS[5])
 redis.call('SCARD', KEYS[6])
 
-local due = {}
+local function shown(jobs, last, reply)
+  for n = 1, last do
+    local job = jobs[n]
+    reply[#reply + 1] = #job > limit and string.sub(job, 1, ARGV[8]) or job
+  end
+  return reply
+end
+
+-- A call that comes again, since its answer was lost on the way, gets what it took: to take more under the same claims
+-- would overwrite the first ones.
+local function held(first)
+  local jobs = {}
+  repeat
+    local job = redis.call('HGET', KEYS[3], ARGV[2] .. ':' .. (first + #jobs))
+    jobs[#jobs + 1] = job or nil
+  until not job
+  return jobs
+end
+local due, elements = held(1), held(FIRST_ELEMENT + 1)
+if #due + #elements > 0 then
+  return shown(elements, #elements, shown(due, #due, { #due }))
+end
+
 if redis.call('ZCARD', KEYS[2]) > 0 then
   due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[5], 'LIMIT', 0, wanted)
 end
 -- Half for each, so that jobs which come again and again do not hold up new ones.
 local from_due = math.min(#due, math.floor((wanted + tonumber(ARGV[6])) / 2))
 local asked = wanted - from_due
-local elements = {}
 if asked > 0 then
   elements = redis.call('RPOP', KEYS[1], asked) or {}
 end
@@ -31,16 +52,11 @@ if from_due > 0 then
   redis.call('ZREM', KEYS[2], unpack(due, 1, from_due))
 end
 
-local reply, leases, ends, size = { from_due }, {}, {}, 0
+local leases, ends = {}, {}
 local function lease(position, job)
-  local claim = ARGV[2] .. ':' .. position
-  size = size + 1
-  leases[size * 2 - 1], leases[size * 2] = claim, job
-  ends[size * 2 - 1], ends[size * 2] = claim, ARGV[4]
-  if #job > limit then
-    job = string.sub(job, 1, ARGV[8])
-  end
-  reply[size + 1] = job
+  local claim, at = ARGV[2] .. ':' .. position, #leases
+  leases[at + 1], leases[at + 2] = claim, job
+  ends[at + 1], ends[at + 2] = claim, ARGV[4]
 end
 for n = 1, from_due do
   lease(n, due[n])
@@ -48,7 +64,7 @@ end
 for n = 1, #elements do
   lease(FIRST_ELEMENT + n, elements[n])
 end
-if size > 0 then
+if #leases > 0 then
   redis.call('HSET', KEYS[3], unpack(leases))
   redis.call('HSET', KEYS[4], unpack(ends))
   redis.call('ZADD', KEYS[5], 'LT', ARGV[4], ARGV[3])
@@ -67,4 +83,4 @@ if #elements < asked then
     redis.call('UNLINK', KEYS[6])
   end
 end
-return reply
+return shown(elements, #elements, shown(due, from_due, { from_due }))

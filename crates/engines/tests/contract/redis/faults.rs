@@ -107,6 +107,28 @@ fn fr04_a_busy_server_is_asked_again_later() {
 }
 
 #[test]
+fn fr09_a_lease_that_is_sent_twice_takes_its_jobs_once() {
+    let script = include_str!("../../../src/queue/redis/lease.lua");
+    with_server(&[], async |queue, server| {
+        // Some from the list, some that came again.
+        queue.push(MAIL, (0..8).map(|_| job(0)).collect(), NOW).await.unwrap();
+        let again: Vec<_> = lease(&queue, 4).await.into_iter().map(|token| (token, Verdict::RetryAt(NOW))).collect();
+        queue.settle(MAIL, "w", &again, NOW).await.unwrap();
+        let key = |name: &str| format!("{{queue:email-sending}}:{name}");
+        let mut call = redis::cmd("EVAL");
+        call.arg(script).arg(6).arg("queue:email-sending").arg(key("delayed")).arg(key("leases:x")).arg(key("ends:x"));
+        call.arg(key("owners")).arg(key("known")).arg(6).arg(77).arg("x").arg(NOW.micros() + 1).arg(NOW.micros());
+        call.arg(0).arg(1000).arg(100).arg(key("leases:"));
+        let mut sender = server.connection();
+        let first: redis::Value = call.query(&mut sender).unwrap();
+        let second: redis::Value = call.query(&mut sender).unwrap();
+        assert_eq!(first, second);
+        assert!(matches!(&first, redis::Value::Array(values) if values.len() == 7), "{first:?}");
+        assert_eq!(queue.depth(MAIL, NOW).await.unwrap()[1].ready, 2, "the others are still there");
+    });
+}
+
+#[test]
 fn fr05_a_full_server_takes_no_jobs_and_drains_to_empty() {
     with_server(&["--maxmemory", "8mb", "--maxmemory-policy", "noeviction"], async |queue, server| {
         let mut pushed = 0;
