@@ -53,14 +53,15 @@ statements! {
     CAMPAIGN_STATUS = "SELECT status FROM campaigns WHERE tenant_id = $1 AND id = $2";
     UPSERT = upsert!("excluded.tracking_consent");
     UPSERT_KEEPING_CONSENT = upsert!("leads.tracking_consent");
-    // By address where the row was there before: PostgreSQL's `lower` alone knows which row that is.
+    // Under row-level security an index on `lower` serves no tenant's look-up, so the system asks, for one tenant. A
+    // subquery for each row: a join may be planned as a walk through the whole table.
+    LEAD_IDS = "SELECT (SELECT l.id FROM leads l WHERE l.tenant_id = $1 AND lower(l.email) = lower(r.email)) AS id
+        FROM {rows r(email text)}";
     ENROLL = "INSERT INTO campaign_leads (id, tenant_id, campaign_id, lead_id, next_step_order, due_at, created_at, updated_at)
-        SELECT r.id, $1::uuid, $2::uuid, COALESCE(r.lead_id,
-                (SELECT l.id FROM leads l WHERE l.tenant_id = $1::uuid AND lower(l.email) = lower(r.email))),
-            $3::bigint, $4::timestamptz, $5::timestamptz, $5::timestamptz
-        FROM {rows r(id uuid, lead_id uuid, email text)}
+        SELECT r.id, $1::uuid, $2::uuid, r.lead_id, $3::bigint, $4::timestamptz, $5::timestamptz, $5::timestamptz
+        FROM {rows r(id uuid, lead_id uuid)}
         WHERE true ON CONFLICT (campaign_id, lead_id) DO NOTHING";
-    FIND_ENROLLED = "SELECT l.id FROM leads l JOIN campaign_leads e ON e.lead_id = l.id
+    FIND_ENROLLED = "SELECT l.id FROM leads l JOIN campaign_leads e ON e.lead_id = l.id AND e.tenant_id = l.tenant_id
         WHERE l.tenant_id = $1 AND e.campaign_id = $2 AND (l.id = $3::uuid OR lower(l.email) = lower($4::text))";
     REOPEN = "UPDATE campaigns SET status = 'sending', completed_at = NULL, next_plan_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status = 'completed'";
@@ -133,8 +134,7 @@ impl TenantStore {
         };
         let rows: Vec<(Uuid, NewLead)> = leads.into_iter().map(|lead| (new_id(), lead)).collect();
         let written = self.upsert(&mut tx, &rows, now).await?;
-        let is_new = |id: &Uuid| written.contains(id);
-        let new = rows.iter().filter(|(id, _)| is_new(id)).count() as u64;
+        let new = rows.iter().filter(|(id, _)| written.contains(id)).count() as u64;
         let mut imported = Imported {
             new,
             updated: written.len() as u64 - new,
@@ -142,10 +142,8 @@ impl TenantStore {
             enrolled: 0,
         };
         if let Some((id, first)) = campaign {
-            let enrollments = rows
-                .into_iter()
-                .map(|(lead, row)| values![new_id(), is_new(&lead).then_some(lead), row.email])
-                .collect();
+            let leads = self.ids_of(rows, &written).await?;
+            let enrollments = leads.into_iter().map(|lead| values![new_id(), lead]).collect();
             let params = values![self.tenant_id, id, first.step_order, first.at, now];
             imported.enrolled = tx.execute_rows(&ENROLL, enrollments, params).await?;
             if status == Some(CampaignStatus::Completed) && imported.enrolled > 0 {
@@ -177,6 +175,22 @@ impl TenantStore {
             }
             status => Ok(status),
         }
+    }
+
+    /// Ids of a batch's leads: those of new rows are known, those of others are looked up. What was found by its
+    /// address a moment ago is committed, so that another connection sees it.
+    async fn ids_of(&self, rows: Vec<(Uuid, NewLead)>, written: &HashSet<Uuid>) -> Result<Vec<LeadId>> {
+        let (new, known): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(id, _)| written.contains(id));
+        let mut ids: Vec<LeadId> = new.into_iter().map(|(id, _)| LeadId::from_uuid(id)).collect();
+        let rows: Rows = known.into_iter().map(|(_, lead)| values![lead.email]).collect();
+        if !rows.is_empty() {
+            let mut tx = self.db.of_system().begin(Access::Read).await?;
+            for row in tx.query_rows(&LEAD_IDS, rows, values![self.tenant_id]).await? {
+                ids.push(row.get("id")?);
+            }
+            tx.commit().await?;
+        }
+        Ok(ids)
     }
 
     /// Ids of the rows that were inserted or changed.

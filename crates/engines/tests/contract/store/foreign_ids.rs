@@ -72,6 +72,10 @@ impl Target {
             "campaign_report" => store.campaign_report(campaign).await.is_ok(),
             "cancel_campaign" => store.cancel_campaign(campaign, NOW).await.unwrap().is_some(),
             "count_soft_bounces" => store.count_soft_bounces(self.job.lead.id, NOW - DAY).await.unwrap() > 0,
+            "find_enrolled_lead" => {
+                let lead = self.job.lead.id.to_string();
+                store.find_enrolled_lead(campaign, &lead).await.unwrap().is_some()
+            }
             "get_account" => store.get_account(account).await.is_ok(),
             "get_campaign" => store.get_campaign(campaign).await.is_ok(),
             "get_template" => store.get_template(self.job.template.0).await.is_ok(),
