@@ -60,7 +60,7 @@ statements! {
             $3::bigint, $4::timestamptz, $5::timestamptz, $5::timestamptz
         FROM {rows r(id uuid, lead_id uuid, email text)}
         WHERE true ON CONFLICT (campaign_id, lead_id) DO NOTHING";
-    FIND_ENROLLED = "SELECT l.id FROM leads l JOIN campaign_leads e ON e.lead_id = l.id
+    FIND_ENROLLED = "SELECT l.id FROM leads l JOIN campaign_leads e ON e.lead_id = l.id AND e.tenant_id = l.tenant_id
         WHERE l.tenant_id = $1 AND e.campaign_id = $2 AND (l.id = $3::uuid OR l.address = lower($4::text))";
     REOPEN = "UPDATE campaigns SET status = 'sending', completed_at = NULL, next_plan_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status = 'completed'";
