@@ -33,6 +33,8 @@ pub(crate) struct LoadOptions<'a> {
     pub(crate) settings: &'a Settings,
     /// Sends everything here instead of over the accounts' own servers.
     pub(crate) smtp: Option<&'a SmtpUrl>,
+    /// Whether `smtp` is for this process alone: accounts that are there keep their server.
+    pub(crate) keeps_servers: bool,
     /// Whether bad rows of the list are left out instead of refused.
     pub(crate) skip_bad_rows: bool,
     /// Whether a changed number or kind of steps is meant.
@@ -190,6 +192,10 @@ fn read_text(path: &Path, max: u64) -> Result<String, Problem> {
         return Err(Problem::new(format!("file is larger than {} MiB", max >> 20)));
     }
     match String::from_utf8(bytes) {
+        Ok(text) if text.contains('\0') => {
+            let line = text.split('\0').next().map_or(1, |before| before.matches('\n').count() + 1);
+            Err(Problem::new(format!("line {line} holds a NUL (hint: save the file as text)")))
+        }
         Ok(text) => Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)),
         Err(error) => {
             let good = error.utf8_error().valid_up_to();

@@ -14,6 +14,7 @@ use std::time::Duration;
 use mail::smtp::target::HostPolicy;
 use secrecy::SecretString;
 
+use crate::campaign_file::smtp_url::SmtpUrl;
 use crate::problem::{InputErrors, Place, Problem, Problems};
 use crate::toml_input::Document;
 pub(crate) use environment::{Environment, GivenSecrets};
@@ -68,6 +69,8 @@ pub(crate) struct Config {
     pub(crate) host_policy: HostPolicy,
     /// The address of Redis, where the queue lies there.
     pub(crate) redis: Option<SecretString>,
+    /// A server that takes all mail of this process instead of the accounts' own: `run --smtp`.
+    pub(crate) smtp: Option<SmtpUrl>,
     /// The secrets that were given; `secrets::complete` adds the others.
     pub(crate) secrets: GivenSecrets,
     /// The configuration file.

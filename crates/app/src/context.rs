@@ -52,14 +52,12 @@ impl Context {
         let trust = Trust::load(config.settings.smtp.ca_file.as_deref()).map_err(anyhow::Error::from)?;
         let (db, _) = database::open(&config, &Clock::system()).await?;
         // Leases and due times go by the database's clock where there is one: hosts may disagree.
-        let anchor = db.server_time().await.map_err(anyhow::Error::from)?;
+        let anchor = db.server_time().await?;
         let store = Store::new(db.clone());
         let anchor = match anchor {
             Some(server) => server,
             // Embedded, time never goes backwards, also after a run in which it went faster.
-            None => Clock::system()
-                .now()
-                .max(store.system().latest_time().await.map_err(anyhow::Error::from)?.unwrap_or(Timestamp::EPOCH)),
+            None => Clock::system().now().max(store.system().latest_time().await?.unwrap_or(Timestamp::EPOCH)),
         };
         let clock = Clock::running(anchor, time_scale);
         let queue = queue::open(&config, db, &store, &clock).await?;

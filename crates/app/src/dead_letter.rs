@@ -14,7 +14,8 @@ use crate::context::Context;
 pub(crate) async fn bury(ctx: &Context, list: List, job: &Leased, why: String) -> engines::error::Result<()> {
     tracing::warn!(list = list.name(), job_id = %job.token.id, error = %why, "a job is a dead letter now");
     let letter = DeadLetter {
-        id: ctx.clock.uuid_v7(),
+        // The job's own id: where its acknowledgement fails it comes again, and is still one letter.
+        id: job.token.id,
         tenant_id: None,
         send_id: None,
         queue_name: list.name().to_owned(),

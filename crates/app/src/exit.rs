@@ -42,6 +42,12 @@ pub(crate) enum Failure {
     Internal(#[from] anyhow::Error),
 }
 
+impl From<engines::Error> for Failure {
+    fn from(error: engines::Error) -> Self {
+        if error.is_transient() { Self::Unreachable(error.to_string()) } else { Self::Internal(error.into()) }
+    }
+}
+
 impl Failure {
     /// The exit code that says so.
     pub(crate) fn exit(&self) -> Exit {

@@ -30,7 +30,7 @@ pub(crate) async fn open(config: &Config, db: Db, store: &Store, clock: &Clock) 
     let Some(url) = &config.redis else { return Ok(Arc::new(TableQueue::new(db))) };
     let redis = connect(url.expose_secret()).await?;
     look_over(&redis, config.settings.redis.strict).await?;
-    let ours = store.system().deployment(clock.uuid_v7(), clock.now()).await.map_err(anyhow::Error::from)?;
+    let ours = store.system().deployment(clock.uuid_v7(), clock.now()).await?;
     let claimed = redis.claim(ours).await.map_err(failure)?;
     if claimed != ours {
         let problem = Problem::new(format!("another deployment (`{claimed}`) uses this Redis with another database"));

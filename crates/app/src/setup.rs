@@ -52,7 +52,7 @@ async fn enroll(
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<(), Failure> {
     let tenant = ctx.store.tenant(report.tenant_id);
-    let stored = tenant.get_campaign(report.campaign_id).await.map_err(anyhow::Error::from)?;
+    let stored = tenant.get_campaign(report.campaign_id).await?;
     let start = campaign.setup.scheduled_at.unwrap_or_else(|| ctx.clock.now());
     let Some(first) = next_due(&stored.plan.steps, 0, start) else { return Ok(()) };
     lead_import::import(ctx, &tenant, Some((report.campaign_id, first)), &campaign.leads, progress).await.map(drop)

@@ -11,7 +11,7 @@ mod spool;
 mod unsubscribe;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -175,7 +175,9 @@ impl Tracker {
         };
         // The last address of the list is the one that our own proxy has seen.
         let forwarded = if self.ctx.config.settings.track.trust_forwarded_for {
-            header("x-forwarded-for").and_then(|list| list.rsplit(',').next().map(|ip| ip.trim().to_owned()))
+            let last = request.headers().get_all("x-forwarded-for").iter().next_back();
+            let ip = last.and_then(|list| list.to_str().ok()?.rsplit(',').next()?.trim().parse::<IpAddr>().ok());
+            ip.map(|ip| ip.to_string())
         } else {
             None
         };

@@ -65,6 +65,8 @@ pub struct Sender<'a> {
 pub struct Order<'a> {
     /// The send.
     pub send_id: SendId,
+    /// The Message-ID of its first attempt: every attempt has the same. None makes one.
+    pub message_id: Option<&'a str>,
     /// The ids in its tokens.
     pub ids: TokenIds,
     /// To whom.
@@ -88,6 +90,8 @@ pub struct Message {
     pub bytes: Vec<u8>,
     /// With its brackets.
     pub message_id: String,
+    /// Its Date.
+    pub date: Timestamp,
     /// The rendered subject.
     pub subject: String,
     /// What had no value or was left out.
@@ -128,7 +132,7 @@ pub fn assemble(
     add_footer(sender, &unsubscribe, &mut html.text, &mut text.text);
     let consent = order.lead.tracking_consent;
     if sender.track_clicks && consent {
-        html.text = links::rewrite(&html.text, &format!("{base}/"), |url| {
+        html.text = links::rewrite(&html.text, base, |url| {
             Some(format!("{base}/api/track/click?token={}", keys.sign(&claims(Purpose::Click, Some(url)))))
         });
     }
@@ -143,7 +147,8 @@ pub fn assemble(
         ("", Some(thread)) => format!("Re: {thread}"),
         (own, _) => own.to_owned(),
     };
-    let message_id = message_id(keys, order.send_id, sender.from);
+    let known = order.message_id.map(str::to_owned);
+    let message_id = known.unwrap_or_else(|| message_id(keys, order.send_id, sender.from));
     let short = |id: uuid::Uuid| id.simple().to_string()[20..].to_owned();
     let feedback_id =
         format!("{}:{}:penguinmails", short(order.ids.campaign_id.uuid()), short(order.ids.tenant_id.uuid()));
@@ -164,7 +169,7 @@ pub fn assemble(
     let mut warnings = subject.warnings;
     warnings.extend(html.warnings);
     warnings.extend(text.warnings);
-    Ok(Message { bytes, message_id, subject: shown_subject, warnings })
+    Ok(Message { bytes, message_id, date: order.date, subject: shown_subject, warnings })
 }
 
 /// What templates see: the lead's fields at the top and under `lead`, custom ones under `custom` and `customField`.

@@ -9,7 +9,7 @@ use memchr::memchr;
 /// Rewrites `href`s of `a` and `area` that lead to http or https.
 ///
 /// `track` gives the new URL for a destination, or none to leave the link as it is. Links with `data-no-track` and
-/// URLs that begin with `own` (the tracker's base) are left alone.
+/// What is tracked already and the way out, below the tracker's base `own`, are left alone.
 pub fn rewrite(html: &str, own: &str, mut track: impl FnMut(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(html.len() + 1024);
     let mut from = 0;
@@ -52,7 +52,9 @@ pub fn destinations(html: &str) -> Vec<String> {
 }
 
 fn is_tracked(destination: &str, own: &str) -> bool {
-    crate::token::is_destination(destination) && !destination.starts_with(own)
+    let path = destination.strip_prefix(own).unwrap_or("");
+    let is_ours = path.starts_with("/api/track/") || path == "/unsubscribe" || path.starts_with("/unsubscribe?");
+    crate::token::is_destination(destination) && !is_ours
 }
 
 /// An `a` or `area` tag: where its href's value stands, and whether it asks to be left alone.

@@ -70,6 +70,7 @@ impl Reader<'_> {
             min_gap_seconds: min_gap.map_or(defaults.min_gap_seconds, |spot| spot.value),
             warmup_started_at,
             timezone,
+            keeps_server: self.options.keeps_servers,
         };
         Some(FileAccount { address, setup, server: server? })
     }

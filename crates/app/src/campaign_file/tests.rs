@@ -31,7 +31,8 @@ fn write(file: &str) -> (tempfile::TempDir, PathBuf) {
 fn load_with(file: &str, env: &Environment, smtp: Option<&SmtpUrl>) -> Result<CampaignSetup, String> {
     let (_dir, path) = write(file);
     let settings = Settings::default();
-    let options = LoadOptions { env, settings: &settings, smtp, skip_bad_rows: false, update: false };
+    let options =
+        LoadOptions { env, settings: &settings, smtp, keeps_servers: false, skip_bad_rows: false, update: false };
     load(&path, &options).map_err(|errors| errors.to_string())
 }
 
@@ -39,7 +40,14 @@ fn load_with(file: &str, env: &Environment, smtp: Option<&SmtpUrl>) -> Result<Ca
 fn the_example_of_the_product_loads() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/welcome/campaign.toml");
     let (env, settings) = (Environment::default(), Settings::default());
-    let options = LoadOptions { env: &env, settings: &settings, smtp: None, skip_bad_rows: false, update: false };
+    let options = LoadOptions {
+        env: &env,
+        settings: &settings,
+        smtp: None,
+        keeps_servers: false,
+        skip_bad_rows: false,
+        update: false,
+    };
     let loaded = load(&path, &options).unwrap();
     assert_eq!((loaded.setup.steps.len(), loaded.setup.accounts.len(), loaded.servers.len()), (3, 2, 2));
     assert_eq!((loaded.setup.campaign.as_str(), loaded.leads.skipped), ("Welcome", 0));
@@ -99,7 +107,14 @@ fn a_default_limit_of_the_configuration_applies_where_the_file_gives_none() {
     let mut settings = Settings::default();
     settings.email_account.daily_limit = Some(50);
     let env = Environment::from([("SMTP_PASSWORD", "x")]);
-    let options = LoadOptions { env: &env, settings: &settings, smtp: None, skip_bad_rows: false, update: true };
+    let options = LoadOptions {
+        env: &env,
+        settings: &settings,
+        smtp: None,
+        keeps_servers: false,
+        skip_bad_rows: false,
+        update: true,
+    };
     let loaded = load(&path, &options).unwrap();
     assert_eq!((loaded.setup.accounts[0].daily_limit, loaded.setup.update), (Some(50), true));
 }

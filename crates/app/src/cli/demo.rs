@@ -96,8 +96,14 @@ async fn send(mut config: config::Config, env: &Environment, folder: &Path, json
     config.track_listen = local;
     let listener = tokio::net::TcpListener::bind(local).await.map_err(anyhow::Error::from)?;
     config.public_url = format!("http://{}", listener.local_addr().map_err(anyhow::Error::from)?);
-    let load =
-        LoadOptions { env, settings: &config.settings.clone(), smtp: Some(&smtp), skip_bad_rows: false, update: false };
+    let load = LoadOptions {
+        env,
+        settings: &config.settings.clone(),
+        smtp: Some(&smtp),
+        keeps_servers: false,
+        skip_bad_rows: false,
+        update: false,
+    };
     let campaign = campaign_file::load(&file, &load)?;
     let ctx = Context::open(config, TIME_SCALE).await?;
     let shutdown = Shutdown::on_signals()?;
@@ -109,7 +115,7 @@ async fn send(mut config: config::Config, env: &Environment, folder: &Path, json
     let view = View::new(json);
     let set_up = setup::set_up(&ctx, &campaign, &|_| {}).await?;
     let tenant = ctx.store.tenant(set_up.tenant_id);
-    tenant.start_campaign(set_up.campaign_id, ctx.clock.now()).await.map_err(anyhow::Error::from)?;
+    tenant.start_campaign(set_up.campaign_id, ctx.clock.now()).await?;
     let parts = Parts::start(&ctx, &shutdown);
     let limit = Some(Duration::from_secs(80));
     let watched =
@@ -120,7 +126,7 @@ async fn send(mut config: config::Config, env: &Environment, folder: &Path, json
     servers_done_reading(&ctx, &servers, sinking, audience, &view, interrupted).await?;
     let stopped = parts.stop().await?;
     tracking.await.map_err(anyhow::Error::from)?;
-    let last = tenant.campaign_report(set_up.campaign_id).await.map_err(anyhow::Error::from)?;
+    let last = tenant.campaign_report(set_up.campaign_id).await?;
     view.finish();
     let seconds = started.elapsed().as_secs_f64();
     if json {
@@ -157,7 +163,7 @@ async fn servers_done_reading(
         let deeds = Arc::clone(&audience.deeds);
         audience.finish().await;
         for _ in 0..100 {
-            let depth = ctx.queue.depth(List::Analytics, ctx.clock.now()).await.map_err(anyhow::Error::from)?;
+            let depth = ctx.queue.depth(List::Analytics, ctx.clock.now()).await?;
             if depth.iter().all(|lane| lane.ready + lane.delayed + lane.leased == 0) {
                 break;
             }

@@ -101,12 +101,12 @@ impl SampleArgs {
             let problem = Problem::new(text).field(field);
             Failure::from(InputErrors::from(problem))
         };
-        let lead = tenant.find_enrolled_lead(campaign.id, &self.lead).await.map_err(anyhow::Error::from)?;
+        let lead = tenant.find_enrolled_lead(campaign.id, &self.lead).await?;
         let lead = lead.ok_or_else(|| {
             let hint = "(hint: `lead import --campaign` enrolls a list)";
             refuse(format!("the campaign `{}` has no such lead {hint}", campaign.name), "--lead")
         })?;
-        let steps = tenant.get_campaign(campaign.id).await.map_err(anyhow::Error::from)?.plan.steps;
+        let steps = tenant.get_campaign(campaign.id).await?.plan.steps;
         let mut mails = steps.iter().filter(|step| step.step_type == StepType::Email);
         let step = match &self.step {
             None => mails.next(),
@@ -141,7 +141,7 @@ impl SampleArgs {
             let id = || EventId::from_uuid(ctx.clock.uuid_v7());
             let events: Vec<Event> =
                 (0..count).map(|_| Event { event_id: first.take().or_else(|| Some(id())), ..sample.clone() }).collect();
-            tracking::push(ctx, &events).await.map_err(anyhow::Error::from)?;
+            tracking::push(ctx, &events).await?;
             left -= count;
         }
         Ok(())

@@ -15,6 +15,7 @@ use crate::config::{self, Environment};
 use crate::context::Context;
 use crate::dead_letter::copy;
 use crate::exit::{Exit, Failure};
+use crate::problem::{InputErrors, Problem};
 use crate::telemetry;
 
 /// The queue and its dead letters
@@ -23,7 +24,7 @@ pub(crate) enum QueueCommand {
     /// Say how full each lane is, and how many dead letters there are
     #[command(after_help = "Example:\n  penguinmails queue status --json")]
     Status,
-    /// List dead letters, the newest first, each with its reason
+    /// List dead letters, the oldest first, each with its reason
     Dead(DeadArgs),
     /// Put dead letters back to work
     Replay(ReplayArgs),
@@ -56,6 +57,9 @@ pub(crate) struct ReplayArgs {
     /// All
     #[arg(long)]
     pub(crate) all: bool,
+    /// The tenant of the campaign, where two have one of that name
+    #[arg(long, value_name = "NAME", requires = "failed_of")]
+    pub(crate) tenant: Option<String>,
 }
 
 impl QueueCommand {
@@ -83,7 +87,7 @@ async fn status(ctx: &Context) -> Result<(Value, String), Failure> {
     let mut lanes = Vec::new();
     let mut text = String::new();
     for list in [List::EmailSending, List::Analytics] {
-        let depths = ctx.queue.depth(list, ctx.clock.now()).await.map_err(anyhow::Error::from)?;
+        let depths = ctx.queue.depth(list, ctx.clock.now()).await?;
         for (lane, depth) in list.lanes().iter().zip(depths) {
             let name = format!("{}{}", list.name(), lane.suffix());
             text.push_str(&format!(
@@ -93,14 +97,13 @@ async fn status(ctx: &Context) -> Result<(Value, String), Failure> {
             lanes.push(json!({ "name": name, "ready": depth.ready, "delayed": depth.delayed, "leased": depth.leased }));
         }
     }
-    let dead = ctx.store.system().count_dead_letters().await.map_err(anyhow::Error::from)?;
+    let dead = ctx.store.system().count_dead_letters().await?;
     text.push_str(&format!("dead letters: {dead}"));
     Ok((json!({ "lanes": lanes, "deadLetters": dead }), text))
 }
 
 async fn dead(ctx: &Context, limit: u32) -> Result<(Value, String), Failure> {
-    let letters =
-        ctx.store.system().list_dead_letters(Selection::default(), limit).await.map_err(anyhow::Error::from)?;
+    let letters = ctx.store.system().list_dead_letters(Selection::default(), limit).await?;
     let value: Vec<Value> = letters.iter().map(copy).collect();
     let mut text = String::new();
     for letter in &letters {
@@ -116,17 +119,24 @@ async fn dead(ctx: &Context, limit: u32) -> Result<(Value, String), Failure> {
 
 async fn replay(ctx: &Context, args: &ReplayArgs) -> Result<(Value, String), Failure> {
     let campaign_id = match &args.failed_of {
-        Some(name) => Some(find(ctx, name, None).await?.id),
+        Some(name) => Some(find(ctx, name, args.tenant.as_deref()).await?.id),
         None => None,
     };
     let which = Selection { id: args.id, campaign_id };
     let now = ctx.clock.now();
-    let (replayed, payloads) = ctx.store.system().replay(which, now).await.map_err(anyhow::Error::from)?;
+    let system = ctx.store.system();
+    let (mut replayed, payloads) = system.replay_sends(which, now).await?;
     for letter in payloads {
         let list = [List::EmailSending, List::Analytics].into_iter().find(|list| list.name() == letter.queue_name);
         let job = Job { id: letter.id, payload: letter.payload, priority: letter.original_priority, not_before: now };
         let list = list.unwrap_or(List::EmailSending);
-        ctx.queue.push(list, vec![job], now).await.map_err(anyhow::Error::from)?;
+        // Pushed before it is marked: a second push of the same id is a no-op, and a lost mark only asks again.
+        ctx.queue.push(list, vec![job], now).await?;
+        replayed += system.mark_replayed(letter.id, now).await?;
+    }
+    if let (Some(id), 0) = (args.id, replayed) {
+        let problem = Problem::new(format!("no dead letter `{id}` waits (hint: `penguinmails queue dead` lists them)"));
+        return Err(InputErrors::from(problem.field("ID")).into());
     }
     Ok((json!({ "replayed": replayed }), format!("{replayed} dead letters are back at work")))
 }

@@ -60,6 +60,7 @@ impl RunArgs {
             env: &env,
             settings: &config.settings,
             smtp: smtp.as_ref(),
+            keeps_servers: smtp.is_some(),
             skip_bad_rows: self.file.skip_bad_rows,
             update: self.update,
         };
@@ -67,6 +68,7 @@ impl RunArgs {
         if smtp.is_some() {
             // The operator's own word: it may lead anywhere.
             config.host_policy = HostPolicy::AllowAll;
+            config.smtp = smtp;
         }
         quieten(&mut config, &env);
         block_on(self.send(config, campaign, global.json))?
@@ -79,14 +81,14 @@ impl RunArgs {
         let progress = Progress::new(json, campaign.leads.rows);
         let set_up = setup::set_up(&ctx, &campaign, &|leads| progress.leads(leads)).await?;
         let tenant = ctx.store.tenant(set_up.tenant_id);
-        tenant.start_campaign(set_up.campaign_id, ctx.clock.now()).await.map_err(anyhow::Error::from)?;
+        tenant.start_campaign(set_up.campaign_id, ctx.clock.now()).await?;
         let parts = Parts::start(&ctx, &shutdown);
         let limit = self.length.map(|period| period.0);
         let watched = campaign_run::watch(&ctx, &set_up, limit, &shutdown, &mut |seen| progress.sends(seen)).await;
         let stopped_by_signal = shutdown.is_stopping();
         let stopped = parts.stop().await?;
         watched?;
-        let last = tenant.campaign_report(set_up.campaign_id).await.map_err(anyhow::Error::from)?;
+        let last = tenant.campaign_report(set_up.campaign_id).await?;
         progress.finish();
         if json {
             output::print_json(&report::ReportJson::new(&last, started.elapsed().as_secs_f64()));

@@ -97,7 +97,7 @@ impl SchedulerArgs {
         let json = global.json;
         block_on(async {
             let ctx = open(global, self.time).await?;
-            let turn = scheduler::enqueue_due_campaigns(&ctx).await.map_err(anyhow::Error::from)?;
+            let turn = scheduler::enqueue_due_campaigns(&ctx).await?;
             tracing::info!("Enqueued {} email jobs", turn.enqueued);
             if json {
                 let (enqueued, skipped, completed) = (turn.enqueued, turn.skipped, turn.completed);

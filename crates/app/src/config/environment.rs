@@ -238,6 +238,7 @@ pub(super) fn read(options: &Options, env: &Environment, problems: &Problems) ->
         } else {
             HostPolicy::Public(Vec::new())
         }),
+        smtp: None,
         secrets: GivenSecrets::read(env, problems),
         settings: Settings::default(),
     }

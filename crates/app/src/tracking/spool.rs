@@ -61,7 +61,11 @@ pub(super) async fn drain_once(ctx: &Context) -> anyhow::Result<usize> {
     for file in files {
         let path = file?.path();
         if path.extension().is_some_and(|e| e == "events") {
-            let events = read(&path)?;
+            let (events, unreadable) = read(&path)?;
+            if unreadable > 0 {
+                tracing::error!(unreadable, file = %path.display(), "lines of the spool are no events: they are kept beside it");
+                std::fs::copy(&path, path.with_extension("unreadable"))?;
+            }
             super::unsubscribe::commit_spooled(ctx, &events).await?;
             push(ctx, &events).await?;
             std::fs::remove_file(&path)?;
@@ -74,7 +78,10 @@ pub(super) async fn drain_once(ctx: &Context) -> anyhow::Result<usize> {
     Ok(drained)
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<Event>> {
+/// The events of a file, and how many of its lines are none.
+fn read(path: &Path) -> anyhow::Result<(Vec<Event>, usize)> {
     let text = std::fs::read_to_string(path)?;
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    let events: Vec<Event> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let unreadable = text.lines().count() - events.len();
+    Ok((events, unreadable))
 }

@@ -1,7 +1,7 @@
 //! Unsubscribing: a page that asks, and a POST that acts at once. The one place in tracking that knows the store.
 //!
 //! A GET changes nothing, since scanners follow links. The POST is committed before its answer, or spooled with a sync
-//! where the database does not answer. Idempotent: the event's id is the lead's unsubscribe of that mail.
+//! where the database does not answer. Idempotent: a lead's way out of one mail counts once.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,6 +19,8 @@ use crate::context::Context;
 
 /// Most bytes of a form.
 const FORM: usize = 16 << 10;
+/// How long a client may take to send it.
+const FORM_LIMIT: Duration = Duration::from_secs(10);
 /// How long the database may take before the spool has to do.
 const LIMIT: Duration = Duration::from_secs(3);
 
@@ -34,7 +36,8 @@ pub(super) async fn answer(tracker: &Tracker, request: Request<Incoming>, peer: 
     }
     let event = tracker.event(EventType::Unsubscribe, claims, &request, peer);
     // What the form says does not matter: the token in the link does. It is read so that the connection can go on.
-    if Limited::new(request.into_body(), FORM).collect().await.is_err() {
+    let form = tokio::time::timeout(FORM_LIMIT, Limited::new(request.into_body(), FORM).collect());
+    if !matches!(form.await, Ok(Ok(_))) {
         return pages::invalid();
     }
     let ctx = &tracker.ctx;

@@ -53,13 +53,18 @@ impl Sender {
 
     /// Its server, and how to speak to it.
     pub(crate) fn server(&self, config: &Config, trust: &Trust) -> Server {
-        let smtp = &self.account.smtp;
+        let own = &self.account.smtp;
+        let (host, port, tls, user) = match &config.smtp {
+            Some(given) => (&given.host, given.port, given.tls, given.user.as_ref()),
+            None => (&own.host, own.port, own.tls, own.user.as_ref()),
+        };
+        let log_in = |known: &Credentials| Some(Credentials { user: user?.clone(), ..known.clone() });
         Server {
-            host: smtp.host.clone(),
-            port: smtp.port,
-            tls: smtp.tls,
-            credentials: self.credentials.clone(),
-            allow_plain_auth: config.settings.smtp.allow_plain_auth || smtp.tls != TlsMode::None,
+            host: host.clone(),
+            port,
+            tls,
+            credentials: self.credentials.as_ref().and_then(log_in),
+            allow_plain_auth: config.settings.smtp.allow_plain_auth || tls != TlsMode::None,
             ehlo: self.from.domain_ascii(),
             trust: trust.clone(),
             policy: config.host_policy.clone(),

@@ -19,7 +19,7 @@ use engines::store::apply::{AttemptRecord, OutboundMessage, Settled};
 use engines::store::campaigns::CampaignBundle;
 use engines::store::dot::DotRequest;
 use engines::store::fetch::SendJob;
-use mail::assemble::{Message, MessageTemplate, Order, Sender as Letterhead, assemble, message_id};
+use mail::assemble::{Message, MessageTemplate, Order, Sender as Letterhead, assemble};
 use mail::replies::classify;
 use mail::smtp::{Connection, Delivery, Envelope, Reply, Report, Stage, Trouble};
 use mail::template::{Kind, Template};
@@ -87,7 +87,8 @@ pub(super) async fn run(worker: &Arc<Worker>, lane: &Lane, item: Item, connectio
         let why = settled.attempt.as_ref();
         tracing::warn!(
             email_account_id = %job.account.0,
-            stage = why.map(|a| a.stage), code = why.and_then(|a| a.code), reply = why.and_then(|a| a.reply.as_deref()),
+            // Not the reply's text: servers write addresses into it. It stands in the ledger.
+            stage = why.map(|a| a.stage), code = why.and_then(|a| a.code), enhanced = why.and_then(|a| a.enhanced.as_deref()),
             "an email account stops for now: {}",
             settled.transition.reason.map_or("", domain::reason::Reason::for_people)
         );
@@ -154,6 +155,7 @@ fn compose(
     };
     let order = Order {
         send_id: job.send_id,
+        message_id: job.message_id.as_deref(),
         ids: TokenIds {
             tenant_id: job.tenant_id,
             lead_id: job.lead.id,
@@ -187,12 +189,9 @@ async fn attempt(
     message: &Message,
     connection: &mut Option<Connection>,
 ) -> Option<Ended> {
-    let answer = OnceLock::new();
-    let asked = AtomicBool::new(false);
-    // The day that the dot is charged to, and given back on.
-    let dot_day = parts.sender.account.pace.zone.day(worker.ctx.clock.now());
+    let asked = Asked::default();
     let outbound = OutboundMessage {
-        message_id: message_id(&worker.ctx.keys, job.send_id, &parts.sender.from),
+        message_id: message.message_id.clone(),
         from: parts.sender.from.as_str().to_owned(),
         to: job.lead.email.clone(),
         subject: message.subject.clone(),
@@ -202,19 +201,20 @@ async fn attempt(
     for _ in 0..2 {
         let open = match connection {
             Some(open) => open,
-            None => match worker
-                .shutdown
-                .unless_stopping(Connection::open(&parts.sender.server(&worker.ctx.config, &worker.ctx.trust)))
-                .await?
-            {
-                Ok(open) => connection.insert(open),
-                Err(failed) => {
-                    report = Some(failed);
-                    break;
+            None => {
+                let server = parts.sender.server(&worker.ctx.config, &worker.ctx.trust);
+                match worker.shutdown.unless_stopping(Connection::open(&server)).await {
+                    Some(Ok(open)) => connection.insert(open),
+                    Some(Err(failed)) => {
+                        report = Some(failed);
+                        break;
+                    }
+                    // Stopping. A dot that was granted for the connection that broke has to be taken back.
+                    None => return asked.granted().map(|_| asked.ended(job, Outcome::GivenBack, None, None)),
                 }
-            },
+            }
         };
-        let gate = ask_gate(worker, job, &dot_day, &outbound.message_id, &asked, &answer);
+        let gate = ask_gate(worker, parts, job, message, &asked);
         let delivered = tokio::select! {
             biased;
             delivered = open.deliver(envelope, &message.bytes, gate) => delivered,
@@ -233,27 +233,51 @@ async fn attempt(
     }
     let report = report?;
     let outcome = outcome(&report.delivery)?;
-    let (fence, was_dot, account_day) = match answer.get() {
-        Some(Answer::Granted(fence)) => (*fence, true, Some(dot_day)),
-        Some(Answer::Refused | Answer::Unavailable) | None => (job.fence, false, job.account_day.clone()),
-    };
-    Some(Ended { outcome, report: Some(report), fence, was_dot, account_day, message: Some(outbound) })
+    Some(asked.ended(job, outcome, Some(report), Some(outbound)))
+}
+
+/// What the gate was asked for one message, and what it said.
+#[derive(Default)]
+struct Asked {
+    is_asked: AtomicBool,
+    /// The answer, and the account's day that it was asked for.
+    answer: OnceLock<(Answer, String)>,
+}
+
+impl Asked {
+    /// The fence that is ours and the day that is charged.
+    fn granted(&self) -> Option<(i64, &String)> {
+        match self.answer.get() {
+            Some((Answer::Granted(fence), day)) => Some((*fence, day)),
+            _ => None,
+        }
+    }
+
+    fn ended(
+        &self,
+        job: &SendJob,
+        outcome: Outcome,
+        report: Option<Report>,
+        message: Option<OutboundMessage>,
+    ) -> Ended {
+        match self.granted() {
+            Some((fence, day)) => {
+                Ended { outcome, report, fence, was_dot: true, account_day: Some(day.clone()), message }
+            }
+            None => Ended { report, message, ..before_any_attempt(job, outcome) },
+        }
+    }
 }
 
 /// Asks once; a second connection for the same message finds the first one's answer.
-async fn ask_gate(
-    worker: &Worker,
-    job: &SendJob,
-    dot_day: &str,
-    message_id: &str,
-    asked: &AtomicBool,
-    answer: &OnceLock<Answer>,
-) -> bool {
-    if answer.get().is_none() {
+async fn ask_gate(worker: &Worker, parts: &Parts, job: &SendJob, message: &Message, asked: &Asked) -> bool {
+    if asked.answer.get().is_none() {
         if worker.shutdown.is_stopping() {
             return false;
         }
-        asked.store(true, Ordering::Release);
+        asked.is_asked.store(true, Ordering::Release);
+        // The day of the dot is charged, not that of the dialogue's begin.
+        let dot_day = parts.sender.account.pace.zone.day(worker.ctx.clock.now());
         let request = DotRequest {
             send_id: job.send_id,
             tenant_id: job.tenant_id,
@@ -262,19 +286,19 @@ async fn ask_gate(
             fence: job.fence,
             reserved_day: job.account_day.clone(),
             campaign_day: job.campaign_day.clone(),
-            dot_day: dot_day.to_owned(),
-            message_id: message_id.to_owned(),
-            dated_at,
+            dot_day: dot_day.clone(),
+            message_id: message.message_id.clone(),
+            dated_at: message.date,
         };
         let given = worker.gate.ask(request).await;
-        answer.get_or_init(|| given);
+        asked.answer.get_or_init(|| (given, dot_day));
     }
-    matches!(answer.get(), Some(Answer::Granted(_)))
+    asked.granted().is_some()
 }
 
-async fn stop_before_the_gate(worker: &Worker, asked: &AtomicBool) {
+async fn stop_before_the_gate(worker: &Worker, asked: &Asked) {
     worker.shutdown.stopping().await;
-    if asked.load(Ordering::Acquire) {
+    if asked.is_asked.load(Ordering::Acquire) {
         pending().await
     }
 }

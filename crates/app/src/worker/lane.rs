@@ -50,8 +50,7 @@ impl Lanes {
         lane.blocked.store(false, Ordering::Release);
         lane.jobs.try_send(item).map_err(|_| Full)?;
         if lane.idle.load(Ordering::Acquire) == 0 && lane.tasks.load(Ordering::Acquire) < most {
-            lane.tasks.fetch_add(1, Ordering::AcqRel);
-            tokio::spawn(serve(Arc::clone(worker), Arc::clone(lane)));
+            tokio::spawn(serve(Arc::clone(worker), Serving::begin(Arc::clone(lane))));
         }
         Ok(())
     }
@@ -71,8 +70,34 @@ impl Lane {
     }
 }
 
+/// A task that serves a lane: counted while it lives, also where it ends by a panic.
+struct Serving(Arc<Lane>);
+
+impl Serving {
+    fn begin(lane: Arc<Lane>) -> Self {
+        lane.tasks.fetch_add(1, Ordering::AcqRel);
+        Self(lane)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.tasks.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A job in work: its lease is extended while it lives, also no longer than a panic.
+struct InWork<'a>(&'a Worker, engines::queue::Token);
+
+impl Drop for InWork<'_> {
+    fn drop(&mut self) {
+        self.0.release(self.1);
+    }
+}
+
 /// Serves a lane with one connection until there is nothing to do for a while.
-async fn serve(worker: Arc<Worker>, lane: Arc<Lane>) {
+async fn serve(worker: Arc<Worker>, mut serving: Serving) {
+    let lane = Arc::clone(&serving.0);
     let settings = &worker.ctx.config.settings.worker;
     let mut connection: Option<Connection> = None;
     loop {
@@ -84,9 +109,18 @@ async fn serve(worker: Arc<Worker>, lane: Arc<Lane>) {
                 Ok(item) => item,
                 Err(_) => break,
             },
-            Some(None) => break,
+            Some(None) => {
+                drop(serving);
+                // A job may have come meanwhile: whoever brought it saw us idle and began no other task. Where the
+                // queue is locked, another task waits in it.
+                let left = lane.queue.try_lock().ok().and_then(|mut queue| queue.try_recv().ok());
+                serving = Serving::begin(Arc::clone(&lane));
+                let Some(item) = left else { break };
+                item
+            }
         };
         let token = item.token;
+        let in_work = InWork(&worker, token);
         if worker.shutdown.is_stopping() {
             let now = worker.ctx.clock.now();
             worker.results.write(token, None, Verdict::RetryAt(now)).await;
@@ -95,13 +129,13 @@ async fn serve(worker: Arc<Worker>, lane: Arc<Lane>) {
         } else {
             deliver::run(&worker, &lane, item, &mut connection).await;
         }
-        worker.release(token);
+        drop(in_work);
         if let Some(open) = connection.take_if(|c| !c.is_usable() || c.delivered() >= settings.messages_per_connection)
         {
             open.quit().await;
         }
     }
-    lane.tasks.fetch_sub(1, Ordering::AcqRel);
+    drop(serving);
     if let Some(open) = connection {
         open.quit().await;
     }

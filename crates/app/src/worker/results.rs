@@ -4,6 +4,7 @@
 //! Not responsible for deciding what a result does. To add something that must follow a result: `log`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use domain::ids::SendId;
@@ -33,28 +34,33 @@ pub(super) struct Ending {
 }
 
 /// The lanes' end.
-pub(super) struct Results(mpsc::Sender<Ending>);
+pub(super) struct Results {
+    queue: mpsc::Sender<Ending>,
+    /// Results that were handed over and are not written yet.
+    open: AtomicUsize,
+}
 
 pub(super) fn start(ctx: &Arc<Context>) -> (Results, JoinHandle<()>) {
     let (sender, queue) = mpsc::channel(BATCH * 4);
     let task = tokio::spawn(run(Arc::clone(ctx), queue));
-    (Results(sender), task)
+    (Results { queue: sender, open: AtomicUsize::new(0) }, task)
 }
 
 impl Results {
     /// Hands a result over; it returns when the result is durable.
     pub(super) async fn write(&self, token: Token, settled: Option<Settled>, verdict: Verdict) {
         let (done, written) = oneshot::channel();
-        if self.0.send(Ending { token, settled, verdict, done }).await.is_ok() {
+        self.open.fetch_add(1, Ordering::AcqRel);
+        if self.queue.send(Ending { token, settled, verdict, done }).await.is_ok() {
             let _writer_gone = written.await;
         }
+        self.open.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Waits for results that are still on their way to be written.
     pub(super) async fn finish(&self, task: JoinHandle<()>, grace: Duration) {
         let drained = async {
-            // Everything that was sent before this permit round is written when the channel is idle again.
-            while self.0.capacity() < self.0.max_capacity() {
+            while self.open.load(Ordering::Acquire) > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };

@@ -15,7 +15,8 @@ use crate::{statements, values};
 
 statements! {
     INSERT = "INSERT INTO dead_letters (id, tenant_id, queue_name, payload, error, failed_at, attempt_count, original_priority, created_at, updated_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $6, $6) ON CONFLICT (id) DO NOTHING";
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $6, $6)
+        ON CONFLICT (id) DO UPDATE SET error = excluded.error, failed_at = excluded.failed_at, replayed_at = NULL, updated_at = excluded.updated_at";
     LIST = "SELECT d.id, d.tenant_id, d.send_id, d.queue_name, d.payload, d.error, d.failed_at, d.attempt_count, d.original_priority,
             s.campaign_id
         FROM dead_letters d LEFT JOIN sends s ON s.id = d.send_id
@@ -79,7 +80,8 @@ fn dead_letter(row: &Row) -> Result<DeadLetter> {
 }
 
 impl SystemStore {
-    /// Keeps a job that can never be done; before it is acknowledged, so that it is never lost.
+    /// Keeps a job that can never be done; before it is acknowledged, so that it is never lost. Buried again, after a
+    /// replay or a lost acknowledgement, it is still one letter.
     ///
     /// # Errors
     /// The database.
@@ -115,25 +117,38 @@ impl SystemStore {
         self.db.read(&OF_SENDS, values![ids]).await?.iter().map(dead_letter).collect()
     }
 
-    /// Replays dead letters: those of sends in the ledger; the rest is returned, to be pushed by the caller.
+    /// Replays dead letters of sends; the others are returned, for the caller to push and then to mark.
     ///
     /// # Errors
     /// The database; nothing is changed then.
-    pub async fn replay(&self, which: Selection, now: Timestamp) -> Result<(u64, Vec<DeadLetter>)> {
+    pub async fn replay_sends(&self, which: Selection, now: Timestamp) -> Result<(u64, Vec<DeadLetter>)> {
         let mut tx = self.db.begin(Access::Write).await?;
         let letters = tx.query(&LIST, values![which.id, which.campaign_id, i64::from(u32::MAX)]).await?;
         let mut replayed = 0;
         let mut payloads = Vec::new();
         for row in &letters {
             let letter = dead_letter(row)?;
-            replayed += tx.execute(&REPLAY, values![letter.id, now]).await?;
             match letter.send_id {
-                Some(send_id) => requeue(&mut tx, send_id, now).await?,
+                Some(send_id) => {
+                    replayed += tx.execute(&REPLAY, values![letter.id, now]).await?;
+                    requeue(&mut tx, send_id, now).await?;
+                }
                 None => payloads.push(letter),
             }
         }
         tx.commit().await?;
         Ok((replayed, payloads))
+    }
+
+    /// Marks one as replayed; 0 where it was before.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn mark_replayed(&self, id: Uuid, now: Timestamp) -> Result<u64> {
+        let mut tx = self.db.begin(Access::Write).await?;
+        let marked = tx.execute(&REPLAY, values![id, now]).await?;
+        tx.commit().await?;
+        Ok(marked)
     }
 }
 

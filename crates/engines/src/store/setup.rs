@@ -27,7 +27,7 @@ statements! {
             daily_limit, min_gap_seconds, warmup_started_at, timezone, created_at, updated_at)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)";
     // A new password or server is a reason to try a stopped account again.
-    UPDATE_ACCOUNT = "UPDATE email_accounts SET from_name = $3, reply_to = $4, smtp_settings = $5, daily_limit = $6,
+    UPDATE_ACCOUNT = "UPDATE email_accounts SET from_name = $3, reply_to = $4, smtp_settings = COALESCE($5, smtp_settings), daily_limit = $6,
             min_gap_seconds = $7, warmup_started_at = $8, timezone = $9, updated_at = $10, backoff_until = NULL,
             status = CASE WHEN status = 'authentication_failed' OR (status = 'paused' AND status_reason IS NOT NULL)
                 THEN 'active' ELSE status END
@@ -110,6 +110,8 @@ pub struct AccountSetup {
     pub warmup_started_at: Option<Timestamp>,
     /// Zone of its days.
     pub timezone: Zone,
+    /// Whether the server that is given serves one process alone: an account that is there keeps its own.
+    pub keeps_server: bool,
 }
 
 /// A step of a setup.
@@ -239,6 +241,7 @@ async fn upsert_account(tx: &mut Tx, scope: &Scope<'_>, index: usize, seal: &Sea
     let (from_name, reply_to) = (account.from_name.clone(), account.reply_to.clone());
     let (warmup, zone) = (account.warmup_started_at, account.timezone.name());
     if known.is_some() {
+        let smtp = (!account.keeps_server).then_some(smtp);
         let params = values![tenant_id, id, from_name, reply_to, smtp, limit, gap, warmup, zone, scope.now];
         tx.execute(&UPDATE_ACCOUNT, params).await?;
     } else {

@@ -53,6 +53,7 @@ fn make(html: &str, text: Option<&str>, lead: &Lead, thread: Option<&str>, subje
     };
     let order = Order {
         send_id: SendId::from_uuid(Uuid::from_u128(9)),
+        message_id: None,
         ids: TokenIds {
             tenant_id: lead.tenant_id,
             lead_id: lead.id,

@@ -49,6 +49,7 @@ pub(super) fn run(args: &FileArgs, global: &Global) -> Outcome {
         env: &env,
         settings: &config.settings,
         smtp: smtp.as_ref(),
+        keeps_servers: false,
         skip_bad_rows: args.skip_bad_rows,
         update: false,
     };

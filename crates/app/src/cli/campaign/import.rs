@@ -18,6 +18,7 @@ pub(super) fn run(args: &ImportArgs, global: &Global) -> Outcome {
         env: &env,
         settings: &config.settings,
         smtp: smtp.as_ref(),
+        keeps_servers: false,
         skip_bad_rows: args.file.skip_bad_rows,
         update: args.update,
     };
@@ -29,7 +30,7 @@ pub(super) fn run(args: &ImportArgs, global: &Global) -> Outcome {
         let mut started = false;
         if args.start {
             let tenant = ctx.store.tenant(report.tenant_id);
-            started = tenant.start_campaign(report.campaign_id, ctx.clock.now()).await.map_err(anyhow::Error::from)?;
+            started = tenant.start_campaign(report.campaign_id, ctx.clock.now()).await?;
         }
         let (id, leads) = (report.campaign_id, campaign.leads.rows);
         if global.json {

@@ -32,12 +32,12 @@ pub(super) fn run(args: &CampaignArgs, verb: Verb, global: &Global) -> Outcome {
         let campaign = find(&ctx, &args.campaign, args.tenant.as_deref()).await?;
         act(&ctx, &campaign, verb).await?;
         let tenant = ctx.store.tenant(campaign.tenant_id);
-        let seen = tenant.campaign_report(campaign.id).await.map_err(anyhow::Error::from)?;
+        let seen = tenant.campaign_report(campaign.id).await?;
         if global.json {
             output::print_json(&ReportJson::new(&seen, 0.0));
         } else if verb == Verb::Status {
             output::print(report::table(&seen));
-            for count in tenant.list_event_counts(campaign.id).await.map_err(anyhow::Error::from)? {
+            for count in tenant.list_event_counts(campaign.id).await? {
                 let url = if count.url.is_empty() { String::new() } else { format!(" {}", count.url) };
                 output::print(format_args!(
                     "step {}: {} {} by {} leads ({}){url}",
@@ -56,7 +56,7 @@ pub(super) fn run(args: &CampaignArgs, verb: Verb, global: &Global) -> Outcome {
 /// # Errors
 /// `Input` where there is none, or more than one.
 pub(in crate::cli) async fn find(ctx: &Context, name: &str, tenant: Option<&str>) -> Result<CampaignName, Failure> {
-    let mut found = ctx.store.system().find_campaigns(name, tenant).await.map_err(anyhow::Error::from)?;
+    let mut found = ctx.store.system().find_campaigns(name, tenant).await?;
     let refuse = |problem: Problem| Err(InputErrors::from(problem).into());
     match (found.pop(), found.is_empty()) {
         (None, _) => {
@@ -76,12 +76,10 @@ async fn act(ctx: &Context, campaign: &CampaignName, verb: Verb) -> Result<(), F
     let now = ctx.clock.now();
     let done = match verb {
         Verb::Status => true,
-        Verb::Pause => tenant.pause_campaign(campaign.id, now).await.map_err(anyhow::Error::from)?,
-        Verb::Resume if campaign.status == CampaignStatus::Draft => {
-            tenant.start_campaign(campaign.id, now).await.map_err(anyhow::Error::from)?
-        }
-        Verb::Resume => tenant.resume_campaign(campaign.id, now).await.map_err(anyhow::Error::from)?,
-        Verb::Cancel => tenant.cancel_campaign(campaign.id, now).await.map_err(anyhow::Error::from)?.is_some(),
+        Verb::Pause => tenant.pause_campaign(campaign.id, now).await?,
+        Verb::Resume if campaign.status == CampaignStatus::Draft => tenant.start_campaign(campaign.id, now).await?,
+        Verb::Resume => tenant.resume_campaign(campaign.id, now).await?,
+        Verb::Cancel => tenant.cancel_campaign(campaign.id, now).await?.is_some(),
     };
     if done {
         return Ok(());

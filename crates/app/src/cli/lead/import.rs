@@ -114,9 +114,9 @@ impl ImportArgs {
 
     async fn target(&self, ctx: &Context) -> Result<Target, Failure> {
         let system = ctx.store.system();
-        let found = system.find_tenant(&self.tenant).await.map_err(anyhow::Error::from)?;
+        let found = system.find_tenant(&self.tenant).await?;
         let Some((tenant_id, name)) = found else {
-            let known = system.list_tenant_names(20).await.map_err(anyhow::Error::from)?;
+            let known = system.list_tenant_names(20).await?;
             let hint = if known.is_empty() {
                 "there is none yet: `campaign import` of a campaign file makes one; is --data the right directory?"
                     .into()
@@ -131,7 +131,7 @@ impl ImportArgs {
             let text = format!("the campaign `{}` is {}", campaign.name, campaign.status);
             return refuse(Problem::new(text).field("--campaign").hint("it has ended: enroll them in another one"));
         }
-        let stored = ctx.store.tenant(tenant_id).get_campaign(campaign.id).await.map_err(anyhow::Error::from)?;
+        let stored = ctx.store.tenant(tenant_id).get_campaign(campaign.id).await?;
         let now = ctx.clock.now();
         let start = campaign.scheduled_at.map_or(now, |at| at.max(now));
         match next_due(&stored.plan.steps, 0, start) {

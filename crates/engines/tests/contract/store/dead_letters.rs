@@ -19,7 +19,7 @@ fn a_replay_brings_a_failed_send_back_with_a_fresh_budget(engine: Engine) {
         let (f, job) = failed(store).await;
         let system = f.store.system();
         assert_eq!(system.complete_campaigns(NOW).await.unwrap(), [f.campaign_id]);
-        let (replayed, payloads) = system.replay(Selection::default(), NOW).await.unwrap();
+        let (replayed, payloads) = system.replay_sends(Selection::default(), NOW).await.unwrap();
         assert_eq!((replayed, payloads.len()), (1, 0));
         assert_eq!(f.one::<String>("SELECT status AS x FROM campaigns").await, "sending");
         let again = f.refetch(&job, NOW).await.unwrap();
@@ -36,8 +36,8 @@ fn a_letter_is_replayed_once_and_leaves_the_list(engine: Engine) {
         let (f, _) = failed(store).await;
         let system = f.store.system();
         assert_eq!(system.count_dead_letters().await.unwrap(), 1);
-        assert_eq!(system.replay(Selection::default(), NOW).await.unwrap().0, 1);
-        assert_eq!(system.replay(Selection::default(), NOW).await.unwrap().0, 0);
+        assert_eq!(system.replay_sends(Selection::default(), NOW).await.unwrap().0, 1);
+        assert_eq!(system.replay_sends(Selection::default(), NOW).await.unwrap().0, 0);
         assert_eq!(system.count_dead_letters().await.unwrap(), 0);
         assert!(system.list_dead_letters(Selection::default(), 10).await.unwrap().is_empty());
     });
@@ -49,10 +49,10 @@ fn only_the_selected_letters_are_replayed(engine: Engine) {
         let system = f.store.system();
         let elsewhere = domain::ids::CampaignId::from_uuid(new_id());
         let other = Selection { campaign_id: Some(elsewhere), ..Selection::default() };
-        assert_eq!(system.replay(other, NOW).await.unwrap().0, 0);
+        assert_eq!(system.replay_sends(other, NOW).await.unwrap().0, 0);
         let id = system.list_dead_letters(Selection::default(), 10).await.unwrap()[0].id;
         let own = Selection { id: Some(id), campaign_id: Some(f.campaign_id) };
-        assert_eq!(system.replay(own, NOW).await.unwrap().0, 1);
+        assert_eq!(system.replay_sends(own, NOW).await.unwrap().0, 1);
     });
 }
 
@@ -71,8 +71,13 @@ fn a_buried_payload_is_handed_back_as_it_was(engine: Engine) {
             original_priority: 7,
         };
         system.bury(&letter).await.unwrap();
-        let (replayed, payloads) = system.replay(Selection::default(), NOW).await.unwrap();
-        assert_eq!((replayed, payloads.len()), (1, 1));
+        let (replayed, payloads) = system.replay_sends(Selection::default(), NOW).await.unwrap();
+        assert_eq!((replayed, payloads.len()), (0, 1), "the caller pushes it, and marks it then");
+        assert_eq!(system.mark_replayed(letter.id, NOW).await.unwrap(), 1);
+        assert_eq!(system.mark_replayed(letter.id, NOW).await.unwrap(), 0);
+        assert_eq!(system.count_dead_letters().await.unwrap(), 0);
+        system.bury(&letter).await.unwrap();
+        assert_eq!(system.count_dead_letters().await.unwrap(), 1, "it came back");
         assert_eq!((payloads[0].payload.as_str(), payloads[0].original_priority), ("{broken", 7));
     });
 }

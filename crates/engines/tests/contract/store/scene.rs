@@ -56,6 +56,7 @@ pub fn account(email: &str) -> AccountSetup {
         min_gap_seconds: 0,
         warmup_started_at: None,
         timezone: Zone::UTC,
+        keeps_server: false,
     }
 }
 
