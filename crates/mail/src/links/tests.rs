@@ -3,7 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 
-const OWN: &str = "https://t.example/";
+const OWN: &str = "https://t.example";
 
 fn tracked(html: &str) -> (String, Vec<String>) {
     let mut seen = Vec::new();
@@ -35,6 +35,13 @@ fn web_links_are_rewritten_and_the_rest_stays() {
 }
 
 #[test]
+fn other_pages_of_the_trackers_host_are_tracked() {
+    for page in ["https://t.example/pricing", "https://t.example/unsubscribed", "https://t.example.evil/unsubscribe"] {
+        assert_eq!(tracked(&format!("<a href=\"{page}\">")).1, [page]);
+    }
+}
+
+#[test]
 fn other_links_are_left_alone() {
     for html in [
         "<a href=\"mailto:a@b.example\">",
@@ -43,6 +50,7 @@ fn other_links_are_left_alone() {
         "<a href=\"/relative\">",
         "<a href=\"javascript:alert(1)\">",
         "<a href=\"https://t.example/unsubscribe?token=x\">",
+        "<a href=\"https://t.example/api/track/click?token=x\">",
         "<a data-no-track href=\"https://a.example\">",
         "<a href=\"https://a.example\" DATA-NO-TRACK=\"\">",
         "<a name=x>",
