@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use domain::ids::EmailAccountId;
 use engines::queue::Verdict;
-use mail::smtp::Connection;
 use tokio::sync::{Mutex, mpsc};
 
+use super::pooled::Pooled;
 use super::{Item, Worker, deliver};
 
 /// The lanes of a worker.
@@ -74,7 +74,7 @@ impl Lane {
 /// Serves a lane with one connection until there is nothing to do for a while.
 async fn serve(worker: Arc<Worker>, lane: Arc<Lane>) {
     let settings = &worker.ctx.config.settings.worker;
-    let mut connection: Option<Connection> = None;
+    let mut connection: Option<Pooled> = None;
     loop {
         let next = worker.shutdown.unless_stopping(lane.next(settings.idle.0)).await;
         let item = match next {
