@@ -1,7 +1,7 @@
 //! What the machine must have: finds programs, installs what is missing from Debian's, Python's and npm's packages.
 //!
 //! Nothing that is installed is started, and a second run finds all and asks no registry. Not responsible for running
-//! anything. To add a program: a line in `DEBIAN`, `PYTHON` or `NODE`.
+//! anything. To add a program: a line in `DEBIAN`, `UNPACKED`, `PYTHON` or `NODE`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,6 +20,8 @@ const DEBIAN: &[(&str, &str)] = &[
     ("chromium", "chromium"),
     ("redis-server", "redis-server"),
 ];
+/// Packages that would start a service of their own: a program of theirs, which is only unpacked into the cache.
+const UNPACKED: &[(&str, &str)] = &[("promtool", "prometheus")];
 const PYTHON: &[&str] = &["aiosmtpd"];
 const NODE: &[&str] = &["smtp-server@3", "jsonwebtoken@9", "ioredis@5"];
 
@@ -34,6 +36,9 @@ pub(crate) fn provision() -> anyhow::Result<()> {
     let missing: Vec<&str> = DEBIAN.iter().filter(|(sign, _)| !is_there(sign)).map(|(_, package)| *package).collect();
     if !missing.is_empty() {
         install_debian(&missing)?;
+    }
+    for (program, package) in UNPACKED.iter().filter(|(program, _)| !unpacked(program).exists()) {
+        unpack_debian(program, package)?;
     }
     let python = cache().join("python");
     if !python.join(PYTHON[0]).exists() {
@@ -57,6 +62,30 @@ pub(crate) fn provision() -> anyhow::Result<()> {
             .arg(&node)
             .args(NODE))?;
     }
+    Ok(())
+}
+
+/// Where a program of `UNPACKED` lies: the machine's own where it has one.
+pub(crate) fn unpacked(program: &str) -> PathBuf {
+    let installed = Path::new("/usr/bin").join(program);
+    if installed.is_file() { installed } else { cache().join(program) }
+}
+
+fn unpack_debian(program: &str, package: &str) -> anyhow::Result<()> {
+    step(&format!("unpacking {program} of {package}"));
+    let folder = tempfile::tempdir()?;
+    let download = || run(Command::new("apt-get").args(["-qq", "download", package]).current_dir(folder.path()));
+    if download().is_err() {
+        run(as_root("apt-get").args(["-qq", "update"]))?;
+        download()?;
+    }
+    let archive = std::fs::read_dir(folder.path())?.next().context("apt-get downloaded nothing")??.path();
+    run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(folder.path()))?;
+    std::fs::create_dir_all(cache())?;
+    // Under another name first: a run that is cut leaves no half program behind.
+    let (part, whole) = (cache().join(format!("{program}.part")), cache().join(program));
+    std::fs::copy(folder.path().join("usr/bin").join(program), &part)?;
+    std::fs::rename(part, whole)?;
     Ok(())
 }
 

@@ -145,6 +145,7 @@ fn with_services<T>(work: impl FnOnce(Environment, &Path) -> anyhow::Result<T>) 
         ("TEST_SMTP_SERVER_CA", text(&authority)),
         ("TEST_SMTP_SERVER_USER", receivers::USER.to_owned()),
         ("TEST_SMTP_SERVER_PASSWORD", receivers::PASSWORD.to_owned()),
+        ("TEST_PROMTOOL", text(&machine::unpacked("promtool"))),
         ("TEST_NODE_PATH", text(&machine::cache().join("node/node_modules"))),
     ];
     work(env, path)

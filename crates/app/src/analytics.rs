@@ -16,6 +16,7 @@ use engines::store::events::StoredEvent;
 use crate::context::Context;
 use crate::dead_letter::bury;
 use crate::lifecycle::Shutdown;
+use crate::liveness::Loop;
 use crate::telemetry::JOBS;
 
 /// Most events in one transaction.
@@ -28,7 +29,9 @@ const LIST: List = List::Analytics;
 pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) {
     let mut idle = Duration::from_millis(20);
     let mut errors = 0;
+    let pulse = ctx.liveness.pulse(Loop::Analytics);
     while !shutdown.is_stopping() {
+        pulse.works();
         let pause = match run_once(&ctx).await {
             Ok(0) => {
                 idle = (idle * 2).min(Duration::from_millis(500));
@@ -45,6 +48,7 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) {
                 pause
             }
         };
+        pulse.waits();
         shutdown.unless_stopping(tokio::time::sleep(pause)).await;
     }
 }
@@ -55,16 +59,24 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) {
 /// The database; the events come again when their lease ends.
 pub(crate) async fn run_once(ctx: &Context) -> engines::error::Result<usize> {
     let leased = ctx.queue.lease(LIST, &ctx.owner, BATCH, ctx.clock.span(LEASE), ctx.clock.now()).await?;
+    let counts = &ctx.metrics.tracking.events;
     let mut events: Vec<(StoredEvent, &Leased)> = Vec::new();
     for job in &leased {
         match stored(job) {
             Ok(event) => events.push((event, job)),
-            Err(why) => bury(ctx, LIST, job, why).await?,
+            Err(why) => {
+                counts.inc(["malformed"]);
+                bury(ctx, LIST, job, why).await?;
+            }
         }
     }
     let batch: Vec<StoredEvent> = events.iter().map(|(event, _)| event.clone()).collect();
     if !batch.is_empty() {
         let report = ctx.store.system().store_events(&batch, ctx.clock.now()).await?;
+        let foreign = report.foreign.len() as u64;
+        counts.add(["stored"], report.stored);
+        counts.add(["foreign"], foreign);
+        counts.add(["duplicate"], (batch.len() as u64).saturating_sub(report.stored + foreign));
         for (event, job) in &events {
             if report.foreign.contains(&event.id) {
                 let why = "fields `tenantId`, `campaignId`, `stepId`, `leadId` do not belong together".to_owned();

@@ -24,8 +24,9 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::config::Options;
+use crate::config::{LogFormat, Options};
 use crate::exit::{Exit, Failure};
+use crate::telemetry;
 
 /// How a command ends.
 pub(crate) type Outcome = Result<Exit, Failure>;
@@ -79,12 +80,20 @@ pub(crate) struct Global {
     /// Let logs hold email addresses; without it they hold ids alone
     #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) log_addresses: bool,
+    /// How log lines look, whatever `log.format` says: text, or one JSON object a line
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", help_heading = "Global options")]
+    pub(crate) log_format: Option<LogFormat>,
 }
 
 impl Global {
     /// What the configuration is read with.
     pub(crate) fn options(&self) -> Options {
-        Options { data: self.data.clone(), file: self.config.clone(), log_addresses: self.log_addresses }
+        Options {
+            data: self.data.clone(),
+            file: self.config.clone(),
+            log_addresses: self.log_addresses,
+            log_format: self.log_format,
+        }
     }
 }
 
@@ -133,7 +142,7 @@ impl Command {
             Self::Migrate(command) => command.run(global),
             Self::Secret(command) => command.run(global),
             Self::Config(command) => command.run(global),
-            Self::Schema(command) => command.run(),
+            Self::Schema(command) => command.run(global),
         }
     }
 }
@@ -151,6 +160,9 @@ pub(crate) fn main() -> Exit {
                 output::print_json(&failure.to_json());
             }
             match &failure {
+                _ if telemetry::is_json(cli.global.log_format) => {
+                    output::note(serde_json::json!({ "level": "ERROR", "message": failure.to_string() }));
+                }
                 Failure::Input(errors) => output::note(errors),
                 Failure::Unreachable(_) | Failure::Internal(_) => output::note(format_args!("error: {failure}")),
             }

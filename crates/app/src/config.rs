@@ -29,6 +29,8 @@ pub(crate) struct Options {
     pub(crate) file: Option<PathBuf>,
     /// Whether logs may hold addresses.
     pub(crate) log_addresses: bool,
+    /// How log lines look, whatever the file says.
+    pub(crate) log_format: Option<LogFormat>,
 }
 
 /// Where the ledger lies.
@@ -49,13 +51,11 @@ pub(crate) struct Config {
     pub(crate) database: Database,
     /// Base of links in mails, without a slash at its end.
     pub(crate) public_url: String,
-    /// Cron route, admin API, dashboard.
-    #[expect(dead_code, reason = "checked at start already; cron route and admin API open it in the next release")]
+    /// Cron route, health, metrics.
     pub(crate) api_listen: SocketAddr,
     /// `/api/track` and `/unsubscribe`.
     pub(crate) track_listen: SocketAddr,
-    /// Health of worker and scheduler; none = off.
-    #[cfg_attr(not(test), expect(dead_code, reason = "checked at start already; health opens it in the next release"))]
+    /// Health and metrics of any process; none = off.
     pub(crate) health_listen: Option<SocketAddr>,
     /// What is logged: a level, or `target=level` pairs.
     pub(crate) log_level: String,
@@ -100,6 +100,9 @@ pub(crate) fn survey(options: &Options, env: &Environment, problems: &Problems) 
     read_secrets_file(&mut config, problems);
     if let Some(path) = &options.file {
         config.settings = read_settings(path, problems);
+    }
+    if let Some(format) = options.log_format {
+        config.settings.log.format = format;
     }
     config
 }

@@ -9,11 +9,13 @@ use engines::Store;
 use engines::queue::Queue;
 use mail::smtp::Trust;
 use mail::token::TokenKeys;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::exit::Failure;
+use crate::liveness::Liveness;
+use crate::metrics::Metrics;
 use crate::secrets::{SealingKey, complete};
 use crate::{data_dir, database, queue};
 
@@ -37,6 +39,12 @@ pub(crate) struct Context {
     pub(crate) owner: String,
     /// The host's name.
     pub(crate) host: String,
+    /// Opens the cron route; none = it refuses.
+    pub(crate) cron: Option<SecretString>,
+    /// What is counted and measured.
+    pub(crate) metrics: Arc<Metrics>,
+    /// Whether the loops turn.
+    pub(crate) liveness: Liveness,
 }
 
 impl Context {
@@ -51,6 +59,9 @@ impl Context {
         let keys = TokenKeys::new(secrets.jwt.expose_secret().as_bytes(), &old).map_err(anyhow::Error::from)?;
         let trust = Trust::load(config.settings.smtp.ca_file.as_deref()).map_err(anyhow::Error::from)?;
         let (db, _) = database::open(&config, &Clock::system()).await?;
+        let metrics = Arc::new(Metrics::new());
+        let observed = Arc::clone(&metrics);
+        let db = db.observed(Arc::new(move |seen| observed.database.observe(seen)));
         // Leases and due times go by the database's clock where there is one: hosts may disagree.
         let anchor = db.server_time().await?;
         let store = Store::new(db.clone());
@@ -66,6 +77,19 @@ impl Context {
         let name = config.worker_id.clone().unwrap_or_else(|| format!("worker-{host}-{}", std::process::id()));
         let instance: [u8; 4] = crate::clock::random_bytes();
         let owner = format!("{name}-{:08x}", u32::from_be_bytes(instance));
-        Ok(Arc::new(Self { queue, store, clock, keys, sealing: secrets.sealing, trust, owner, host, config }))
+        Ok(Arc::new(Self {
+            queue,
+            store,
+            clock,
+            keys,
+            sealing: secrets.sealing,
+            trust,
+            owner,
+            host,
+            cron: secrets.cron,
+            metrics,
+            liveness: Liveness::new(),
+            config,
+        }))
     }
 }

@@ -72,7 +72,7 @@ mod tests {
     use crate::config::{Environment, Options, load};
 
     fn config<const N: usize>(data: &std::path::Path, env: [(&str, &str); N]) -> Config {
-        let options = Options { data: data.to_owned(), file: None, log_addresses: false };
+        let options = Options { data: data.to_owned(), file: None, log_addresses: false, log_format: None };
         load(&options, &Environment::from(env)).unwrap()
     }
 

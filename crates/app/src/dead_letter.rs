@@ -6,6 +6,7 @@ use engines::queue::{Leased, List};
 use engines::store::dead_letters::DeadLetter;
 
 use crate::context::Context;
+use crate::metrics::PAYLOAD;
 
 /// Keeps a job; the caller acknowledges it afterwards.
 ///
@@ -26,6 +27,7 @@ pub(crate) async fn bury(ctx: &Context, list: List, job: &Leased, why: String) -
         original_priority: job.priority,
     };
     ctx.store.system().bury(&letter).await?;
+    ctx.metrics.worker.dead_letters.inc([list.name(), PAYLOAD]);
     show(ctx, std::slice::from_ref(&letter)).await;
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! Everything else lies in the modules: `cli` has one file a subcommand. To add a command: see `cli`.
 
 mod analytics;
+mod api;
 mod audience;
 mod campaign_file;
 mod campaign_run;
@@ -20,7 +21,10 @@ mod hint;
 mod lead_import;
 mod leads_csv;
 mod lifecycle;
+mod listener;
+mod liveness;
 mod memory;
+mod metrics;
 mod problem;
 mod queue;
 mod report;

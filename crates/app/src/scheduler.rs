@@ -11,31 +11,41 @@ use domain::ids::{CampaignId, TenantId};
 use domain::settle::own_error_delay;
 use engines::queue::List;
 use engines::store::plan::PlanRequest;
+use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::lifecycle::Shutdown;
+use crate::liveness::Loop;
 
 /// Real time between two turns.
 const TICK: Duration = Duration::from_secs(1);
 /// Enrollments in one transaction.
 const PAGE: u32 = 500;
 
-/// What one turn did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What one turn did; the object that `scheduler --once --json` and the cron route answer with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Turn {
-    /// Sends recorded and hinted at.
+    /// Jobs that the queue took as new.
     pub(crate) enqueued: u64,
+    /// Sends recorded in the ledger. More than `enqueued` where the queue did not answer: those are brought again.
+    pub(crate) planned: u64,
+    /// Due leads that have to wait for a window, an account or a limit.
+    pub(crate) deferred: u64,
     /// Sends skipped with a reason.
     pub(crate) skipped: u64,
     /// Campaigns completed.
     pub(crate) completed: u64,
+    /// How long it took.
+    pub(crate) seconds: f64,
 }
 
 /// Turns until stopping is asked for.
 pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) {
     let mut errors = 0;
+    let pulse = ctx.liveness.pulse(Loop::Scheduler);
     while !shutdown.is_stopping() {
-        let pause = match enqueue_due_campaigns(&ctx).await {
+        let pause = match turn_over(&ctx, &|| pulse.works()).await {
             Ok(turn) => {
                 errors = 0;
                 if turn.enqueued > 0 {
@@ -50,6 +60,7 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) {
                 pause
             }
         };
+        pulse.waits();
         shutdown.unless_stopping(tokio::time::sleep(pause)).await;
     }
 }
@@ -59,30 +70,57 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) {
 /// # Errors
 /// The database; what was recorded before stays recorded.
 pub(crate) async fn enqueue_due_campaigns(ctx: &Context) -> engines::error::Result<Turn> {
-    let system = ctx.store.system();
-    let now = ctx.clock.now();
+    turn_over(ctx, &|| {}).await
+}
+
+/// The same, telling that it goes on before each thing that has to end in time.
+async fn turn_over(ctx: &Context, goes_on: &(dyn Fn() + Sync)) -> engines::error::Result<Turn> {
+    let began = Instant::now();
     let mut turn = Turn::default();
-    for (tenant_id, campaign_id) in system.due_campaigns(now).await? {
+    let result = plan_campaigns(ctx, goes_on, &mut turn).await;
+    // Also after an error: what was recorded before stays recorded.
+    let metrics = &ctx.metrics.scheduler;
+    for (counter, many) in [
+        (&metrics.planned, turn.planned),
+        (&metrics.enqueued, turn.enqueued),
+        (&metrics.skipped, turn.skipped),
+        (&metrics.deferred, turn.deferred),
+        (&metrics.completed, turn.completed),
+    ] {
+        counter.inc_by(many);
+    }
+    metrics.turns.inc([if result.is_ok() { "done" } else { "failed" }]);
+    metrics.turn.observe(began.elapsed());
+    turn.seconds = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
+    result.map(|()| turn)
+}
+
+async fn plan_campaigns(ctx: &Context, goes_on: &(dyn Fn() + Sync), turn: &mut Turn) -> engines::error::Result<()> {
+    let system = ctx.store.system();
+    goes_on();
+    for (tenant_id, campaign_id) in system.due_campaigns(ctx.clock.now()).await? {
         // One campaign that cannot be planned must not stop the others.
-        if let Err(e) = plan_campaign(ctx, tenant_id, campaign_id, &mut turn).await {
+        if let Err(e) = plan_campaign(ctx, tenant_id, campaign_id, goes_on, turn).await {
             if e.is_transient() {
                 return Err(e);
             }
             tracing::error!(%tenant_id, %campaign_id, error = %e, "a campaign cannot be planned");
         }
     }
+    goes_on();
     system.sweep(ctx.clock.now()).await?;
     for campaign_id in system.complete_campaigns(ctx.clock.now()).await? {
         turn.completed += 1;
         tracing::info!(%campaign_id, "campaign completed");
     }
-    Ok(turn)
+    Ok(())
 }
 
 async fn plan_campaign(
     ctx: &Context,
     tenant_id: TenantId,
     campaign_id: CampaignId,
+    goes_on: &(dyn Fn() + Sync),
     turn: &mut Turn,
 ) -> engines::error::Result<()> {
     // Far enough that a tick's worth of slots is there even when time runs faster.
@@ -90,17 +128,20 @@ async fn plan_campaign(
     let epoch = ctx.queue.epoch(List::EmailSending).await?;
     let mut after = None;
     loop {
+        goes_on();
         let now = ctx.clock.now();
         let request = PlanRequest { tenant_id, campaign_id, now, horizon, limit: PAGE, epoch, after };
         let warmup = &ctx.config.settings.email_account.warmup;
         let page = ctx.store.system().plan_page(&request, warmup, &|| ctx.clock.uuid_v7()).await?;
-        let jobs = page.planned.iter().map(|hint| crate::hint::job(hint, now)).collect();
-        if let Err(e) = ctx.queue.push(List::EmailSending, jobs, now).await {
-            // No error of the turn: the ledger holds the sends, and reconciliation brings their hints.
-            tracing::warn!(error = %e, "hints cannot be pushed now");
-        }
-        turn.enqueued += page.planned.len() as u64;
+        turn.planned += page.planned.len() as u64;
         turn.skipped += page.skipped;
+        turn.deferred += page.deferred;
+        let jobs = page.planned.iter().map(|hint| crate::hint::job(hint, now)).collect();
+        match ctx.queue.push(List::EmailSending, jobs, now).await {
+            Ok(new) => turn.enqueued += new,
+            // No error of the turn: the ledger holds the sends, and reconciliation brings their hints.
+            Err(e) => tracing::warn!(error = %e, "hints cannot be pushed now"),
+        }
         match page.next {
             Some(next) => after = Some(next),
             None => return Ok(()),

@@ -32,7 +32,6 @@ pub(crate) struct Secrets {
     /// Seals passwords.
     pub(crate) sealing: SealingKey,
     /// Opens the cron route; none = the route refuses.
-    #[expect(dead_code, reason = "generated already; the cron route asks for it in the next release")]
     pub(crate) cron: Option<SecretString>,
 }
 

@@ -5,6 +5,7 @@
 //! To add a format: a word in `config::LogFormat` and an arm in `init`.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
@@ -25,6 +26,14 @@ impl FormatTime for ProcessTime {
     }
 }
 
+/// What the first `init` chose.
+static STARTED: OnceLock<LogFormat> = OnceLock::new();
+
+/// Whether stderr holds JSON: as logging was started, or else as it was asked for.
+pub(crate) fn is_json(asked: Option<LogFormat>) -> bool {
+    STARTED.get().copied().or(asked) == Some(LogFormat::Json)
+}
+
 /// Starts logging for this process; a second call changes nothing.
 pub(crate) fn init(config: &Config, clock: &Clock) {
     let mut directives = config.log_level.clone();
@@ -42,8 +51,15 @@ pub(crate) fn init(config: &Config, clock: &Clock) {
         .with_target(false);
     let started = match config.settings.log.format {
         LogFormat::Text => lines.with_ansi(false).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).with_current_span(false).try_init(),
     };
+    if started.is_ok() {
+        let format = *STARTED.get_or_init(|| config.settings.log.format);
+        if format == LogFormat::Json {
+            // Whoever reads objects must be able to read this one too.
+            std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+        }
+    }
     if let Err(error) = started {
         tracing::debug!(%error, "logging was started before");
     }

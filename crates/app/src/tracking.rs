@@ -13,7 +13,6 @@ mod unsubscribe;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use domain::event::{Event, EventType};
@@ -22,19 +21,17 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use mail::token::{Claims, Purpose, Verified};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::TcpListener;
 
 use crate::context::Context;
 use crate::lifecycle::Shutdown;
+use crate::listener::{self, Bounds};
+use crate::metrics::{Hit, Kind};
 pub(crate) use events::push;
 
 /// Most connections at once.
 const CONNECTIONS: usize = 10_000;
-/// How long a client may take to say what it wants.
-const HEADER_LIMIT: Duration = Duration::from_secs(10);
 
 type Answer = Response<Full<Bytes>>;
 
@@ -44,17 +41,12 @@ struct Tracker {
     events: events::Recorder,
 }
 
-/// Binds the listener; the address that it got.
+/// Binds the listener.
 ///
 /// # Errors
 /// Where the address is taken or not ours.
 pub(crate) async fn bind(ctx: &Context) -> anyhow::Result<TcpListener> {
-    let address = ctx.config.track_listen;
-    let listener = TcpListener::bind(address).await.map_err(|e| {
-        anyhow::anyhow!("failed to listen on `{address}`: {e} (hint: TRACK_LISTEN names another address or port)")
-    })?;
-    tracing::info!(address = %listener.local_addr()?, "tracking API listens");
-    Ok(listener)
+    listener::bind(ctx.config.track_listen, "TRACK_LISTEN", "tracking API").await
 }
 
 /// Serves until stopping is asked for, then finishes open requests.
@@ -63,56 +55,31 @@ pub(crate) async fn run(ctx: Arc<Context>, listener: TcpListener, shutdown: Shut
     let (events, recorder) = events::start(&ctx);
     let drain = tokio::spawn(spool::drain(Arc::clone(&ctx), shutdown.clone()));
     let tracker = Arc::new(Tracker { ctx, events });
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
-    while let Some(Ok(permit)) = shutdown.unless_stopping(Arc::clone(&room).acquire_owned()).await {
-        let Some(accepted) = shutdown.unless_stopping(listener.accept()).await else { break };
-        match accepted {
-            Ok((stream, peer)) => {
-                let (tracker, shutdown) = (Arc::clone(&tracker), shutdown.clone());
-                tokio::spawn(async move {
-                    serve(tracker, stream, peer, shutdown).await;
-                    drop(permit);
-                });
-            }
-            Err(e) => {
-                // Out of file descriptors: accepting at once again would spin.
-                tracing::warn!(error = %e, "a connection cannot be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
-    drop(listener);
-    let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
-    if tokio::time::timeout(grace, room.acquire_many(all)).await.is_err() {
-        tracing::warn!("requests were still open when the tracker stopped");
-    }
+    let bounds = Bounds { connections: CONNECTIONS, life: None, grace };
+    let service = |peer| {
+        let tracker = Arc::clone(&tracker);
+        service_fn(move |request| {
+            let tracker = Arc::clone(&tracker);
+            async move { Ok::<_, Infallible>(answer(&tracker, request, peer).await) }
+        })
+    };
+    listener::serve(listener, bounds, &shutdown, service).await;
     drop(tracker);
     let _recorder_gone = tokio::time::timeout(grace, recorder).await;
     drain.abort();
 }
 
-async fn serve(tracker: Arc<Tracker>, stream: TcpStream, peer: SocketAddr, shutdown: Shutdown) {
-    let _best_effort = stream.set_nodelay(true);
-    let service = service_fn(move |request| {
-        let tracker = Arc::clone(&tracker);
-        async move { Ok::<_, Infallible>(answer(&tracker, request, peer).await) }
-    });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_LIMIT)
-        .max_buf_size(16 << 10)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = shutdown.stopping() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(e) = ended {
-        tracing::debug!(error = %e, "a connection ended early");
-    }
+/// How many files of events wait in the spool.
+pub(crate) fn spooled_files(ctx: &Context) -> usize {
+    spool::count(ctx)
+}
+
+/// Whether an event could be spooled now.
+///
+/// # Errors
+/// The folder cannot be made or written.
+pub(crate) async fn check_spool(ctx: &Context) -> anyhow::Result<()> {
+    spool::check(ctx).await
 }
 
 async fn answer(tracker: &Tracker, request: Request<Incoming>, peer: SocketAddr) -> Answer {
@@ -120,11 +87,18 @@ async fn answer(tracker: &Tracker, request: Request<Incoming>, peer: SocketAddr)
     let get = matches!(*request.method(), Method::GET | Method::HEAD);
     let head = *request.method() == Method::HEAD;
     let mut answer = match path {
-        "/api/track/open" | "/api/track/click" if !get => responses::method_not_allowed("GET, HEAD"),
+        "/api/track/open" | "/api/track/click" if !get => {
+            let kind = if path.ends_with("open") { Kind::Open } else { Kind::Click };
+            tracker.count(kind, Hit::Refused);
+            responses::method_not_allowed("GET, HEAD")
+        }
         "/api/track/open" => open(tracker, &request, peer).await,
         "/api/track/click" => click(tracker, &request, peer).await,
         "/unsubscribe" => unsubscribe::answer(tracker, request, peer).await,
-        _ => responses::not_found(),
+        _ => {
+            tracker.count(Kind::Other, Hit::Refused);
+            responses::not_found()
+        }
     };
     if head {
         *answer.body_mut() = Full::default();
@@ -136,10 +110,17 @@ async fn open(tracker: &Tracker, request: &Request<Incoming>, peer: SocketAddr) 
     match tracker.verify(request, Purpose::Open) {
         Verified::Valid(claims) => {
             tracker.record(EventType::Open, claims, request, peer).await;
+            tracker.count(Kind::Open, Hit::Counted);
             responses::pixel()
         }
-        Verified::Expired(_) => responses::pixel(),
-        Verified::Invalid => responses::invalid(),
+        Verified::Expired(_) => {
+            tracker.count(Kind::Open, Hit::Expired);
+            responses::pixel()
+        }
+        Verified::Invalid => {
+            tracker.count(Kind::Open, Hit::Invalid);
+            responses::invalid()
+        }
     }
 }
 
@@ -148,15 +129,26 @@ async fn click(tracker: &Tracker, request: &Request<Incoming>, peer: SocketAddr)
         Verified::Valid(claims) => {
             let url = claims.url.clone().unwrap_or_default();
             tracker.record(EventType::Click, claims, request, peer).await;
+            tracker.count(Kind::Click, Hit::Counted);
             responses::redirect(&url)
         }
         // People click old mail: it still leads there.
-        Verified::Expired(claims) => responses::redirect(&claims.url.unwrap_or_default()),
-        Verified::Invalid => responses::invalid(),
+        Verified::Expired(claims) => {
+            tracker.count(Kind::Click, Hit::Expired);
+            responses::redirect(&claims.url.unwrap_or_default())
+        }
+        Verified::Invalid => {
+            tracker.count(Kind::Click, Hit::Invalid);
+            responses::invalid()
+        }
     }
 }
 
 impl Tracker {
+    fn count(&self, kind: Kind, hit: Hit) {
+        self.ctx.metrics.tracking.request(kind, hit);
+    }
+
     fn verify<B>(&self, request: &Request<B>, purpose: Purpose) -> Verified {
         let token =
             request.uri().query().and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("token=")));

@@ -9,6 +9,7 @@ mod deliver;
 mod gate;
 mod intake;
 mod lane;
+mod pooled;
 mod recovery;
 mod results;
 
@@ -23,6 +24,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::lifecycle::Shutdown;
+use crate::liveness::Loop;
 pub(crate) use cache::Sender;
 use intake::Intake;
 
@@ -106,6 +108,7 @@ async fn lease_jobs(worker: &Arc<Worker>) {
     let mut lanes = lane::Lanes::default();
     let mut idle = Duration::from_millis(5);
     let mut errors = 0;
+    let pulse = worker.ctx.liveness.pulse(Loop::Lease);
     while !worker.shutdown.is_stopping() {
         // Room first: a lease that waits for room in memory is a lease that ends by time.
         let Some(Ok(first)) = worker.shutdown.unless_stopping(Arc::clone(&worker.room).acquire_owned()).await else {
@@ -113,7 +116,10 @@ async fn lease_jobs(worker: &Arc<Worker>) {
         };
         let room = worker.room.available_permits().min(BATCH - 1) + 1;
         drop(first);
-        match take_batch(worker, &mut lanes, room).await {
+        pulse.works();
+        let taken = take_batch(worker, &mut lanes, room).await;
+        pulse.waits();
+        match taken {
             Ok(0) => {
                 worker.shutdown.unless_stopping(tokio::time::timeout(idle, worker.wake.notified())).await;
                 idle = (idle * 2).min(Duration::from_millis(250));
@@ -138,6 +144,7 @@ async fn take_batch(worker: &Arc<Worker>, lanes: &mut lane::Lanes, room: usize) 
     let now = ctx.clock.now();
     let leased = ctx.queue.lease(LIST, &ctx.owner, room, ctx.clock.span(LEASE), now).await?;
     let count = leased.len();
+    ctx.metrics.worker.leased.inc_by(count as u64);
     let (Intake { mut verdicts, .. }, ready) = Intake::take(worker, leased).await?;
     for (leased, job) in ready {
         let Ok(permit) = Arc::clone(&worker.room).try_acquire_owned() else {
@@ -163,8 +170,11 @@ async fn take_batch(worker: &Arc<Worker>, lanes: &mut lane::Lanes, room: usize) 
 /// Lengthens the leases of jobs in work, well before they end.
 async fn extend_leases(worker: Arc<Worker>) {
     let ctx = &worker.ctx;
+    let pulse = ctx.liveness.pulse(Loop::Extend);
     loop {
+        pulse.waits();
         tokio::time::sleep(LEASE / 3).await;
+        pulse.works();
         let tokens: Vec<Token> = worker.held().iter().copied().collect();
         if tokens.is_empty() {
             continue;
@@ -173,7 +183,10 @@ async fn extend_leases(worker: Arc<Worker>) {
         match ctx.queue.extend(LIST, &ctx.owner, &tokens, lease, ctx.clock.now()).await {
             Ok(stale) if stale.is_empty() => {}
             // No harm: only the fence decides who sends.
-            Ok(stale) => tracing::debug!(count = stale.len(), "leases were lost"),
+            Ok(stale) => {
+                ctx.metrics.worker.leases_lost.inc_by(stale.len() as u64);
+                tracing::debug!(count = stale.len(), "leases were lost");
+            }
             Err(e) => tracing::warn!(error = %e, "leases cannot be extended now"),
         }
     }
@@ -185,10 +198,18 @@ impl Worker {
     }
 
     fn hold(&self, token: Token) {
-        self.held().insert(token);
+        let mut held = self.held();
+        held.insert(token);
+        self.count(&held);
     }
 
     fn release(&self, token: Token) {
-        self.held().remove(&token);
+        let mut held = self.held();
+        held.remove(&token);
+        self.count(&held);
+    }
+
+    fn count(&self, held: &HashSet<Token>) {
+        self.ctx.metrics.worker.in_work.set(i64::try_from(held.len()).unwrap_or(i64::MAX));
     }
 }

@@ -25,6 +25,8 @@ const WALLS: &[Wall] = &[
     Wall { place: "app/src/scheduler.rs", except: NONE, words: &["mail::"] },
     Wall { place: "app/src/tracking", except: "unsubscribe.rs", words: &["engines::store", ".store."] },
     Wall { place: "app/src/tracking.rs", except: NONE, words: &["engines::store", ".store."] },
+    Wall { place: "app/src/api", except: NONE, words: &["queue::table"] },
+    Wall { place: "app/src/api.rs", except: NONE, words: &["queue::table"] },
     Wall { place: "app/src", except: NONE, words: &["rusqlite", "tokio_postgres", "deadpool", "redis::"] },
 ];
 

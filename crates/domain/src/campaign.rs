@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::reason::Reason;
 use crate::schedule::{Date, DaySet, LocalTime, ScheduleError, Window};
 use crate::time::Zone;
 use crate::words::words;
@@ -26,6 +27,18 @@ words! {
         Cancelled = "cancelled",
         /// Put away.
         Archived = "archived",
+    }
+}
+
+impl CampaignStatus {
+    /// Why nothing of a campaign in this status may leave, if so.
+    pub fn why_not(self) -> Option<Reason> {
+        match self {
+            Self::Sending | Self::Scheduled => None,
+            Self::Paused => Some(Reason::CampaignPaused),
+            Self::Draft => Some(Reason::CampaignNotStarted),
+            Self::Completed | Self::Cancelled | Self::Archived => Some(Reason::CampaignCancelled),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{EmailAccountId, TenantId};
+use crate::reason::Reason;
 use crate::time::{Timestamp, Zone};
 use crate::words::words;
 
@@ -24,6 +25,17 @@ words! {
         Suspended = "suspended",
         /// Removed; its sends never go.
         Deleted = "deleted",
+    }
+}
+
+impl AccountStatus {
+    /// Why an account in this status may not send, if so.
+    pub fn why_not(self) -> Option<Reason> {
+        match self {
+            Self::Active => None,
+            Self::AuthenticationFailed => Some(Reason::AuthenticationFailed),
+            Self::Paused | Self::Suspended | Self::Deleted => Some(Reason::AccountInactive),
+        }
     }
 }
 

@@ -102,14 +102,6 @@ impl AccountBook {
         let taken = self.days.get(&self.pace.zone.day(at)).copied().unwrap_or_default().taken();
         self.cap(at, warmup).map_or(u32::MAX, |cap| cap.saturating_sub(taken))
     }
-
-    fn why_not(&self) -> Option<Reason> {
-        match self.status {
-            AccountStatus::Active => None,
-            AccountStatus::AuthenticationFailed => Some(Reason::AuthenticationFailed),
-            AccountStatus::Paused | AccountStatus::Suspended | AccountStatus::Deleted => Some(Reason::AccountInactive),
-        }
-    }
 }
 
 /// Grants the next slot at or after `earliest` and books it, or says until when there is none.
@@ -129,7 +121,7 @@ pub fn grant(
     horizon_end: Timestamp,
 ) -> Result<Slot, Deferral> {
     let scope = Scope::Account(account.id);
-    if let Some(reason) = account.why_not() {
+    if let Some(reason) = account.status.why_not() {
         return Err(Deferral { until: Timestamp::MAX, reason, scope });
     }
     let mut limit = Deferral { until: earliest, reason: Reason::NotDue, scope: Scope::Lead };
@@ -190,7 +182,7 @@ pub fn admit(
     now: Timestamp,
 ) -> Result<String, Deferral> {
     let scope = Scope::Account(account.id);
-    if let Some(reason) = account.why_not() {
+    if let Some(reason) = account.status.why_not() {
         return Err(Deferral { until: Timestamp::MAX, reason, scope });
     }
     if let Some(last) = account.last_dot_at.filter(|last| now < *last + account.pace.min_gap) {

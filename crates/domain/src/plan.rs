@@ -201,12 +201,7 @@ pub fn plan_send(
 }
 
 fn campaign_holds(status: CampaignStatus) -> Option<Deferral> {
-    let reason = match status {
-        CampaignStatus::Sending | CampaignStatus::Scheduled => return None,
-        CampaignStatus::Paused => Reason::CampaignPaused,
-        CampaignStatus::Draft => Reason::CampaignNotStarted,
-        CampaignStatus::Completed | CampaignStatus::Cancelled | CampaignStatus::Archived => Reason::CampaignCancelled,
-    };
+    let reason = status.why_not()?;
     Some(Deferral { until: Timestamp::MAX, reason, scope: Scope::Campaign })
 }
 

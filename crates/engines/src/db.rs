@@ -7,7 +7,8 @@ mod postgres;
 mod sqlite;
 
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use domain::ids::TenantId;
 use domain::time::Timestamp;
@@ -22,6 +23,7 @@ use crate::value::{Row, Rows, Value};
 pub struct Db {
     engine: Engine,
     scope: Scope,
+    observer: Option<Observer>,
 }
 
 #[derive(Clone)]
@@ -42,6 +44,20 @@ enum Scope {
     System,
     /// One tenant's rows.
     Tenant(TenantId),
+}
+
+/// Told how each transaction ended; called in its task, so it must be quick.
+pub type Observer = Arc<dyn Fn(Observation<'_>) + Send + Sync>;
+
+/// How a transaction ended: committed, or given up after its first error. One that was only dropped is not told of.
+#[derive(Clone, Copy, Debug)]
+pub struct Observation<'a> {
+    /// What it meant to do.
+    pub access: Access,
+    /// From asking for a connection to its end.
+    pub took: Duration,
+    /// Why it failed.
+    pub error: Option<&'a Error>,
 }
 
 /// What a transaction means to do.
@@ -70,7 +86,8 @@ impl Db {
     /// # Errors
     /// `Unavailable` where the file cannot be opened or written.
     pub fn open_sqlite(path: &Path, readers: usize) -> Result<Self> {
-        Ok(Self { engine: Engine::Sqlite(sqlite::Sqlite::open(path, readers)?), scope: Scope::Login })
+        let engine = Engine::Sqlite(sqlite::Sqlite::open(path, readers)?);
+        Ok(Self { engine, scope: Scope::Login, observer: None })
     }
 
     /// Connects to PostgreSQL at `url` (`postgres://…`) with at most `connections` at once.
@@ -78,7 +95,13 @@ impl Db {
     /// # Errors
     /// `Unavailable` where the URL is malformed; a server that is down shows at the first call.
     pub fn open_postgres(url: &str, connections: usize) -> Result<Self> {
-        Ok(Self { engine: Engine::Postgres(postgres::Postgres::open(url, connections)?), scope: Scope::Login })
+        let engine = Engine::Postgres(postgres::Postgres::open(url, connections)?);
+        Ok(Self { engine, scope: Scope::Login, observer: None })
+    }
+
+    /// The same database, telling `observer` how each transaction ends.
+    pub fn observed(self, observer: Observer) -> Self {
+        Self { observer: Some(observer), ..self }
     }
 
     /// The same database with all tenants' rows: for the scheduler, the worker, the queue and recovery.
@@ -104,11 +127,13 @@ impl Db {
     /// # Errors
     /// `Unavailable` where no connection can be had in time.
     pub async fn begin(&self, access: Access) -> Result<Tx> {
-        let inner = match &self.engine {
-            Engine::Sqlite(db) => Inner::Sqlite(db.begin(access)?),
-            Engine::Postgres(db) => Inner::Postgres(db.begin(access, self.scope).await?),
+        let watch = Watch { access, began: Instant::now(), observer: self.observer.clone() };
+        let begun = match &self.engine {
+            Engine::Sqlite(db) => db.begin(access).map(Inner::Sqlite),
+            Engine::Postgres(db) => db.begin(access, self.scope).await.map(Inner::Postgres),
         };
-        Ok(Tx { inner, failed: false })
+        let inner = begun.inspect_err(|e| watch.tell(Some(e)))?;
+        Ok(Tx { inner, failed: false, watch })
     }
 
     /// One reading statement on its own.
@@ -116,10 +141,16 @@ impl Db {
     /// # Errors
     /// As `Tx::query`.
     pub async fn read(&self, statement: &'static Statement, params: Vec<Value>) -> Result<Vec<Row>> {
-        match &self.engine {
-            Engine::Sqlite(db) => db.begin(Access::Read)?.query(statement, params, None).await,
+        let watch = Watch { access: Access::Read, began: Instant::now(), observer: self.observer.clone() };
+        let result = match &self.engine {
+            Engine::Sqlite(db) => match db.begin(Access::Read) {
+                Ok(session) => session.query(statement, params, None).await,
+                Err(e) => Err(e),
+            },
             Engine::Postgres(db) => db.read(self.scope, statement, params).await,
-        }
+        };
+        watch.tell(result.as_ref().err());
+        result
     }
 
     /// One writing statement on its own, committed; the rows that it returns.
@@ -161,6 +192,22 @@ pub struct Tx {
     inner: Inner,
     /// After a failed statement PostgreSQL would answer COMMIT with a silent ROLLBACK.
     failed: bool,
+    watch: Watch,
+}
+
+/// Since when a transaction is under way, and who is told of its end.
+struct Watch {
+    access: Access,
+    began: Instant,
+    observer: Option<Observer>,
+}
+
+impl Watch {
+    fn tell(&self, error: Option<&Error>) {
+        if let Some(observer) = &self.observer {
+            observer(Observation { access: self.access, took: self.began.elapsed(), error });
+        }
+    }
 }
 
 enum Inner {
@@ -209,7 +256,7 @@ impl Tx {
             Inner::Sqlite(session) => session.query(statement, params, rows).await,
             Inner::Postgres(session) => session.query(statement, params, rows).await,
         };
-        self.failed = result.is_err();
+        self.note(&result);
         result
     }
 
@@ -225,7 +272,7 @@ impl Tx {
             Inner::Sqlite(session) => session.execute(statement, params, None).await,
             Inner::Postgres(session) => session.execute(statement, params, None).await,
         };
-        self.failed = result.is_err();
+        self.note(&result);
         result
     }
 
@@ -244,7 +291,7 @@ impl Tx {
             Inner::Sqlite(session) => session.execute(statement, params, Some(rows)).await,
             Inner::Postgres(session) => session.execute(statement, params, Some(rows)).await,
         };
-        self.failed = result.is_err();
+        self.note(&result);
         result
     }
 
@@ -254,7 +301,7 @@ impl Tx {
             Inner::Sqlite(session) => session.script(text.to_owned()).await,
             Inner::Postgres(session) => session.script(text).await,
         };
-        self.failed |= result.is_err();
+        self.note(&result);
         result
     }
 
@@ -271,7 +318,7 @@ impl Tx {
         keys.sort_unstable();
         keys.dedup();
         let result = session.lock(&keys, exclusive).await;
-        self.failed |= result.is_err();
+        self.note(&result);
         result
     }
 
@@ -283,9 +330,18 @@ impl Tx {
         if self.failed {
             return Err(Error::Aborted);
         }
-        match self.inner {
+        let result = match self.inner {
             Inner::Sqlite(session) => session.commit().await,
             Inner::Postgres(session) => session.commit().await,
+        };
+        self.watch.tell(result.as_ref().err());
+        result
+    }
+
+    fn note<T>(&mut self, result: &Result<T>) {
+        if let Err(e) = result {
+            self.failed = true;
+            self.watch.tell(Some(e));
         }
     }
 }

@@ -101,6 +101,27 @@ pub enum Error {
 }
 
 impl Error {
+    /// The kind in a word, for metrics.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Conflict { .. } => "conflict",
+            Self::CommitInDoubt => "commit_in_doubt",
+            Self::Unique { .. } => "unique",
+            Self::Statement { .. } => "statement",
+            Self::Aborted => "aborted",
+            Self::Column { .. } => "column",
+            Self::NotFound { .. } => "not_found",
+            Self::Stale { .. } => "stale",
+            Self::RedisUnavailable(_) => "redis_unavailable",
+            Self::RedisFull(_) => "redis_full",
+            Self::RedisKey { .. } => "redis_key",
+            Self::RedisRefused { .. } => "redis_refused",
+            Self::RedisAddress(_) => "redis_address",
+            Self::Schema(_) => "schema",
+        }
+    }
+
     /// Whether the same call may succeed later without anybody's help.
     pub fn is_transient(&self) -> bool {
         matches!(

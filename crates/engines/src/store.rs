@@ -73,6 +73,7 @@ pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]
         campaigns::STATEMENTS,
         dead_letters::STATEMENTS,
         dot::STATEMENTS,
+        dot::refusal::STATEMENTS,
         events::STATEMENTS,
         fetch::STATEMENTS,
         leads::STATEMENTS,

@@ -54,6 +54,23 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Every stage, in the order of a dialogue.
+    pub const ALL: [Self; 13] = [
+        Self::Resolve,
+        Self::Connect,
+        Self::Tls,
+        Self::Banner,
+        Self::Ehlo,
+        Self::StartTls,
+        Self::Auth,
+        Self::Mail,
+        Self::Rcpt,
+        Self::Data,
+        Self::Body,
+        Self::Dot,
+        Self::Rset,
+    ];
+
     /// The stage's name in the ledger and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -158,6 +175,18 @@ pub enum Delivery {
     NotGranted,
 }
 
+/// One step of a dialogue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Which.
+    pub stage: Stage,
+    /// How long we waited in it: for its answer, or for the bytes to be taken. Pipelined commands wait for the first
+    /// answer above all.
+    pub took: Duration,
+    /// The answer's code, where one came.
+    pub code: Option<u16>,
+}
+
 /// What became of a message, and of the connection.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -169,4 +198,6 @@ pub struct Report {
     pub stale: bool,
     /// The dialogue: codes and commands, without addresses, log-ins and bodies.
     pub transcript: String,
+    /// The same in time; those of opening the connection stand before its first message's.
+    pub steps: Vec<Step>,
 }

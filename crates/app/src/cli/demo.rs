@@ -56,7 +56,8 @@ impl DemoArgs {
     pub(crate) fn run(self, global: &Global) -> Outcome {
         let folder = folder(global)?;
         let env = Environment::default();
-        let options = Options { data: folder.join("data"), file: None, log_addresses: false };
+        let options =
+            Options { data: folder.join("data"), file: None, log_addresses: false, log_format: global.log_format };
         let mut config = config::load(&options, &env)?;
         super::run::quieten(&mut config, &Environment::of_process());
         block_on(send(config, &env, &folder, global.json))?

@@ -1,11 +1,13 @@
-//! `penguinmails schema`: the JSON Schemas of what stands on the queues, for programs that push or read there.
+//! `penguinmails schema`: what other programs meet: the JSON Schemas of what stands on the queues, and the metrics.
 //!
-//! Generated from the types that read the payloads. To add a schema: a variant and its type.
+//! Generated from the types that read the payloads and from the handles that count. To add a schema: a variant and its
+//! type.
 
-use super::{Outcome, output};
+use super::{Global, Outcome, output};
 use crate::exit::Exit;
+use crate::metrics::{self, Metrics};
 
-/// JSON Schemas of the payloads on the queues
+/// What other programs meet: payloads on the queues (JSON Schema) and metrics
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// A job on `queue:email-sending`: one message to send
@@ -14,15 +16,32 @@ pub(crate) enum Command {
     /// An event on `queue:analytics-processing`: an open, a click or an unsubscribe
     #[command(after_help = "Example:\n  penguinmails schema event > event.schema.json")]
     Event,
+    /// Every metric of `/metrics` with type, unit, labels and meaning, as a page in Markdown
+    #[command(after_help = "\
+Examples:
+  penguinmails schema metrics > docs/metrics.md
+  penguinmails schema metrics --json")]
+    Metrics,
 }
 
 impl Command {
-    pub(crate) fn run(self) -> Outcome {
+    pub(crate) fn run(self, global: &Global) -> Outcome {
         let schema = match self {
+            Self::Metrics => return Ok(print_metrics(global.json)),
             Self::Job => schemars::schema_for!(domain::job::EmailJobPayload),
             Self::Event => schemars::schema_for!(domain::event::Event),
         };
         output::print_json(&schema);
         Ok(Exit::Done)
     }
+}
+
+fn print_metrics(json: bool) -> Exit {
+    let metrics = Metrics::new().describe();
+    if json {
+        output::print_json(&serde_json::json!({ "metrics": metrics }));
+    } else {
+        output::print(metrics::page(&metrics).trim_end());
+    }
+    Exit::Done
 }

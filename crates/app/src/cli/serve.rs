@@ -5,16 +5,17 @@
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use serde_json::json;
+use tokio::task::JoinHandle;
 
 use super::time_scale::TimeScale;
 use super::{Global, Outcome, block_on, output};
+use crate::api::{Api, Needs, Surface};
 use crate::clock::Clock;
 use crate::config::{self, Environment};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::lifecycle::Shutdown;
-use crate::{analytics, scheduler, telemetry, tracking, worker};
+use crate::{analytics, api, scheduler, telemetry, tracking, worker};
 
 /// A part that can run alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -25,6 +26,8 @@ pub(crate) enum Part {
     Worker,
     /// Answers pixels, links and unsubscribe pages
     Track,
+    /// Answers cron route, health and metrics on API_LISTEN
+    Api,
 }
 
 /// Run all parts in one process, until it is stopped
@@ -35,6 +38,7 @@ Examples:
   penguinmails serve --only scheduler,track
       Leave sending to `penguinmails worker` processes, on this host or others
 
+API_LISTEN answers the cron route, /health, /ready and /metrics; HEALTH_LISTEN, where it is set, the last three.
 Stop it with Ctrl-C or SIGTERM: open dialogues are awaited (shutdown_grace), nothing is lost.")]
 pub(crate) struct ServeArgs {
     /// Run these parts alone, comma-separated
@@ -83,7 +87,7 @@ pub(crate) struct TrackArgs {}
 
 impl ServeArgs {
     pub(crate) fn run(self, global: &Global) -> Outcome {
-        let all = [Part::Scheduler, Part::Worker, Part::Track];
+        let all = [Part::Scheduler, Part::Worker, Part::Track, Part::Api];
         let parts = if self.only.is_empty() { all.to_vec() } else { self.only };
         serve(global, self.time, &parts)
     }
@@ -100,8 +104,7 @@ impl SchedulerArgs {
             let turn = scheduler::enqueue_due_campaigns(&ctx).await?;
             tracing::info!("Enqueued {} email jobs", turn.enqueued);
             if json {
-                let (enqueued, skipped, completed) = (turn.enqueued, turn.skipped, turn.completed);
-                output::print_json(&json!({ "enqueued": enqueued, "skipped": skipped, "completed": completed }));
+                output::print_json(&turn);
             } else {
                 output::print(format_args!("Enqueued {} email jobs", turn.enqueued));
             }
@@ -135,6 +138,7 @@ fn serve(global: &Global, time: TimeScale, parts: &[Part]) -> Outcome {
         let shutdown = Shutdown::on_signals()?;
         let has = |part| parts.contains(&part);
         let listener = if has(Part::Track) { Some(tracking::bind(&ctx).await?) } else { None };
+        let watched = watch(&ctx, parts, &shutdown).await?;
         let schedule = async {
             if has(Part::Scheduler) {
                 scheduler::run(Arc::clone(&ctx), shutdown.clone()).await;
@@ -153,7 +157,37 @@ fn serve(global: &Global, time: TimeScale, parts: &[Part]) -> Outcome {
                 tracking::run(Arc::clone(&ctx), listener, shutdown.clone()).await;
             }
         };
-        let ((), exit, (), ()) = tokio::join!(schedule, send, count, track);
+        let ((), exit, (), (), ()) = tokio::join!(schedule, send, count, track, shutdown.stopping());
+        watched.end().await;
         Ok(exit)
     })?
+}
+
+/// The listeners that answer for the others, from before these begin until after they have ended.
+struct Watched {
+    over: Shutdown,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+async fn watch(ctx: &Arc<Context>, parts: &[Part], shutdown: &Shutdown) -> anyhow::Result<Watched> {
+    let needs = if parts == [Part::Track] { Needs::QueueOrSpool } else { Needs::Everything };
+    let api = Api::new(ctx, needs, shutdown);
+    let whole = parts.contains(&Part::Api).then_some((ctx.config.api_listen, Surface::Whole));
+    let health = ctx.config.health_listen.map(|address| (address, Surface::Health));
+    let mut watched = Watched { over: Shutdown::new(), tasks: Vec::new() };
+    for (address, surface) in whole.into_iter().chain(health) {
+        let listener = api::bind(address, surface).await?;
+        let served = api::run(Arc::clone(&api), listener, surface, watched.over.clone());
+        watched.tasks.push(tokio::spawn(served));
+    }
+    Ok(watched)
+}
+
+impl Watched {
+    async fn end(self) {
+        self.over.stop();
+        for task in self.tasks {
+            let _fault_was_logged = task.await;
+        }
+    }
 }

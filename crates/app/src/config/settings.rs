@@ -39,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) smtp: SmtpClientSettings,
     /// `[track]`.
     pub(crate) track: TrackSettings,
+    /// `[health]`.
+    pub(crate) health: HealthSettings,
 }
 
 /// Keys outside of any section.
@@ -52,7 +54,7 @@ pub(crate) struct ProcessSettings {
 }
 
 /// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogFormat {
     /// One line of text an event.
@@ -141,6 +143,20 @@ pub(crate) struct TrackSettings {
     pub(crate) trust_forwarded_for: bool,
 }
 
+/// When a process calls itself ill.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct HealthSettings {
+    /// How long a loop may be at one thing before it hangs.
+    pub(crate) stall: Period,
+}
+
+impl Default for HealthSettings {
+    fn default() -> Self {
+        Self { stall: Period::seconds(120) }
+    }
+}
+
 impl Default for ProcessSettings {
     fn default() -> Self {
         Self { token_ttl_days: 90, shutdown_grace: Period::seconds(30) }
@@ -198,7 +214,7 @@ impl Settings {
                 }
             )*};
         }
-        sections! { log retry email_account scheduler worker redis smtp track }
+        sections! { log retry email_account scheduler worker redis smtp track health }
         root.finish();
         settings.check(&places, problems);
         settings
@@ -237,6 +253,7 @@ impl Settings {
             ),
             ("worker.messages_per_connection", worker.messages_per_connection >= 1, "must be at least 1"),
             ("worker.idle", is_within(worker.idle, 1, 600), "must be 1s to 10m"),
+            ("health.stall", is_within(self.health.stall, 1, 3600), "must be 1s to 1h"),
             ("smtp.ca_file", ca_file.is_none_or(|path| path.is_file()), "is not a file that is there"),
         ] {
             if let (false, Some(spot)) = (is_good, places.get(key)) {
@@ -264,6 +281,7 @@ pub(super) fn keys() -> Vec<String> {
         of("redis.", &all.redis),
         of("smtp.", &all.smtp),
         of("track.", &all.track),
+        of("health.", &all.health),
     ]
     .concat()
 }

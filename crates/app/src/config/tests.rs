@@ -5,7 +5,7 @@ use secrecy::ExposeSecret as _;
 use super::*;
 
 fn options(dir: &Path, file: Option<PathBuf>) -> Options {
-    Options { data: dir.join("data"), file, log_addresses: false }
+    Options { data: dir.join("data"), file, log_addresses: false, log_format: None }
 }
 
 fn said<const N: usize>(env: [(&str, &str); N]) -> String {

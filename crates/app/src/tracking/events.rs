@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::spool;
 use crate::context::Context;
+use crate::liveness::Loop;
 
 /// Most events in one push.
 const BATCH: usize = 256;
@@ -42,12 +43,15 @@ impl Recorder {
 
 async fn run(ctx: Arc<Context>, mut queue: mpsc::Receiver<Waiting>) {
     let mut batch: Vec<Waiting> = Vec::with_capacity(BATCH);
+    let pulse = ctx.liveness.pulse(Loop::Events);
     while queue.recv_many(&mut batch, BATCH).await > 0 {
+        pulse.works();
         let (events, waiting): (Vec<Event>, Vec<_>) = batch.drain(..).unzip();
         keep(&ctx, &events).await;
         for done in waiting {
             let _client_gone = done.send(());
         }
+        pulse.waits();
     }
 }
 
@@ -58,6 +62,7 @@ async fn keep(ctx: &Context, events: &[Event]) {
         Err(_) => tracing::warn!(count = events.len(), "events go to the spool: the queue takes too long"),
     }
     if let Err(e) = spool::append(ctx, events).await {
+        ctx.metrics.tracking.lost.inc_by(events.len() as u64);
         tracing::error!(error = %e, count = events.len(), "events are lost: neither queue nor spool takes them");
     }
 }

@@ -13,6 +13,7 @@ use domain::event::Event;
 use super::events::push;
 use crate::context::Context;
 use crate::lifecycle::Shutdown;
+use crate::liveness::Loop;
 
 /// Real time between two looks into the spool.
 const LOOK: Duration = Duration::from_secs(2);
@@ -30,6 +31,12 @@ pub(super) async fn append(ctx: &Context, events: &[Event]) -> anyhow::Result<()
         text.push_str(&serde_json::to_string(event)?);
         text.push('\n');
     }
+    write(folder, name, text).await?;
+    ctx.metrics.tracking.spooled.inc_by(events.len() as u64);
+    Ok(())
+}
+
+async fn write(folder: PathBuf, name: String, text: String) -> anyhow::Result<()> {
     tokio::task::spawn_blocking(move || {
         std::fs::create_dir_all(&folder)?;
         let (part, whole) = (folder.join(format!("{name}.part")), folder.join(format!("{name}.events")));
@@ -44,12 +51,37 @@ pub(super) async fn append(ctx: &Context, events: &[Event]) -> anyhow::Result<()
     .await?
 }
 
+/// How many files wait.
+pub(super) fn count(ctx: &Context) -> usize {
+    let Ok(files) = std::fs::read_dir(folder(ctx)) else { return 0 };
+    files.filter(|file| file.as_ref().is_ok_and(|f| f.path().extension().is_some_and(|e| e == "events"))).count()
+}
+
+/// Writes a file and removes it again.
+///
+/// # Errors
+/// The folder cannot be made or written.
+pub(super) async fn check(ctx: &Context) -> anyhow::Result<()> {
+    let (folder, name) = (folder(ctx), format!("{}.check", ctx.clock.uuid_v7()));
+    tokio::task::spawn_blocking(move || {
+        std::fs::create_dir_all(&folder)?;
+        let path = folder.join(name);
+        std::fs::write(&path, b"x")?;
+        std::fs::remove_file(path)?;
+        Ok(())
+    })
+    .await?
+}
+
 /// Drains the spool until stopping is asked for.
 pub(super) async fn drain(ctx: Arc<Context>, shutdown: Shutdown) {
+    let pulse = ctx.liveness.pulse(Loop::Spool);
     while !shutdown.is_stopping() {
+        pulse.works();
         if let Err(e) = drain_once(&ctx).await {
             tracing::debug!(error = %e, "the spool waits");
         }
+        pulse.waits();
         shutdown.unless_stopping(tokio::time::sleep(LOOK)).await;
     }
 }

@@ -11,7 +11,7 @@ use crate::config::{self, Environment, Options};
 use crate::context::Context;
 
 async fn context(data: &std::path::Path) -> Context {
-    let options = Options { data: data.to_owned(), file: None, log_addresses: false };
+    let options = Options { data: data.to_owned(), file: None, log_addresses: false, log_format: None };
     let config = config::load(&options, &Environment::default()).unwrap();
     std::sync::Arc::into_inner(Context::open(config, 1.0).await.unwrap()).unwrap()
 }

@@ -16,6 +16,7 @@ use mail::token::{Purpose, Verified};
 
 use super::{Answer, Tracker, pages, responses, spool};
 use crate::context::Context;
+use crate::metrics::{Hit, Kind};
 
 /// Most bytes of a form.
 const FORM: usize = 16 << 10;
@@ -28,19 +29,33 @@ pub(super) async fn answer(tracker: &Tracker, request: Request<Incoming>, peer: 
     let act = match *request.method() {
         Method::GET | Method::HEAD => false,
         Method::POST => true,
-        _ => return responses::method_not_allowed("GET, HEAD, POST"),
+        _ => {
+            tracker.count(Kind::Unsubscribe, Hit::Refused);
+            return responses::method_not_allowed("GET, HEAD, POST");
+        }
     };
-    let Verified::Valid(claims) = tracker.verify(&request, Purpose::Unsubscribe) else { return pages::invalid() };
+    let Verified::Valid(claims) = tracker.verify(&request, Purpose::Unsubscribe) else {
+        tracker.count(Kind::Unsubscribe, Hit::Invalid);
+        return pages::invalid();
+    };
     if !act {
+        tracker.count(Kind::Unsubscribe, Hit::Page);
         return pages::confirm();
     }
     let event = tracker.event(EventType::Unsubscribe, claims, &request, peer);
     // What the form says does not matter: the token in the link does. It is read so that the connection can go on.
     let form = tokio::time::timeout(FORM_LIMIT, Limited::new(request.into_body(), FORM).collect());
     if !matches!(form.await, Ok(Ok(_))) {
+        tracker.count(Kind::Unsubscribe, Hit::Refused);
         return pages::invalid();
     }
-    let ctx = &tracker.ctx;
+    let answer = act_on(&tracker.ctx, event).await;
+    let hit = if answer.status().is_success() { Hit::Counted } else { Hit::Unavailable };
+    tracker.count(Kind::Unsubscribe, hit);
+    answer
+}
+
+async fn act_on(ctx: &Context, event: Event) -> Answer {
     match tokio::time::timeout(LIMIT, commit(ctx, &event)).await {
         Ok(Ok(())) => pages::done(),
         // The token is ours and its lead is gone: nothing is left to unsubscribe.

@@ -28,6 +28,7 @@ use mail::token::TokenIds;
 use super::cache::{CacheError, Sender};
 use super::gate::Answer;
 use super::lane::Lane;
+use super::pooled::Pooled;
 use super::{Item, Worker};
 
 /// The parts that a job shares with others.
@@ -50,7 +51,7 @@ struct Ended {
 }
 
 /// Takes one job to its end.
-pub(super) async fn run(worker: &Arc<Worker>, lane: &Lane, item: Item, connection: &mut Option<Connection>) {
+pub(super) async fn run(worker: &Arc<Worker>, lane: &Lane, item: Item, connection: &mut Option<Pooled>) {
     let ctx = &worker.ctx;
     let job = &item.job;
     let started_at = ctx.clock.now();
@@ -187,7 +188,7 @@ async fn attempt(
     job: &SendJob,
     envelope: &Envelope,
     message: &Message,
-    connection: &mut Option<Connection>,
+    connection: &mut Option<Pooled>,
 ) -> Option<Ended> {
     let asked = Asked::default();
     let outbound = OutboundMessage {
@@ -204,8 +205,9 @@ async fn attempt(
             None => {
                 let server = parts.sender.server(&worker.ctx.config, &worker.ctx.trust);
                 match worker.shutdown.unless_stopping(Connection::open(&server)).await {
-                    Some(Ok(open)) => connection.insert(open),
+                    Some(Ok(open)) => connection.insert(Pooled::new(&worker.ctx, open)),
                     Some(Err(failed)) => {
+                        worker.ctx.metrics.worker.dialogue(&failed);
                         report = Some(failed);
                         break;
                     }
@@ -224,6 +226,7 @@ async fn attempt(
                 return None;
             }
         };
+        worker.ctx.metrics.worker.dialogue(&delivered);
         let stale = delivered.stale;
         report = Some(delivered);
         if !stale {

@@ -6,14 +6,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use domain::reason::Reason;
 use domain::settle::own_error_delay;
 use engines::store::dot::{DotAnswer, DotRequest};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::context::Context;
+use crate::liveness::{Loop, Pulse};
 
 /// Most intents in one transaction.
 const BATCH: usize = 256;
@@ -33,6 +35,7 @@ type Request = (DotRequest, oneshot::Sender<Answer>);
 
 /// The connections' end.
 pub(super) struct Gate {
+    ctx: Arc<Context>,
     requests: mpsc::Sender<Request>,
     /// Shut while results cannot be written or our heartbeat stands still.
     shut: Arc<AtomicBool>,
@@ -41,12 +44,24 @@ pub(super) struct Gate {
 pub(super) fn start(ctx: &Arc<Context>) -> (Gate, JoinHandle<()>) {
     let (requests, queue) = mpsc::channel(BATCH * 4);
     let task = tokio::spawn(run(Arc::clone(ctx), queue));
-    (Gate { requests, shut: Arc::new(AtomicBool::new(false)) }, task)
+    (Gate { ctx: Arc::clone(ctx), requests, shut: Arc::new(AtomicBool::new(false)) }, task)
 }
 
 impl Gate {
     /// Asks for one dot.
     pub(super) async fn ask(&self, request: DotRequest) -> Answer {
+        let (metrics, asked) = (&self.ctx.metrics.worker, Instant::now());
+        let answer = self.ask_ledger(request).await;
+        metrics.intent.observe(asked.elapsed());
+        metrics.intents.inc([match answer {
+            Answer::Granted(_) => "granted",
+            Answer::Refused => "refused",
+            Answer::Unavailable => "unavailable",
+        }]);
+        answer
+    }
+
+    async fn ask_ledger(&self, request: DotRequest) -> Answer {
         if self.shut.load(Ordering::Acquire) {
             return Answer::Unavailable;
         }
@@ -65,16 +80,36 @@ impl Gate {
 
 async fn run(ctx: Arc<Context>, mut queue: mpsc::Receiver<Request>) {
     let mut batch: Vec<Request> = Vec::with_capacity(BATCH);
+    let pulse = ctx.liveness.pulse(Loop::Gate);
     while queue.recv_many(&mut batch, BATCH).await > 0 {
+        pulse.works();
         let (requests, replies): (Vec<DotRequest>, Vec<_>) = batch.drain(..).unzip();
-        let answers = intend(&ctx, &requests).await;
-        for (reply, answer) in replies.into_iter().zip(answers) {
-            let _connection_gone = reply.send(answer);
+        let answers = intend(&ctx, &requests, &pulse).await;
+        for (reply, answer) in replies.into_iter().zip(&answers) {
+            let _connection_gone = reply.send(*answer);
+        }
+        let refused = requests.into_iter().zip(answers).filter(|(_, answer)| *answer == Answer::Refused);
+        count_refusals(&ctx, refused.map(|(request, _)| request).collect()).await;
+        pulse.waits();
+    }
+}
+
+/// Asks why, after nobody waits for it any more.
+async fn count_refusals(ctx: &Context, refused: Vec<DotRequest>) {
+    if refused.is_empty() {
+        return;
+    }
+    let counts = &ctx.metrics.worker.intents_refused;
+    match ctx.store.system().why_refused(&refused, ctx.clock.now()).await {
+        Ok(reasons) => reasons.iter().for_each(|reason| counts.inc([reason.map_or("superseded", Reason::as_str)])),
+        Err(e) => {
+            counts.add(["not_known"], refused.len() as u64);
+            tracing::debug!(error = %e, count = refused.len(), "nobody can say why dots were refused");
         }
     }
 }
 
-async fn intend(ctx: &Context, requests: &[DotRequest]) -> Vec<Answer> {
+async fn intend(ctx: &Context, requests: &[DotRequest], pulse: &Pulse) -> Vec<Answer> {
     let warmup = &ctx.config.settings.email_account.warmup;
     match ctx.store.system().dot_intent(requests, &ctx.owner, warmup, ctx.clock.now()).await {
         Ok(answers) => answers
@@ -87,7 +122,7 @@ async fn intend(ctx: &Context, requests: &[DotRequest]) -> Vec<Answer> {
         Err(e) => {
             tracing::warn!(error = %e, count = requests.len(), "no dot is written: the intent cannot be recorded");
             if e.is_commit_in_doubt() {
-                withdraw(ctx, requests).await;
+                withdraw(ctx, requests, pulse).await;
             }
             vec![Answer::Unavailable; requests.len()]
         }
@@ -95,13 +130,15 @@ async fn intend(ctx: &Context, requests: &[DotRequest]) -> Vec<Answer> {
 }
 
 /// Takes intents back until the database answers: without an answer nobody knows whether they are there.
-async fn withdraw(ctx: &Context, requests: &[DotRequest]) {
+async fn withdraw(ctx: &Context, requests: &[DotRequest], pulse: &Pulse) {
     for errors in 0.. {
+        pulse.works();
         match ctx.store.system().withdraw(requests, &ctx.owner, ctx.clock.now()).await {
             Ok(_) => return,
             Err(e) => {
                 let pause = own_error_delay(errors, ctx.clock.chance()).min(Duration::from_secs(10));
                 tracing::warn!(error = %e, "an intent in doubt cannot be taken back yet");
+                pulse.waits();
                 tokio::time::sleep(pause).await;
             }
         }

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use domain::ids::EmailAccountId;
 use engines::queue::Verdict;
-use mail::smtp::Connection;
 use tokio::sync::{Mutex, mpsc};
 
+use super::pooled::Pooled;
 use super::{Item, Worker, deliver};
 
 /// The lanes of a worker.
@@ -99,7 +99,7 @@ impl Drop for InWork<'_> {
 async fn serve(worker: Arc<Worker>, mut serving: Serving) {
     let lane = Arc::clone(&serving.0);
     let settings = &worker.ctx.config.settings.worker;
-    let mut connection: Option<Connection> = None;
+    let mut connection: Option<Pooled> = None;
     loop {
         let next = worker.shutdown.unless_stopping(lane.next(settings.idle.0)).await;
         let item = match next {

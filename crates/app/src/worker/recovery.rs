@@ -16,6 +16,7 @@ use engines::store::recover::OpenDot;
 
 use super::Worker;
 use crate::context::Context;
+use crate::liveness::Loop;
 
 /// Real time between two heartbeats.
 const BEAT: Duration = Duration::from_secs(3);
@@ -45,12 +46,15 @@ pub(super) async fn beat(worker: &Worker) -> bool {
 /// Heartbeats for ever; the gate is shut while they fail.
 pub(super) async fn heartbeats(worker: Arc<Worker>) {
     let mut last = Instant::now();
+    let pulse = worker.ctx.liveness.pulse(Loop::Heartbeat);
     loop {
+        pulse.works();
         let in_time = tokio::time::timeout(TOO_QUIET, beat(&worker)).await.unwrap_or(false);
         if in_time {
             last = Instant::now();
         }
         worker.gate.set_shut(last.elapsed() > TOO_QUIET);
+        pulse.waits();
         tokio::time::sleep(BEAT).await;
     }
 }
@@ -59,8 +63,11 @@ pub(super) async fn heartbeats(worker: Arc<Worker>) {
 pub(super) async fn reap(worker: Arc<Worker>) {
     let ctx = &worker.ctx;
     let mut seen: HashMap<String, (i64, Instant)> = HashMap::new();
+    let pulse = ctx.liveness.pulse(Loop::Reap);
     loop {
+        pulse.waits();
         tokio::time::sleep(LOOK).await;
+        pulse.works();
         let owners = match ctx.store.system().list_owners().await {
             Ok(owners) => owners,
             Err(_) => {
@@ -76,6 +83,7 @@ pub(super) async fn reap(worker: Arc<Worker>) {
             }
         }
         for owner in dead {
+            pulse.works();
             if let Err(e) = bury_owner(ctx, &owner).await {
                 tracing::warn!(error = %e, owner, "a dead owner's sends cannot be taken over now");
             }
@@ -109,7 +117,10 @@ async fn bury_owner(ctx: &Context, owner: &str) -> engines::error::Result<()> {
     let now = ctx.clock.now();
     let results: Vec<Settled> = dots.into_iter().map(|dot| unknown(ctx, dot, now)).collect();
     if !results.is_empty() {
-        system.apply(&results, owner, &|| ctx.clock.uuid_v7(), now).await?;
+        let applied = system.apply(&results, owner, &|| ctx.clock.uuid_v7(), now).await?;
+        for (result, applied) in results.iter().zip(applied) {
+            super::results::count(ctx, result, applied);
+        }
     }
     system.remove_owner(owner).await
 }
@@ -148,10 +159,15 @@ fn unknown(ctx: &Context, dot: OpenDot, now: domain::time::Timestamp) -> Settled
 /// Brings hints again that P3 would grant and nobody holds, for ever.
 pub(super) async fn reconcile(worker: Arc<Worker>) {
     let ctx = &worker.ctx;
+    let pulse = ctx.liveness.pulse(Loop::Reconcile);
     loop {
-        match reconcile_once(ctx).await {
+        pulse.works();
+        let brought = reconcile_once(ctx).await;
+        pulse.waits();
+        match brought {
             Ok(0) => tokio::time::sleep(LOOK).await,
             Ok(pushed) => {
+                ctx.metrics.worker.hints_renewed.inc_by(pushed);
                 tracing::debug!(pushed, "hints were brought again");
                 worker.wake.notify_one();
                 if pushed < u64::from(TURN) {

@@ -17,6 +17,8 @@ use tokio::task::JoinHandle;
 
 use super::LIST;
 use crate::context::Context;
+use crate::liveness::{Loop, Pulse};
+use crate::metrics::word;
 use crate::telemetry::JOBS;
 
 /// Most results in one transaction.
@@ -73,12 +75,15 @@ impl Results {
 
 async fn run(ctx: Arc<Context>, mut queue: mpsc::Receiver<Ending>) {
     let mut batch: Vec<Ending> = Vec::with_capacity(BATCH);
+    let pulse = ctx.liveness.pulse(Loop::Results);
     while queue.recv_many(&mut batch, BATCH).await > 0 {
+        pulse.works();
         let settled: Vec<Settled> = batch.iter_mut().filter_map(|ending| ending.settled.take()).collect();
         let mut buried = Vec::new();
         if !settled.is_empty() {
-            let applied = apply(&ctx, &settled).await;
+            let applied = apply(&ctx, &settled, &pulse).await;
             for (result, applied) in settled.iter().zip(applied) {
+                count(&ctx, result, applied);
                 log(&ctx, result, applied);
                 if applied == Applied::Done && result.transition.dead_letter {
                     buried.push(result.send_id);
@@ -94,23 +99,44 @@ async fn run(ctx: Arc<Context>, mut queue: mpsc::Receiver<Ending>) {
         for ending in batch.drain(..) {
             let _lane_gone = ending.done.send(());
         }
+        pulse.waits();
     }
 }
 
 /// Writes results; tries until the database takes them.
-async fn apply(ctx: &Context, results: &[Settled]) -> Vec<Applied> {
+async fn apply(ctx: &Context, results: &[Settled], pulse: &Pulse) -> Vec<Applied> {
     let new_id = || ctx.clock.uuid_v7();
     let mut errors = 0;
     loop {
+        // Each try has to end in time; that there are many is not the loop's fault.
+        pulse.works();
         match ctx.store.system().apply(results, &ctx.owner, &new_id, ctx.clock.now()).await {
             Ok(applied) => return applied,
             Err(e) => {
                 let pause = own_error_delay(errors, ctx.clock.chance()).min(Duration::from_secs(30));
                 errors += 1;
                 tracing::warn!(error = %e, count = results.len(), "results are kept in memory: the database does not take them");
+                pulse.waits();
                 tokio::time::sleep(pause).await;
             }
         }
+    }
+}
+
+/// Counts what a result did to its send.
+pub(super) fn count(ctx: &Context, result: &Settled, applied: Applied) {
+    let metrics = &ctx.metrics.worker;
+    if applied != Applied::Done {
+        metrics.stale.inc();
+        return;
+    }
+    let (transition, reason) = (&result.transition, word(result.transition.reason));
+    metrics.settled.inc([transition.status.as_str(), reason]);
+    if transition.unknown {
+        metrics.unknown.inc();
+    }
+    if transition.dead_letter {
+        metrics.dead_letters.inc([LIST.name(), reason]);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Waiting is reading: a line of a process's log, or its end. To add a process: `App::spawn`.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -70,6 +70,7 @@ impl App {
             ("JWT_SECRET".into(), SECRET.into()),
             ("ENCRYPTION_KEY".into(), KEY.into()),
             ("TRACK_LISTEN".into(), "127.0.0.1:0".into()),
+            ("API_LISTEN".into(), "127.0.0.1:0".into()),
         ];
         if let Some(Database { server, name }) = &database {
             let (base, _) = server.rsplit_once('/').unwrap();
@@ -155,6 +156,19 @@ impl App {
         Process::start(&mut command)
     }
 
+    /// The same with variables of its own, which win over the app's.
+    pub fn spawn_with(&self, arguments: &[&str], env: &[(&str, &str)]) -> Process {
+        let mut command = self.command(arguments);
+        Process::start(command.envs(env.iter().copied()))
+    }
+
+    /// Where the ledger lies on PostgreSQL.
+    pub fn database_url(&self) -> Option<String> {
+        let Database { server, name } = self.database.as_ref()?;
+        let (base, _) = server.rsplit_once('/').unwrap();
+        Some(format!("{base}/{name}"))
+    }
+
     /// A query of the ledger on PostgreSQL: one number.
     pub fn count_rows(&self, condition: &str) -> Option<u64> {
         Some(self.sql(&format!("SELECT count(*) FROM {condition}"))?.trim().parse().unwrap())
@@ -167,9 +181,20 @@ impl App {
 
     /// A statement as another program would run it, on PostgreSQL.
     pub fn sql(&self, statement: &str) -> Option<String> {
-        let Database { server, name } = self.database.as_ref()?;
-        let (base, _) = server.rsplit_once('/').unwrap();
-        Some(psql(&format!("{base}/{name}"), statement))
+        Some(psql(&self.database_url()?, statement))
+    }
+
+    /// Keeps a transaction with this statement open on PostgreSQL until it is dropped.
+    pub fn hold(&self, statement: &str) -> Holder {
+        let mut command = Command::new("psql");
+        command.args(["-X", "-q", "-A", "-t"]).arg(self.database_url().unwrap());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        writeln!(input, "BEGIN; {statement}; SELECT 'held';").unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), "held");
+        Holder { child, _input: input }
     }
 }
 
@@ -178,6 +203,19 @@ impl Drop for App {
         if let Some(Database { server, name }) = &self.database {
             psql(server, &format!("DROP DATABASE {name} WITH (FORCE)"));
         }
+    }
+}
+
+/// A session that holds something; dropped, it is given back.
+pub struct Holder {
+    child: Child,
+    _input: std::process::ChildStdin,
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ended_already = self.child.kill();
+        let _reaped = self.child.wait();
     }
 }
 

@@ -7,10 +7,16 @@
 #![expect(clippy::unwrap_used, reason = "a case that cannot be set up has failed")]
 
 mod app;
+mod cron;
 mod doctor;
+mod gateway;
+mod health;
+mod http;
+mod json_log;
 mod kills;
 mod lead_import;
 mod maildir;
+mod metrics;
 mod name_server;
 mod outcomes;
 mod postfix;

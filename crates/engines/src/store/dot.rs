@@ -3,7 +3,9 @@
 //!
 //! Races: whoever excludes one lead cancels its sends in its own transaction, so the row lock decides who was first.
 //! Whoever stops many takes the lock of the campaign or account exclusively; the gate takes them shared, first thing.
-//! To add a last-moment check: the WHERE of `INTEND`, and its reason in `why_not`.
+//! To add a last-moment check: the WHERE of `INTEND`, and its reason in `refusal`.
+
+pub(super) mod refusal;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;

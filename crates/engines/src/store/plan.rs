@@ -111,6 +111,8 @@ pub struct PlanPage {
     pub planned: Vec<Hint>,
     /// Sends that were skipped.
     pub skipped: u64,
+    /// Leads that were looked at and have to wait for their window, an account or a limit.
+    pub deferred: u64,
     /// Where to go on within this turn; none = nothing more is due now.
     pub next: Option<(Timestamp, EnrollmentId)>,
 }
@@ -194,6 +196,7 @@ struct Page<'a> {
     exhausted: BTreeMap<EmailAccountId, Timestamp>,
     sends: Vec<NewSend>,
     moves: HashMap<usize, Move>,
+    deferred: u64,
     /// Set where asking anybody else of the campaign is useless until then.
     stop: Option<Timestamp>,
 }
@@ -237,6 +240,7 @@ impl SystemStore {
             exhausted: BTreeMap::new(),
             sends: Vec::new(),
             moves: HashMap::new(),
+            deferred: 0,
             stop: None,
         };
         page.decide(warmup, new_id);
@@ -383,7 +387,11 @@ impl Page<'_> {
                 self.moves.insert(index, Move { next: None, account: None, stopped: Some(reason), waits: false });
                 false
             }
-            Plan::Defer(deferral) => self.defer(index, deferral),
+            Plan::Defer(deferral) => {
+                let again = self.defer(index, deferral);
+                self.deferred += u64::from(!again);
+                again
+            }
         }
     }
 
@@ -529,6 +537,7 @@ impl Page<'_> {
                 })
             })
             .collect();
-        PlanPage { planned, skipped: done().filter(|send| send.slot.is_none()).count() as u64, next }
+        let skipped = done().filter(|send| send.slot.is_none()).count() as u64;
+        PlanPage { planned, skipped, deferred: self.deferred, next }
     }
 }

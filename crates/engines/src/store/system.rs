@@ -18,6 +18,7 @@ statements! {
     TENANTS = "SELECT name FROM tenants ORDER BY created_at, id LIMIT $1";
     ACCOUNTS = "SELECT id, tenant_id FROM email_accounts WHERE status <> 'deleted' ORDER BY tenant_id, created_at, id LIMIT $1";
     LIVE_CAMPAIGNS = "SELECT id, tenant_id FROM campaigns WHERE status IN ('scheduled', 'sending', 'paused') ORDER BY tenant_id, created_at, id LIMIT $1";
+    NEWEST_ACCOUNTS = "SELECT id, tenant_id, smtp_settings FROM email_accounts WHERE status = 'active' ORDER BY created_at DESC, id DESC LIMIT $1";
     DEAD_LETTERS = "SELECT COUNT(*) AS n FROM dead_letters WHERE replayed_at IS NULL";
 }
 
@@ -85,5 +86,21 @@ impl SystemStore {
     pub async fn count_dead_letters(&self) -> Result<u64> {
         let rows = self.db.read(&DEAD_LETTERS, vec![]).await?;
         rows.first().map_or(Ok(0), |row| row.get("n"))
+    }
+
+    /// Sealed passwords of the newest active accounts, at most `limit`: whether the process's key still opens them.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn newest_passwords(&self, limit: u32) -> Result<Vec<(TenantId, EmailAccountId, String)>> {
+        let mut found = Vec::new();
+        for row in self.db.read(&NEWEST_ACCOUNTS, values![limit]).await? {
+            // Settings that another program wrote wrongly are the worker's to report.
+            let settings: serde_json::Value = row.get("smtp_settings")?;
+            if let Some(password) = settings["password"].as_str() {
+                found.push((row.get("tenant_id")?, row.get("id")?, password.to_owned()));
+            }
+        }
+        Ok(found)
     }
 }

@@ -10,6 +10,7 @@ mod foreign_ids;
 mod leads;
 mod plan;
 mod recover;
+mod refusal;
 pub mod scene;
 mod setup;
 mod status;

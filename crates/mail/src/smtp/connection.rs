@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::stream::{Bytes, Trust};
 use super::target::HostPolicy;
 use super::transaction::{Verdict, accepted, judge, judge_data, local_refusal, mail_command, rcpt_command};
-use super::{Capabilities, Delivery, Envelope, ReplyParser, Report, Stage, Timeouts, Trouble};
+use super::{Capabilities, Delivery, Envelope, ReplyParser, Report, Stage, Step, Timeouts, Trouble};
 
 /// How long a server that is leaving, or is left, may take over it.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -71,11 +71,18 @@ pub struct Connection {
     timeouts: Timeouts,
     /// Whether TLS is on: a write that failed may have sent any part of what it was given then.
     protected: bool,
-    transcript: String,
+    record: Record,
     /// A transaction was broken off: RSET comes before the next.
     dirty: bool,
     usable: bool,
     delivered: u32,
+}
+
+/// What was said, and how long each step took.
+#[derive(Clone, Default)]
+struct Record {
+    transcript: String,
+    steps: Vec<Step>,
 }
 
 /// A failed step: which, and how.
@@ -87,9 +94,10 @@ impl Connection {
     /// # Errors
     /// `Failed` or `Refused` with the stage; nothing of a message has been said.
     pub async fn open(server: &Server) -> Result<Self, Report> {
-        let mut transcript = String::new();
-        let opened = open::open(server, &mut transcript).await;
-        opened.map_err(|delivery| Report { delivery, gate_opened: false, stale: false, transcript })
+        let mut record = Record::default();
+        let opened = open::open(server, &mut record).await;
+        let Record { transcript, steps } = record;
+        opened.map_err(|delivery| Report { delivery, gate_opened: false, stale: false, transcript, steps })
     }
 
     fn new(stream: Box<dyn Bytes>, timeouts: Timeouts) -> Self {
@@ -99,7 +107,7 @@ impl Connection {
             capabilities: Capabilities::default(),
             timeouts,
             protected: false,
-            transcript: String::new(),
+            record: Record::default(),
             dirty: false,
             usable: true,
             delivered: 0,
@@ -133,7 +141,7 @@ impl Connection {
     /// On a report that is `stale` the gate may have opened all the same: the second attempt must not record another
     /// intent, its gate only tells the first one's answer.
     pub async fn deliver(&mut self, envelope: &Envelope, message: &[u8], gate: impl Future<Output = bool>) -> Report {
-        self.transcript.clear();
+        self.record.transcript.clear();
         let mut gate_opened = false;
         let attempt = self.attempt(envelope, message, gate, &mut gate_opened).await;
         let delivery = attempt.unwrap_or_else(|(stage, trouble)| Delivery::Failed(stage, trouble));
@@ -146,7 +154,9 @@ impl Connection {
         self.usable &= !over && !self.parser.has_surplus();
         let stale = self.delivered > 0 && died_idle(&delivery);
         self.delivered += 1;
-        Report { delivery, gate_opened, stale, transcript: std::mem::take(&mut self.transcript) }
+        // The steps of opening the connection go with its first message.
+        let Record { transcript, steps } = std::mem::take(&mut self.record);
+        Report { delivery, gate_opened, stale, transcript, steps }
     }
 
     async fn attempt(

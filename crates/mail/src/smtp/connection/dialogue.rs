@@ -1,4 +1,4 @@
-//! Writing commands and reading replies, each within its stage's limit, and the transcript of it.
+//! Writing commands and reading replies, each within its stage's limit, and the record of it.
 //!
 //! Not responsible for what is said or what a reply means. To change what a transcript shows: `note`.
 
@@ -6,10 +6,10 @@ use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{Connection, Failure};
-use crate::smtp::{Reply, ReplyParser, Stage, Trouble};
+use crate::smtp::{Reply, ReplyParser, Stage, Step, Trouble};
 
 /// What is kept of a dialogue, in bytes.
 const MAX_TRANSCRIPT: usize = 2048;
@@ -38,6 +38,11 @@ impl Connection {
         Ok(reply)
     }
 
+    /// Notes how long a step without an answer of its own took.
+    pub(super) fn passed(&mut self, stage: Stage, since: Instant) {
+        self.record.steps.push(Step { stage, took: since.elapsed(), code: None });
+    }
+
     /// Reads until `take` finds something whole.
     pub(super) async fn within<T>(
         &mut self,
@@ -58,14 +63,21 @@ impl Connection {
                 }
             }
         };
-        timeout(limit, reading).await.unwrap_or(Err(Trouble::Timeout(limit))).map_err(|trouble| (stage, trouble))
+        let asked = Instant::now();
+        let read = timeout(limit, reading).await.unwrap_or(Err(Trouble::Timeout(limit)));
+        self.passed(stage, asked);
+        read.map_err(|trouble| (stage, trouble))
     }
 
     /// Codes alone: texts of servers hold addresses, commands hold log-ins.
     pub(super) fn note(&mut self, stage: Stage, code: u16, enhanced: Option<&str>) {
-        if self.transcript.len() < MAX_TRANSCRIPT {
+        if let Some(step) = self.record.steps.last_mut() {
+            step.code = Some(code);
+        }
+        let transcript = &mut self.record.transcript;
+        if transcript.len() < MAX_TRANSCRIPT {
             let enhanced = enhanced.map_or(String::new(), |e| format!(" {e}"));
-            self.transcript.push_str(&format!("{}: {code}{enhanced}\n", stage.as_str()));
+            transcript.push_str(&format!("{}: {code}{enhanced}\n", stage.as_str()));
         }
     }
 }

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::dialogue::network;
 use super::{Connection, LAST_WORDS};
@@ -37,13 +37,17 @@ impl Connection {
         let dot = data.len();
         data.extend_from_slice(b".\r\n");
         let mut outgoing = Outgoing { data, dot, written: 0, dot_begun: false };
+        let began = Instant::now();
+        let mut written = Ok(());
         // The dot goes with the last block: a write of its own would cost each small message a packet and a wake-up.
-        while outgoing.written < outgoing.data.len() {
-            if let Err(trouble) = self.write_block(&mut outgoing).await {
-                return self.last_words(trouble, outgoing.dot_begun).await;
-            }
+        while written.is_ok() && outgoing.written < outgoing.data.len() {
+            written = self.write_block(&mut outgoing).await;
         }
-        self.last_reply().await
+        self.passed(Stage::Body, began);
+        match written {
+            Ok(()) => self.last_reply().await,
+            Err(trouble) => self.last_words(trouble, outgoing.dot_begun).await,
+        }
     }
 
     async fn write_block(&mut self, outgoing: &mut Outgoing) -> Result<(), Trouble> {

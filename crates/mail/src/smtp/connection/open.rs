@@ -8,20 +8,21 @@ use std::net::SocketAddr;
 
 use domain::email_account::TlsMode;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::dialogue::network;
-use super::{Connection, Credentials, Failure, Server};
+use super::{Connection, Credentials, Failure, Record, Server};
 use crate::smtp::target::resolve;
 use crate::smtp::transaction::accepted;
-use crate::smtp::{Capabilities, Delivery, Reply, ReplyParser, Stage, Trouble, login};
+use crate::smtp::{Capabilities, Delivery, Reply, ReplyParser, Stage, Step, Trouble, login};
 
-/// An open, logged-in connection; `transcript` gets what was said up to then, also where it fails.
-pub(super) async fn open(server: &Server, transcript: &mut String) -> Result<Connection, Delivery> {
-    let tcp = connect(server).await.map_err(failed)?;
+/// An open, logged-in connection; `record` gets what was said up to then, also where it fails.
+pub(super) async fn open(server: &Server, record: &mut Record) -> Result<Connection, Delivery> {
+    let tcp = connect(server, &mut record.steps).await.map_err(failed)?;
     let mut connection = Connection::new(Box::new(tcp), server.timeouts.clone());
+    connection.record.clone_from(record);
     if server.tls == TlsMode::Implicit {
-        connection = protect(server, connection).await?;
+        connection = protect(server, connection, record).await?;
     }
     let mut greeted = connection.banner().await;
     if greeted.is_ok() {
@@ -30,13 +31,13 @@ pub(super) async fn open(server: &Server, transcript: &mut String) -> Result<Con
     if greeted.is_ok() && server.tls == TlsMode::Starttls {
         greeted = connection.start_tls().await;
     }
-    transcript.clone_from(&connection.transcript);
+    record.clone_from(&connection.record);
     greeted?;
     if server.tls == TlsMode::Starttls {
-        connection = protect(server, connection).await?;
+        connection = protect(server, connection, record).await?;
         // What was offered in plain text counts no more (RFC 3207 4.2).
         let greeted = connection.greet(&server.ehlo).await;
-        transcript.clone_from(&connection.transcript);
+        record.clone_from(&connection.record);
         greeted?;
     }
     if let Some(credentials) = &server.credentials {
@@ -44,7 +45,7 @@ pub(super) async fn open(server: &Server, transcript: &mut String) -> Result<Con
             return Err(Delivery::Failed(Stage::Auth, Trouble::PlainAuth));
         }
         let logged_in = connection.log_in(credentials).await;
-        transcript.clone_from(&connection.transcript);
+        record.clone_from(&connection.record);
         logged_in?;
     }
     Ok(connection)
@@ -114,26 +115,35 @@ fn failed((stage, trouble): Failure) -> Delivery {
 }
 
 /// The connection over TLS.
-async fn protect(server: &Server, plain: Connection) -> Result<Connection, Delivery> {
+async fn protect(server: &Server, plain: Connection, record: &mut Record) -> Result<Connection, Delivery> {
     let failed = |trouble| Delivery::Failed(Stage::Tls, trouble);
     let tcp = plain.stream.into_tcp().ok_or(failed(Trouble::Closed))?;
-    let limit = server.timeouts.command;
+    let (limit, asked) = (server.timeouts.command, Instant::now());
     let done = timeout(limit, server.trust.handshake(&server.host, tcp)).await;
+    record.steps.push(Step { stage: Stage::Tls, took: asked.elapsed(), code: None });
     let stream = done.unwrap_or(Err(Trouble::Timeout(limit))).map_err(failed)?;
     let fresh = Connection::new(stream, server.timeouts.clone());
-    Ok(Connection { protected: true, transcript: plain.transcript, ..fresh })
+    Ok(Connection { protected: true, record: record.clone(), ..fresh })
 }
 
 /// Tries the addresses one after the other, each with its share of the limit, so that a dead one does not use it up.
-async fn connect(server: &Server) -> Result<TcpStream, Failure> {
+async fn connect(server: &Server, steps: &mut Vec<Step>) -> Result<TcpStream, Failure> {
     let limit = server.timeouts.connect;
+    let mut since = Instant::now();
+    let mut passed = |stage| {
+        steps.push(Step { stage, took: since.elapsed(), code: None });
+        since = Instant::now();
+    };
     let looked_up = timeout(limit, resolve(&server.host, server.port, &server.policy)).await;
+    passed(Stage::Resolve);
     let addresses: Vec<SocketAddr> =
         looked_up.unwrap_or(Err(Trouble::Timeout(limit))).map_err(|trouble| (Stage::Resolve, trouble))?;
     let share = limit / u32::try_from(addresses.len().max(1)).unwrap_or(1);
     let mut last = Trouble::Timeout(limit);
     for address in addresses {
-        match timeout(share, TcpStream::connect(address)).await {
+        let connected = timeout(share, TcpStream::connect(address)).await;
+        passed(Stage::Connect);
+        match connected {
             Ok(Ok(tcp)) => {
                 // Commands are small and answered at once: waiting for more to send costs 40 ms a message.
                 tcp.set_nodelay(true).map_err(|e| (Stage::Connect, network(&e)))?;

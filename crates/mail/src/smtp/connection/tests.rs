@@ -86,6 +86,18 @@ async fn a_message_goes_with_and_without_pipelining() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_step_says_how_long_it_took_and_what_came() {
+    let script = vec![("DATA", "250 a\r\n250 b\r\n354 c\r\n"), (".", "")];
+    let silent = deliver(true, script, false, true).await;
+    let steps: Vec<_> = silent.report.steps.iter().map(|step| (step.stage, step.code)).collect();
+    let expected = [Some(250), Some(250), Some(354), None, None];
+    let stages = [Stage::Mail, Stage::Rcpt, Stage::Data, Stage::Body, Stage::Dot];
+    assert_eq!(steps, stages.into_iter().zip(expected).collect::<Vec<_>>());
+    let last = silent.report.steps.last().unwrap();
+    assert_eq!(last.took.as_secs(), 600, "the clock is paused: the wait is the stage's limit");
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_dot_is_written_while_the_gate_is_closed() {
     let pipelined = deliver(true, vec![("DATA", "250 a\r\n250 b\r\n354 c\r\n")], false, false).await;
     assert_eq!(pipelined.report.delivery, Delivery::NotGranted);
@@ -300,7 +312,7 @@ async fn fs09_fs11_log_ins_are_bounded_and_never_shown() {
         connection.capabilities.auth_plain = plain;
         connection.capabilities.auth_login = login;
         let result = connection.log_in(&credentials).await;
-        assert!(!connection.transcript.contains("c2VjcmV0") && !connection.transcript.contains("secret"));
+        assert!(!connection.record.transcript.contains("c2VjcmV0") && !connection.record.transcript.contains("secret"));
         drop(connection);
         (result, server.await.unwrap())
     };

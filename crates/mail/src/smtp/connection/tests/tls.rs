@@ -147,6 +147,13 @@ async fn a_message_goes_over_tls_from_the_start_and_after_starttls() {
         let protected = protected.unwrap();
         assert_eq!(protected[..2], ["EHLO client.example", "AUTH PLAIN AGFuYQBzZWNyZXQ="], "greeted again under TLS");
         assert_eq!(protected.last().unwrap(), "QUIT");
+        let steps: Vec<&str> =
+            report.steps.iter().map(|step| step.stage.as_str()).filter(|s| *s != "connect").collect();
+        let opened: &[&str] = match mode {
+            TlsMode::Implicit => &["resolve", "tls", "banner", "ehlo", "auth"],
+            _ => &["resolve", "banner", "ehlo", "starttls", "tls", "ehlo", "auth"],
+        };
+        assert_eq!(steps, [opened, &["mail", "rcpt", "data", "body", "dot"]].concat(), "opening counts to its message");
     }
 }
 

@@ -1,0 +1,122 @@
+//! The HTTP API for operators and other programs: cron route, health, readiness, metrics.
+//!
+//! On its own listeners, never on the tracker's port: `API_LISTEN` has all of it, `HEALTH_LISTEN` all but what acts.
+//! Bodies, heads, time and connections are bounded. Knows the queue by its contract alone. Not responsible for
+//! accepting connections (`listener`) or for a turn (`scheduler`). To add a resource: a file here, a route in `routes`.
+
+mod cron;
+mod health;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{any, get};
+use axum::{Json, Router};
+use hyper_util::service::TowerToHyperService;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::context::Context;
+use crate::lifecycle::Shutdown;
+use crate::listener::{self, Bounds};
+
+/// Most bytes of a request's body; no route here reads one.
+const BODY: usize = 64 << 10;
+/// How long health, readiness and metrics may take.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Longer than any answer takes: a client that does not read its answer must not keep its place for ever.
+const LIFE: Duration = Duration::from_secs(600);
+const CONNECTIONS: usize = 256;
+/// How long open requests may take after all parts have ended.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What must answer for the process to be ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// Database, schema, queue and secrets.
+    Everything,
+    /// Queue or spool: a tracker goes on answering without a database.
+    QueueOrSpool,
+}
+
+/// What the requests share.
+pub(crate) struct Api {
+    ctx: Arc<Context>,
+    needs: Needs,
+    /// Asked to stop: not ready any more, and no new turn begins.
+    shutdown: Shutdown,
+    /// One turn at a time: those who wait find nothing left to do.
+    turn: Arc<Mutex<()>>,
+}
+
+type Shared = State<Arc<Api>>;
+
+/// Which of the two listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Surface {
+    /// `API_LISTEN`.
+    Whole,
+    /// `HEALTH_LISTEN`.
+    Health,
+}
+
+impl Api {
+    pub(crate) fn new(ctx: &Arc<Context>, needs: Needs, shutdown: &Shutdown) -> Arc<Self> {
+        Arc::new(Self { ctx: Arc::clone(ctx), needs, shutdown: shutdown.clone(), turn: Arc::default() })
+    }
+}
+
+/// Binds the listener of a surface.
+///
+/// # Errors
+/// Where the address is taken or not ours.
+pub(crate) async fn bind(address: SocketAddr, surface: Surface) -> anyhow::Result<TcpListener> {
+    let (variable, what) = match surface {
+        Surface::Whole => ("API_LISTEN", "cron API"),
+        Surface::Health => ("HEALTH_LISTEN", "health"),
+    };
+    listener::bind(address, variable, what).await
+}
+
+/// Serves until `over` is said, which is after the parts have ended: whoever watches sees how they stop.
+pub(crate) async fn run(api: Arc<Api>, listener: TcpListener, surface: Surface, over: Shutdown) {
+    let service = TowerToHyperService::new(routes(api, surface));
+    let bounds = Bounds { connections: CONNECTIONS, life: Some(LIFE), grace: GRACE };
+    listener::serve(listener, bounds, &over, |_| service.clone()).await;
+}
+
+fn routes(api: Arc<Api>, surface: Surface) -> Router {
+    let watched = Router::new()
+        .route("/health", get(health::health))
+        .route("/ready", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, LIMIT));
+    let all = match surface {
+        // Its time limit is its own: a turn goes on when nobody waits for it any more.
+        Surface::Whole => watched.route("/api/cron/scheduler", any(cron::answer)),
+        Surface::Health => watched,
+    };
+    all.fallback(not_found).layer(RequestBodyLimitLayer::new(BODY)).with_state(api)
+}
+
+async fn not_found() -> Response {
+    problem(StatusCode::NOT_FOUND, "no such route")
+}
+
+/// `{"error": …}`, never kept by a cache.
+fn problem(status: StatusCode, text: &str) -> Response {
+    answer(status, &json!({ "error": text }))
+}
+
+fn answer(status: StatusCode, body: &impl serde::Serialize) -> Response {
+    let mut response = (status, Json(body)).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
