@@ -6,10 +6,14 @@
 
 mod compile;
 mod context;
+mod escape;
 mod expression;
 mod filters;
 mod lexer;
+mod meter;
+mod names;
 mod render;
+mod value;
 
 use std::sync::Arc;
 
@@ -31,23 +35,33 @@ pub enum Kind {
 /// Bounds of one rendering.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
-    /// Most steps.
+    /// Most steps; 64 bytes that a filter or a comparison reads or makes are one, too.
     pub steps: u32,
     /// Most bytes of output.
     pub output: usize,
+    /// Most bytes of values that filters make on the way, all together; an item of a list counts 64.
+    pub values: usize,
 }
 
 impl Default for Budget {
-    /// A million steps and 8 MiB.
+    /// A million steps, 2 MiB of output (twice the largest source), 16 MiB of values.
     fn default() -> Self {
-        Self { steps: 1_000_000, output: 8 << 20 }
+        Self { steps: 1_000_000, output: 2 << 20, values: 16 << 20 }
     }
 }
 
 /// Most bytes of a source.
 pub const MAX_SOURCE: usize = 1 << 20;
-/// Most tags within each other.
-pub(crate) const MAX_NESTING: usize = 64;
+/// Most tags within each other, and values within brackets.
+const MAX_NESTING: usize = 64;
+/// Most outputs, tags, values and filters of a template: each takes some hundred bytes once it is compiled.
+const MAX_PARTS: usize = 50_000;
+/// Most operators of one expression.
+const MAX_OPERATORS: usize = 200;
+/// Most bytes of a name.
+const MAX_NAME: usize = 255;
+/// Most warnings of one rendering.
+const MAX_WARNINGS: usize = 100;
 
 /// A compiled template: cheap to clone and share.
 #[derive(Clone, Debug)]
@@ -77,6 +91,9 @@ pub enum RenderError {
     /// Too much output.
     #[error("template makes more than {0} bytes (hint: loop over fewer items)")]
     Output(usize),
+    /// Too much made by filters on the way.
+    #[error("template's filters make more than {0} bytes of values (hint: use them on shorter values, or fewer)")]
+    Values(usize),
 }
 
 /// What a rendering made.
@@ -84,7 +101,7 @@ pub enum RenderError {
 pub struct Rendered {
     /// The text.
     pub text: String,
-    /// Names that had no value, and values that had to be left out; each once.
+    /// Names that had no value, and values that had to be left out; each once, at most 100.
     pub warnings: Vec<String>,
 }
 
@@ -113,15 +130,24 @@ impl Template {
 
 /// Escapes a text for HTML text and quoted attributes, onto `out`.
 pub fn escape(text: &str, out: &mut String) {
-    render::escape_html(text, out);
+    escape::html(text, out);
 }
 
 /// Where `offset` lies in `source`.
-pub(crate) fn error_at(source: &str, offset: usize, message: impl Into<String>) -> ParseError {
+fn error_at(source: &str, offset: usize, message: impl Into<String>) -> ParseError {
     let before = &source[..offset.min(source.len())];
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
     ParseError { line, column, message: message.into() }
+}
+
+/// The beginning of something that an error quotes.
+fn shorten(text: &str) -> String {
+    const SHOWN: usize = 60;
+    match text.char_indices().nth(SHOWN) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
 }
 
 #[cfg(test)]

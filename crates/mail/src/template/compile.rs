@@ -1,11 +1,14 @@
 //! Turns pieces into a flat list of steps with jumps, and finds the place of every output.
 //!
-//! Not responsible for running them. To add a tag: an arm in `tag`, and a frame where it has a body.
+//! Not responsible for running them. Sources are hostile: work and memory grow with their length and no faster, and
+//! nothing recurses deeper than `MAX_NESTING` and `MAX_OPERATORS` allow. To add a tag: an arm in `tag`, and a frame where it has a body.
+
+use std::sync::Arc;
 
 use super::context::{Place, State};
-use super::expression::{Expr, Filtered, Operator, Parser, Part, Problem, fold};
+use super::expression::{Expr, Filtered, Operator, Parser, Part, Problem, fold, too_many_parts};
 use super::lexer::{Piece, pieces};
-use super::{Kind, MAX_NESTING, MAX_SOURCE, ParseError, error_at};
+use super::{Kind, MAX_NESTING, MAX_PARTS, MAX_SOURCE, ParseError, error_at, shorten};
 
 /// One step of a compiled template.
 #[derive(Clone, Debug)]
@@ -52,6 +55,7 @@ fn names(expression: &Expr, folded: &str) -> bool {
     match expression {
         Expr::Path(_, parts) => parts.iter().any(|part| matches!(part, Part::Name(name) if name == folded)),
         Expr::Binary(a, _, b) | Expr::Range(a, b) => names(a, folded) || names(b, folded),
+        Expr::Among(a, choices) => names(a, folded) || choices.iter().any(|choice| names(choice, folded)),
         Expr::Literal(_) | Expr::Nothing => false,
     }
 }
@@ -68,7 +72,7 @@ struct Frame {
     /// Jumps to the end, to be aimed.
     ends: Vec<usize>,
     /// The value that `when` compares with.
-    subject: Option<Expr>,
+    subject: Option<Arc<Expr>>,
     /// A loop's begin, and its `break`s.
     loop_start: Option<usize>,
     breaks: Vec<usize>,
@@ -81,6 +85,8 @@ struct Compiler<'a> {
     ops: Vec<Op>,
     frames: Vec<Frame>,
     state: State,
+    /// Pieces of the source, and values, names and filters so far.
+    parts: usize,
 }
 
 pub(super) fn compile(source: &str, kind: Kind) -> Result<Vec<Op>, ParseError> {
@@ -92,8 +98,13 @@ pub(super) fn compile(source: &str, kind: Kind) -> Result<Vec<Op>, ParseError> {
     {
         return Err(error_at(source, at, "a subject or name holds a control character (hint: write it on one line)"));
     }
-    let mut compiler = Compiler { source, kind, ops: Vec::new(), frames: Vec::new(), state: State::Text };
-    for piece in pieces(source)? {
+    let pieces = pieces(source)?;
+    if pieces.len() > MAX_PARTS {
+        return Err(error_at(source, 0, too_many_parts()));
+    }
+    let mut compiler =
+        Compiler { source, kind, ops: Vec::new(), frames: Vec::new(), state: State::Text, parts: pieces.len() };
+    for piece in pieces {
         match piece {
             Piece::Text(text) => {
                 compiler.advance(|state| state.after_text(text));
@@ -122,26 +133,29 @@ impl Compiler<'_> {
 
     /// Parses `text`, which stands somewhere behind `at`, and places its problems.
     fn parse<T>(
-        &self,
+        &mut self,
         text: &str,
         at: usize,
         read: impl FnOnce(&mut Parser<'_>) -> Result<T, Problem>,
     ) -> Result<T, ParseError> {
-        read(&mut Parser::new(text)).map_err(|(offset, message)| {
+        let mut parser = Parser::new(text, self.parts);
+        let read = read(&mut parser);
+        self.parts = parser.parts;
+        read.map_err(|(offset, message)| {
             let from = self.source[at..].find(text).map_or(at, |o| at + o);
             error_at(self.source, from + offset, message)
         })
     }
 
     fn whole<T>(
-        &self,
+        &mut self,
         text: &str,
         at: usize,
         read: impl FnOnce(&mut Parser<'_>) -> Result<T, Problem>,
     ) -> Result<T, ParseError> {
         self.parse(text, at, |parser| {
             let value = read(parser)?;
-            if parser.at_end() { Ok(value) } else { Err((0, format!("`{text}` is not understood"))) }
+            if parser.at_end() { Ok(value) } else { Err((0, format!("`{}` is not understood", shorten(text)))) }
         })
     }
 
@@ -175,7 +189,8 @@ impl Compiler<'_> {
                 self.source,
                 at,
                 format!(
-                    "there is no tag `{name}` (hint: if, unless, elsif, else, case, when, for, break, continue, assign, comment, raw)"
+                    "there is no tag `{}` (hint: if, unless, elsif, else, case, when, for, break, continue, assign, comment, raw)",
+                    shorten(name)
                 ),
             )),
         }
@@ -219,7 +234,7 @@ impl Compiler<'_> {
         let subject = self.whole(arguments, at, |p| p.comparison(0))?;
         let position = self.ops.len();
         let frame = self.push_frame("case", at)?;
-        frame.subject = Some(subject);
+        frame.subject = Some(Arc::new(subject));
         frame.pending = Some(position);
         // Text before the first `when` is never shown.
         self.ops.push(Op::Jump(0));
@@ -241,14 +256,8 @@ impl Compiler<'_> {
         let position = self.ops.len();
         let Some(frame) = self.frames.last_mut() else { return Ok(()) };
         frame.pending = Some(position);
-        let subject = frame.subject.clone().unwrap_or(Expr::Nothing);
-        let equal = |value| Expr::Binary(Box::new(subject.clone()), Operator::Equal, Box::new(value));
-        let condition = values
-            .into_iter()
-            .map(equal)
-            .reduce(|a, b| Expr::Binary(Box::new(a), Operator::Or, Box::new(b)))
-            .unwrap_or(Expr::Nothing);
-        self.ops.push(Op::Unless(condition, 0));
+        let subject = frame.subject.clone().unwrap_or_else(|| Arc::new(Expr::Nothing));
+        self.ops.push(Op::Unless(Expr::Among(subject, values), 0));
         Ok(())
     }
 

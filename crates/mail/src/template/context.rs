@@ -40,7 +40,7 @@ pub(super) enum State {
     Raw(String),
 }
 
-/// A URL's beginning is decided within this many characters.
+/// Bytes within which a URL's beginning is decided; no name that matters is as long, so names are cut there as well.
 const PREFIX: usize = 64;
 const URL_ATTRIBUTES: [&str; 9] =
     ["href", "src", "action", "formaction", "background", "cite", "poster", "longdesc", "data"];
@@ -88,7 +88,10 @@ impl State {
     pub(super) fn after_value(self) -> Self {
         match self {
             Self::Value(element, name, quote, mut so_far) => {
-                so_far.push_str("{}/");
+                // Once is enough: from here on it is the middle of a URL.
+                if !so_far.contains("{}/") {
+                    so_far.push_str("{}/");
+                }
                 Self::Value(element, name, quote, so_far)
             }
             Self::BeforeValue(element, name) => Self::Value(element, name, None, "{}/".into()),
@@ -120,9 +123,8 @@ impl State {
                 continue;
             }
             if let Self::Raw(name) = &self {
-                let close = format!("</{name}");
-                let Some(end) = text[at..].to_ascii_lowercase().find(&close) else { return self };
-                at += end + close.len();
+                let Some(end) = end_tag(&text[at..], name) else { return self };
+                at += end;
                 self = Self::Tag(format!("/{name}"));
                 continue;
             }
@@ -146,7 +148,7 @@ impl State {
                 }
                 c if name.is_empty() && !(c.is_ascii_alphabetic() || c == '/' || c == '!') => Self::Text,
                 c => {
-                    name.extend(c.to_lowercase());
+                    extend(&mut name, c);
                     Self::TagName(name)
                 }
             },
@@ -160,7 +162,7 @@ impl State {
                 '>' => Self::opened(element),
                 c if c.is_whitespace() => Self::AfterName(element, name),
                 c => {
-                    name.extend(c.to_lowercase());
+                    extend(&mut name, c);
                     Self::AttributeName(element, name)
                 }
             },
@@ -197,4 +199,20 @@ impl State {
             _ => Self::Text,
         }
     }
+}
+
+/// One more letter of a name. What is cut is no name that is known, and states stay cheap to copy.
+fn extend(name: &mut String, c: char) {
+    if name.len() < PREFIX {
+        name.extend(c.to_lowercase());
+    }
+}
+
+/// The offset behind the first `</name`, in either case.
+fn end_tag(text: &str, name: &str) -> Option<usize> {
+    let ends = |at: &usize| {
+        let behind = text.as_bytes()[at + 1..].strip_prefix(b"/").and_then(|rest| rest.get(..name.len()));
+        behind.is_some_and(|found| found.eq_ignore_ascii_case(name.as_bytes()))
+    };
+    memchr::memchr_iter(b'<', text.as_bytes()).find(ends).map(|at| at + 2 + name.len())
 }

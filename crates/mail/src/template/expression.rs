@@ -2,7 +2,10 @@
 //!
 //! Not responsible for evaluating them (`render`). To add an operator: `Operator::of` and its arm in `render`.
 
+use std::sync::Arc;
+
 use super::filters::{Filter, nearest_filter};
+use super::{MAX_NAME, MAX_NESTING, MAX_OPERATORS, MAX_PARTS, shorten};
 
 /// A value that an expression names.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,12 +14,14 @@ pub(super) enum Expr {
     Literal(serde_json::Value),
     /// `nil`, `empty` and `blank` compare as "nothing there".
     Nothing,
-    /// A path: the name as written (for warnings) and its parts.
+    /// A path: the name as written (for warnings, so its beginning is enough) and its parts.
     Path(String, Vec<Part>),
     /// `(a..b)`.
     Range(Box<Expr>, Box<Expr>),
     /// Two sides of a comparison.
     Binary(Box<Expr>, Operator, Box<Expr>),
+    /// Whether the first equals one of the others: `when`.
+    Among(Arc<Expr>, Vec<Expr>),
 }
 
 /// One step of a path.
@@ -70,6 +75,11 @@ pub(super) fn fold(name: &str) -> String {
     name.chars().filter(|c| *c != '_').flat_map(char::to_lowercase).collect()
 }
 
+/// What is said where a template has more parts than it may.
+pub(super) fn too_many_parts() -> String {
+    format!("template has more than {MAX_PARTS} outputs, tags, values and filters")
+}
+
 /// A parse problem: the offset within the expression and what is wrong.
 pub(super) type Problem = (usize, String);
 
@@ -77,11 +87,14 @@ pub(super) struct Parser<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
+    operators: usize,
+    /// Values, names and filters so far, in the whole template.
+    pub(super) parts: usize,
 }
 
 impl<'a> Parser<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
-        Self { text, at: 0, depth: 0 }
+    pub(super) fn new(text: &'a str, parts: usize) -> Self {
+        Self { text, at: 0, depth: 0, operators: 0, parts }
     }
 
     fn rest(&self) -> &'a str {
@@ -99,6 +112,12 @@ impl<'a> Parser<'a> {
 
     fn problem<T>(&self, message: impl Into<String>) -> Result<T, Problem> {
         Err((self.at, message.into()))
+    }
+
+    /// Counts one more part.
+    fn part(&mut self) -> Result<(), Problem> {
+        self.parts += 1;
+        if self.parts > MAX_PARTS { self.problem(too_many_parts()) } else { Ok(()) }
     }
 
     /// The next token, not taken: a word, an operator or one character.
@@ -129,6 +148,9 @@ impl<'a> Parser<'a> {
             return self
                 .problem(format!("a name is missing before `{}`", self.rest().chars().take(20).collect::<String>()));
         }
+        if token.len() > MAX_NAME {
+            return self.problem(format!("a name is longer than {MAX_NAME} bytes"));
+        }
         self.at += token.len();
         Ok(token)
     }
@@ -148,6 +170,7 @@ impl<'a> Parser<'a> {
     }
 
     fn filter(&mut self) -> Result<(Filter, Vec<Expr>), Problem> {
+        self.part()?;
         self.skip_space();
         // The short form: {{firstName|there}}, {{firstName|"dear friend"}}, {{firstName|dear friend}}.
         let start = self.at;
@@ -166,7 +189,7 @@ impl<'a> Parser<'a> {
                 self.at = start;
                 let hint =
                     nearest_filter(name).map_or(String::new(), |near| format!(" (hint: did you mean `{near}`?)"));
-                return self.problem(format!("there is no filter `{name}`{hint}"));
+                return self.problem(format!("there is no filter `{}`{hint}", shorten(name)));
             }
             self.at = start + until;
             return Ok((Filter::Default, vec![Expr::Literal(whole.into())]));
@@ -197,24 +220,35 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn comparison(&mut self, least: u8) -> Result<Expr, Problem> {
-        self.depth += 1;
-        if self.depth > super::MAX_NESTING {
-            return self.problem("expression is nested too deeply");
-        }
         let mut left = self.primary()?;
         while let Some((operator, binding)) = Operator::of(self.peek()) {
             if binding <= least {
                 break;
             }
             self.at += self.peek().len();
+            self.operators += 1;
+            if self.operators > MAX_OPERATORS {
+                return self.problem(format!("expression has more than {MAX_OPERATORS} operators"));
+            }
             let right = self.comparison(binding)?;
             left = Expr::Binary(Box::new(left), operator, Box::new(right));
         }
-        self.depth -= 1;
         Ok(left)
     }
 
+    /// One value, which may hold others in its brackets.
     pub(super) fn primary(&mut self) -> Result<Expr, Problem> {
+        self.part()?;
+        if self.depth == MAX_NESTING {
+            return self.problem(format!("more than {MAX_NESTING} values stand within each other"));
+        }
+        self.depth += 1;
+        let value = self.unnested();
+        self.depth -= 1;
+        value
+    }
+
+    fn unnested(&mut self) -> Result<Expr, Problem> {
         self.skip_space();
         let rest = self.rest();
         let Some(first) = rest.chars().next() else { return self.problem("a value is missing") };
@@ -259,7 +293,7 @@ impl<'a> Parser<'a> {
         self.at += length;
         let whole = text.parse::<i64>().ok().map(serde_json::Value::from);
         let value = whole.or_else(|| text.parse::<f64>().ok().map(serde_json::Value::from));
-        value.map(Expr::Literal).ok_or((self.at, format!("`{text}` is not a number")))
+        value.map(Expr::Literal).ok_or((self.at, format!("`{}` is not a number", shorten(text))))
     }
 
     fn path(&mut self, name: &str, start: usize) -> Result<Expr, Problem> {
@@ -268,21 +302,17 @@ impl<'a> Parser<'a> {
             let rest = self.rest();
             if rest.starts_with('.') && !rest.starts_with("..") {
                 self.at += 1;
+                self.part()?;
                 parts.push(Part::Name(fold(self.word()?)));
             } else if rest.starts_with('[') {
                 self.at += 1;
-                self.depth += 1;
-                if self.depth > super::MAX_NESTING {
-                    return self.problem("expression is nested too deeply");
-                }
                 let index = self.primary()?;
-                self.depth -= 1;
                 if !self.take("]") {
                     return self.problem("`[` is closed by `]`");
                 }
                 parts.push(Part::Index(index));
             } else {
-                return Ok(Expr::Path(self.text[start..self.at].trim().to_owned(), parts));
+                return Ok(Expr::Path(shorten(self.text[start..self.at].trim()), parts));
             }
         }
     }

@@ -21,12 +21,7 @@ pub(super) fn pieces(source: &str) -> Result<Vec<Piece<'_>>, ParseError> {
     let mut trim_next = false;
     while at < source.len() {
         let rest = &source[at..];
-        let (text_len, opener) = match (rest.find("{{"), rest.find("{%")) {
-            (Some(o), Some(t)) if o < t => (o, Some("}}")),
-            (_, Some(t)) => (t, Some("%}")),
-            (Some(o), None) => (o, Some("}}")),
-            (None, None) => (rest.len(), None),
-        };
+        let (text_len, opener) = opener(rest).map_or((rest.len(), None), |(at, closer)| (at, Some(closer)));
         let begin = at + text_len;
         let inside = source.get(begin + 2..).unwrap_or("");
         let mut text = &rest[..text_len];
@@ -67,41 +62,46 @@ pub(super) fn pieces(source: &str) -> Result<Vec<Piece<'_>>, ParseError> {
     Ok(pieces)
 }
 
+/// Where the next output or tag begins, and what closes it.
+fn opener(text: &str) -> Option<(usize, &'static str)> {
+    let bytes = text.as_bytes();
+    memchr::memchr_iter(b'{', bytes).find_map(|at| match bytes.get(at + 1) {
+        Some(b'{') => Some((at, "}}")),
+        Some(b'%') => Some((at, "%}")),
+        _ => None,
+    })
+}
+
 /// Length up to `closer`, passing over quoted strings; a quote that is never closed counts as a letter.
 fn closing(inside: &str, closer: &str) -> Option<usize> {
     let bytes = inside.as_bytes();
+    let mut closes = inside.find(closer)?;
     let mut at = 0;
-    while at < bytes.len() {
-        if inside[at..].starts_with(closer) {
-            return Some(at);
+    while at < closes {
+        let Some(quote) = memchr::memchr2(b'"', b'\'', &bytes[at..closes]).map(|offset| at + offset) else { break };
+        at = quote + 1;
+        let Some(length) = memchr::memchr(bytes[quote], &bytes[at..]) else { continue };
+        if at + length < closes || !bytes[at..at + length].contains(&b'\n') {
+            at += length + 1;
         }
-        if matches!(bytes[at], b'"' | b'\'') {
-            let quote = char::from(bytes[at]);
-            let ends = inside[at + 1..].find(quote);
-            let closes = inside[at..].find(closer)?;
-            match ends {
-                Some(length) if !inside[at + 1..at + 1 + length].contains(['\n']) || length < closes => {
-                    at += length + 2;
-                    continue;
-                }
-                _ => {}
-            }
+        // The closer was sought behind `at` only where a string has swallowed it: all is read once.
+        if at > closes {
+            closes = at + inside[at..].find(closer)?;
         }
-        at += inside[at..].chars().next().map_or(1, char::len_utf8);
     }
-    None
+    Some(closes)
 }
 
 /// The text up to `{% endNAME %}` and the offset behind it.
 fn verbatim<'a>(source: &'a str, from: usize, name: &str, begin: usize) -> Result<(&'a str, usize), ParseError> {
     let mut at = from;
+    let skip = |text: &'a str| text.trim_start_matches(|c: char| c == '-' || c.is_whitespace());
     while let Some(open) = source[at..].find("{%").map(|o| at + o) {
-        let Some(length) = source[open..].find("%}") else { break };
-        let body = source[open + 2..open + length].trim_matches(|c: char| c == '-' || c.is_whitespace());
-        if body.strip_prefix("end") == Some(name) {
-            return Ok((&source[from..open], open + length + 2));
-        }
         at = open + 2;
+        let end = skip(&source[at..]).strip_prefix("end").and_then(|rest| rest.strip_prefix(name)).map(skip);
+        if let Some(behind) = end.and_then(|rest| rest.strip_prefix("%}")) {
+            return Ok((&source[from..open], source.len() - behind.len()));
+        }
     }
     Err(error_at(source, begin, format!("`{{% {name} %}}` has no `{{% end{name} %}}`")))
 }

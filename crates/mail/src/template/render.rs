@@ -1,78 +1,107 @@
-//! Runs a compiled template within its budget and escapes every value by its place.
+//! Runs a compiled template within its budget.
 //!
-//! Not responsible for parsing. To add a place: an arm in `write_escaped`.
+//! Not responsible for parsing (`compile`), for looking names up (`names`), nor for escaping (`escape`). All work asks
+//! the meter before it is done. To add a step: an arm in `run`; an operator: one in `binary`.
 
-use serde_json::{Map, Value};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use serde_json::Value as Json;
 
 use super::compile::Op;
 use super::context::Place;
-use super::expression::{Expr, Filtered, Operator, Part, fold};
-use super::filters::{apply, is_blank, percent_encode, text};
-use super::{Budget, Kind, RenderError, Rendered};
+use super::expression::{Expr, Filtered, Operator};
+use super::filters::{Filter, apply};
+use super::meter::Meter;
+use super::value::Value;
+use super::{Budget, Kind, MAX_WARNINGS, RenderError, Rendered, escape};
 
 /// Most items that a range makes.
 const MAX_RANGE: i64 = 10_000;
 
-struct Loop {
-    variable: String,
-    items: Vec<Value>,
-    index: usize,
+/// Bytes that are escaped before the output is measured again.
+const CHUNK: usize = 4096;
+
+pub(super) struct Loop<'a> {
+    pub(super) variable: &'a str,
+    items: Value<'a>,
+    from: usize,
+    pub(super) length: usize,
+    reversed: bool,
+    pub(super) index: usize,
 }
 
-struct Machine<'a> {
+impl<'a> Loop<'a> {
+    pub(super) fn item(&self) -> Value<'a> {
+        let index = if self.reversed { self.length - 1 - self.index } else { self.index };
+        self.items.item(self.from + index).unwrap_or(Value::Nothing)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Warning<'a> {
+    Missing(&'a str),
+    UnsafeUrl,
+    Forbidden,
+}
+
+pub(super) struct Machine<'a> {
     kind: Kind,
-    data: &'a Value,
-    budget: Budget,
-    steps: u32,
+    pub(super) data: &'a Json,
+    pub(super) meter: Meter,
     out: String,
-    warnings: Vec<String>,
-    assigned: Map<String, Value>,
-    loops: Vec<Loop>,
+    warnings: Vec<Warning<'a>>,
+    pub(super) assigned: BTreeMap<&'a str, Value<'a>>,
+    pub(super) loops: Vec<Loop<'a>>,
 }
 
-pub(super) fn render(ops: &[Op], kind: Kind, data: &Value, budget: Budget) -> Result<Rendered, RenderError> {
-    let capacity: usize = ops.iter().map(|op| if let Op::Text(t) = op { t.len() } else { 24 }).sum();
-    let mut machine = Machine {
-        kind,
-        data,
-        budget,
-        steps: 0,
-        out: String::with_capacity(capacity.min(budget.output)),
-        warnings: Vec::new(),
-        assigned: Map::new(),
-        loops: Vec::new(),
-    };
+pub(super) fn render(ops: &[Op], kind: Kind, data: &Json, budget: Budget) -> Result<Rendered, RenderError> {
+    let mut machine = Machine::new(ops, kind, data, budget);
     let mut at = 0;
     while let Some(op) = ops.get(at) {
         at = machine.run(op, at)?;
     }
-    Ok(Rendered { text: machine.out, warnings: machine.warnings })
+    Ok(machine.finish())
 }
 
-impl Machine<'_> {
-    fn spend(&mut self, steps: usize) -> Result<(), RenderError> {
-        self.steps = self.steps.saturating_add(u32::try_from(steps).unwrap_or(u32::MAX));
-        if self.steps > self.budget.steps {
-            return Err(RenderError::Steps(self.budget.steps));
+impl<'a> Machine<'a> {
+    pub(super) fn new(ops: &[Op], kind: Kind, data: &'a Json, budget: Budget) -> Self {
+        let capacity: usize = ops.iter().map(|op| if let Op::Text(t) = op { t.len() } else { 24 }).sum();
+        Self {
+            kind,
+            data,
+            meter: Meter::new(budget),
+            out: String::with_capacity(capacity.min(budget.output)),
+            warnings: Vec::new(),
+            assigned: BTreeMap::new(),
+            loops: Vec::new(),
         }
-        if self.out.len() > self.budget.output {
-            return Err(RenderError::Output(self.budget.output));
-        }
-        Ok(())
+    }
+
+    fn finish(self) -> Rendered {
+        let say = |warning| match warning {
+            Warning::Missing(name) => format!("`{name}` has no value"),
+            Warning::UnsafeUrl => "a value that is no http, https, mailto or tel URL was left out of a link".into(),
+            Warning::Forbidden => "a value inside a script, style, comment or tag was left out".into(),
+        };
+        Rendered { text: self.out, warnings: self.warnings.into_iter().map(say).collect() }
     }
 
     /// Runs one step; the next one's position.
-    fn run(&mut self, op: &Op, at: usize) -> Result<usize, RenderError> {
-        self.spend(1)?;
+    pub(super) fn run(&mut self, op: &'a Op, at: usize) -> Result<usize, RenderError> {
+        self.meter.step()?;
         match op {
-            Op::Text(text) => self.out.push_str(text),
+            Op::Text(text) => {
+                self.meter.output(self.out.len() + text.len())?;
+                self.out.push_str(text);
+            }
             Op::Output(filtered, place) => {
                 let value = self.evaluate(filtered)?;
-                self.write_escaped(&value, *place);
-                self.spend(0)?;
+                self.write(&value, *place)?;
             }
             Op::Unless(condition, target) => {
-                if !truthy(&self.value(condition)?) {
+                if !self.value(condition)?.is_truthy() {
                     return Ok(*target);
                 }
             }
@@ -83,25 +112,22 @@ impl Machine<'_> {
             }
             Op::Assign(name, filtered) => {
                 let value = self.evaluate(filtered)?;
-                self.assigned.insert(name.clone(), value);
+                self.assigned.insert(name, value);
             }
             Op::For { variable, over, limit, offset, reversed, end } => {
-                let mut items = self.items(over)?;
-                let skip = self.count(offset.as_ref())?.unwrap_or(0);
-                items.drain(..skip.min(items.len()));
-                items.truncate(self.count(limit.as_ref())?.unwrap_or(usize::MAX));
-                if *reversed {
-                    items.reverse();
-                }
-                if items.is_empty() {
+                let items = self.items(over)?;
+                let from = self.count(offset.as_ref())?.unwrap_or(0);
+                let length = items.count().saturating_sub(from);
+                let length = length.min(self.count(limit.as_ref())?.unwrap_or(usize::MAX));
+                if length == 0 {
                     return Ok(*end);
                 }
-                self.loops.push(Loop { variable: variable.clone(), items, index: 0 });
+                self.loops.push(Loop { variable, items, from, length, reversed: *reversed, index: 0 });
             }
             Op::Next { body } => {
                 if let Some(current) = self.loops.last_mut() {
                     current.index += 1;
-                    if current.index < current.items.len() {
+                    if current.index < current.length {
                         return Ok(*body);
                     }
                     self.loops.pop();
@@ -111,231 +137,163 @@ impl Machine<'_> {
         Ok(at + 1)
     }
 
-    fn items(&mut self, over: &Filtered) -> Result<Vec<Value>, RenderError> {
-        let items = match self.evaluate(over)? {
-            Value::Array(items) => items,
-            Value::Object(map) => map.into_iter().map(|(k, v)| Value::from(vec![Value::from(k), v])).collect(),
-            Value::Null => Vec::new(),
-            other => vec![other],
-        };
-        self.spend(items.len())?;
-        Ok(items)
+    /// What a loop goes over: an object gives pairs of name and value.
+    fn items(&mut self, over: &'a Filtered) -> Result<Value<'a>, RenderError> {
+        let value = self.evaluate(over)?;
+        let Value::Data(Json::Object(map)) = value else { return Ok(value) };
+        self.meter.make_list(map.len().saturating_mul(4))?;
+        let pair = |(key, value): (&'a String, &'a Json)| Value::List(Rc::new([Value::Text(key), value.into()]));
+        Ok(Value::List(map.iter().map(pair).collect()))
     }
 
-    fn count(&mut self, expression: Option<&Expr>) -> Result<Option<usize>, RenderError> {
+    fn count(&mut self, expression: Option<&'a Expr>) -> Result<Option<usize>, RenderError> {
         let Some(expression) = expression else { return Ok(None) };
         let value = self.value(expression)?;
-        Ok(value.as_u64().and_then(|n| usize::try_from(n).ok()))
+        Ok(value.as_i64().and_then(|n| usize::try_from(n).ok()))
     }
 
-    fn evaluate(&mut self, filtered: &Filtered) -> Result<Value, RenderError> {
+    fn evaluate(&mut self, filtered: &'a Filtered) -> Result<Value<'a>, RenderError> {
         let mut value = self.value(&filtered.value)?;
-        if value.is_null()
+        if value.is_nothing()
             && let Expr::Path(name, _) = &filtered.value
-            && !filtered.filters.iter().any(|(filter, _)| *filter == super::filters::Filter::Default)
+            && !filtered.filters.iter().any(|(filter, _)| *filter == Filter::Default)
         {
-            self.warn(format!("`{name}` has no value"));
+            self.warn(Warning::Missing(name));
         }
         for (filter, arguments) in &filtered.filters {
+            self.meter.step()?;
             let arguments = arguments.iter().map(|a| self.value(a)).collect::<Result<Vec<_>, _>>()?;
-            value = apply(*filter, &value, &arguments);
-            // Long values cost: a chain of `append` must not double its way past the budget.
-            let size = value.as_str().map_or(0, str::len);
-            if size > self.budget.output {
-                return Err(RenderError::Output(self.budget.output));
-            }
-            self.spend(1 + size / 1024)?;
+            value = apply(*filter, value, &arguments, &mut self.meter)?;
         }
         Ok(value)
     }
 
-    fn warn(&mut self, warning: String) {
-        if !self.warnings.contains(&warning) {
+    fn warn(&mut self, warning: Warning<'a>) {
+        if self.warnings.len() < MAX_WARNINGS && !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
     }
 
-    fn value(&mut self, expression: &Expr) -> Result<Value, RenderError> {
-        self.spend(1)?;
-        Ok(match expression {
-            Expr::Literal(value) => value.clone(),
-            Expr::Nothing => Value::Null,
-            Expr::Path(_, parts) => self.look_up(parts)?,
+    pub(super) fn value(&mut self, expression: &'a Expr) -> Result<Value<'a>, RenderError> {
+        self.meter.step()?;
+        match expression {
+            Expr::Literal(value) => Ok(value.into()),
+            Expr::Nothing => Ok(Value::Nothing),
+            Expr::Path(_, parts) => self.look_up(parts),
             Expr::Range(from, to) => {
-                let (from, to) = (self.value(from)?, self.value(to)?);
-                let from = from.as_i64().unwrap_or(0);
-                let to = to.as_i64().unwrap_or(0).min(from.saturating_add(MAX_RANGE));
-                Value::from((from..=to).map(Value::from).collect::<Vec<_>>())
+                let from = self.value(from)?.as_i64().unwrap_or(0);
+                let to = self.value(to)?.as_i64().unwrap_or(0);
+                let length = to.saturating_sub(from).saturating_add(1).clamp(0, MAX_RANGE + 1);
+                Ok(Value::Range(from, usize::try_from(length).unwrap_or(0)))
             }
-            Expr::Binary(left, operator, right) => self.binary(left, *operator, right)?,
-        })
+            Expr::Binary(left, operator, right) => self.binary(left, *operator, right).map(Value::Bool),
+            Expr::Among(left, choices) => {
+                let value = self.value(left)?;
+                for right in choices {
+                    let choice = self.value(right)?;
+                    if self.equal((left, &value), (right, &choice))? {
+                        return Ok(Value::Bool(true));
+                    }
+                }
+                Ok(Value::Bool(false))
+            }
+        }
     }
 
-    fn binary(&mut self, left: &Expr, operator: Operator, right: &Expr) -> Result<Value, RenderError> {
+    fn binary(&mut self, left: &'a Expr, operator: Operator, right: &'a Expr) -> Result<bool, RenderError> {
         let a = self.value(left)?;
         match operator {
-            Operator::Or if truthy(&a) => return Ok(true.into()),
-            Operator::And if !truthy(&a) => return Ok(false.into()),
+            Operator::Or if a.is_truthy() => return Ok(true),
+            Operator::And if !a.is_truthy() => return Ok(false),
             _ => {}
         }
         let b = self.value(right)?;
-        let nothing = matches!(left, Expr::Nothing) || matches!(right, Expr::Nothing);
-        let equal = || if nothing { is_blank(&a) && is_blank(&b) } else { equals(&a, &b) };
-        let order = || match (a.as_f64(), b.as_f64()) {
-            (Some(a), Some(b)) => a.partial_cmp(&b),
-            _ => Some(text(&a).cmp(&text(&b))),
-        };
-        Ok(Value::from(match operator {
-            Operator::Or | Operator::And => truthy(&b),
-            Operator::Equal => equal(),
-            Operator::NotEqual => !equal(),
-            Operator::Less => order().is_some_and(std::cmp::Ordering::is_lt),
-            Operator::Greater => order().is_some_and(std::cmp::Ordering::is_gt),
-            Operator::LessEqual => order().is_some_and(std::cmp::Ordering::is_le),
-            Operator::GreaterEqual => order().is_some_and(std::cmp::Ordering::is_ge),
-            Operator::Contains => match &a {
-                Value::Array(items) => items.contains(&b),
-                other => text(other).contains(&text(&b)),
-            },
-        }))
-    }
-
-    fn look_up(&mut self, parts: &[Part]) -> Result<Value, RenderError> {
-        let Some((Part::Name(first), rest)) = parts.split_first() else { return Ok(Value::Null) };
-        let indexes = rest
-            .iter()
-            .map(|part| match part {
-                Part::Name(name) => Ok(Value::from(name.as_str())),
-                Part::Index(expression) => self.value(expression),
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        if first == "forloop" && !self.loops.is_empty() {
-            return Ok(self.forloop(&indexes));
-        }
-        let local = self.loops.iter().rev().find(|l| l.variable == *first).map(|l| &l.items[l.index]);
-        let start = local.or_else(|| self.assigned.get(first)).or_else(|| member(self.data, first));
-        let found = indexes.iter().try_fold(start, |value, index| value.map(|v| step(v, index)));
-        Ok(found.flatten().cloned().unwrap_or(Value::Null))
-    }
-
-    fn forloop(&self, indexes: &[Value]) -> Value {
-        let Some(current) = self.loops.last() else { return Value::Null };
-        let (index, length) = (current.index, current.items.len());
-        match indexes.first().and_then(Value::as_str) {
-            Some("index") => Value::from(index + 1),
-            Some("index0") => Value::from(index),
-            Some("first") => Value::from(index == 0),
-            Some("last") => Value::from(index + 1 == length),
-            Some("length") => Value::from(length),
-            _ => Value::Null,
+        match operator {
+            Operator::Or | Operator::And => Ok(b.is_truthy()),
+            Operator::Equal => self.equal((left, &a), (right, &b)),
+            Operator::NotEqual => self.equal((left, &a), (right, &b)).map(|equal| !equal),
+            Operator::Less => Ok(self.order(&a, &b)?.is_some_and(Ordering::is_lt)),
+            Operator::Greater => Ok(self.order(&a, &b)?.is_some_and(Ordering::is_gt)),
+            Operator::LessEqual => Ok(self.order(&a, &b)?.is_some_and(Ordering::is_le)),
+            Operator::GreaterEqual => Ok(self.order(&a, &b)?.is_some_and(Ordering::is_ge)),
+            Operator::Contains => self.contains(&a, &b),
         }
     }
 
-    fn write_escaped(&mut self, value: &Value, place: Place) {
-        let owned;
-        let shown = match value {
-            Value::String(text) => text.as_str(),
-            other => {
-                owned = text(other);
-                &owned
+    fn equal(&mut self, (left, a): (&Expr, &Value<'_>), (right, b): (&Expr, &Value<'_>)) -> Result<bool, RenderError> {
+        let meter = &mut self.meter;
+        if matches!(left, Expr::Nothing) || matches!(right, Expr::Nothing) {
+            return Ok(a.is_blank(meter)? && b.is_blank(meter)?);
+        }
+        let is_list = |value: &Value<'_>| matches!(value, Value::Data(_) | Value::List(_) | Value::Range(..));
+        Ok(match (a, b) {
+            (Value::Bool(_), _) | (_, Value::Bool(_)) => a.is_truthy() == b.is_truthy(),
+            (Value::Nothing, Value::Nothing) => true,
+            (Value::Nothing, _) | (_, Value::Nothing) => false,
+            (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
+            (a, b) if is_list(a) || is_list(b) => a.same(b, meter)?,
+            // CSV values are texts: "3" and 3 are equal.
+            (a, b) => self.by_text(a, b)? == Ordering::Equal,
+        })
+    }
+
+    fn order(&mut self, a: &Value<'_>, b: &Value<'_>) -> Result<Option<Ordering>, RenderError> {
+        match (a.as_f64(), b.as_f64()) {
+            (Some(a), Some(b)) => Ok(a.partial_cmp(&b)),
+            _ => self.by_text(a, b).map(Some),
+        }
+    }
+
+    fn by_text(&mut self, a: &Value<'_>, b: &Value<'_>) -> Result<Ordering, RenderError> {
+        let (a, b) = (a.text(&mut self.meter)?, b.text(&mut self.meter)?);
+        self.meter.read(a.len().min(b.len()))?;
+        Ok(a.cmp(&b))
+    }
+
+    fn contains(&mut self, a: &Value<'_>, b: &Value<'_>) -> Result<bool, RenderError> {
+        if a.length().is_some() {
+            for item in a.items() {
+                if item.same(b, &mut self.meter)? {
+                    return Ok(true);
+                }
             }
-        };
-        match self.kind {
-            Kind::Text => self.out.push_str(shown),
-            Kind::Header => self.out.extend(shown.chars().map(|c| if c.is_control() { ' ' } else { c })),
-            Kind::Html => match place {
-                Place::Markup => escape_html(shown, &mut self.out),
-                Place::Unquoted => {
-                    for c in shown.chars() {
-                        if c.is_alphanumeric() {
-                            self.out.push(c);
-                        } else {
-                            self.out.push_str(&format!("&#{};", u32::from(c)));
-                        }
-                    }
-                }
-                Place::UrlStart if is_safe_url(shown) => escape_html(shown.trim(), &mut self.out),
-                Place::UrlStart => {
-                    if !shown.is_empty() {
-                        self.warn("a value that is no http, https, mailto or tel URL was left out of a link".into());
-                    }
-                    self.out.push('#');
-                }
-                Place::UrlPart => self.out.push_str(&percent_encode(shown)),
-                Place::Mailto => self.out.push_str(&percent_encode(shown).replace("%40", "@")),
-                Place::Forbidden => {
-                    self.warn("a value inside a script, style, comment or tag was left out".into());
-                }
-            },
+            return Ok(false);
         }
+        let (a, b) = (a.text(&mut self.meter)?, b.text(&mut self.meter)?);
+        self.meter.read(a.len() + b.len())?;
+        Ok(a.contains(b.as_ref()))
     }
-}
 
-fn truthy(value: &Value) -> bool {
-    !matches!(value, Value::Null | Value::Bool(false)) && value.as_str() != Some("")
-}
-
-fn equals(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Bool(_), _) | (_, Value::Bool(_)) => truthy(a) == truthy(b),
-        (Value::Null, Value::Null) => true,
-        (Value::Null, _) | (_, Value::Null) => false,
-        // CSV values are texts: "3" and 3 are equal.
-        (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
-        (Value::Array(_) | Value::Object(_), _) | (_, Value::Array(_) | Value::Object(_)) => a == b,
-        _ => text(a) == text(b),
-    }
-}
-
-fn step<'v>(value: &'v Value, index: &Value) -> Option<&'v Value> {
-    match (value, index) {
-        (Value::Array(items), Value::Number(n)) => {
-            let n = n.as_i64()?;
-            let at =
-                if n < 0 { items.len().checked_sub(usize::try_from(-n).ok()?)? } else { usize::try_from(n).ok()? };
-            items.get(at)
+    fn write(&mut self, value: &Value<'_>, place: Place) -> Result<(), RenderError> {
+        let html = self.kind == Kind::Html;
+        if html && place == Place::Forbidden {
+            self.warn(Warning::Forbidden);
+            return Ok(());
         }
-        (Value::Array(items), Value::String(name)) if name == "first" => items.first(),
-        (Value::Array(items), Value::String(name)) if name == "last" => items.last(),
-        (object @ Value::Object(_), Value::String(name)) => member(object, name),
-        _ => None,
+        let text = value.text(&mut self.meter)?;
+        let mut rest = text.as_ref();
+        self.meter.read(rest.len())?;
+        if html && place == Place::UrlStart {
+            if !escape::is_safe_url(rest) {
+                if !rest.is_empty() {
+                    self.warn(Warning::UnsafeUrl);
+                }
+                rest = "#";
+            }
+            rest = rest.trim();
+        }
+        while !rest.is_empty() {
+            let (chunk, behind) = rest.split_at(rest.floor_char_boundary(CHUNK));
+            escape::write(chunk, self.kind, place, &mut self.out);
+            self.meter.output(self.out.len())?;
+            rest = behind;
+        }
+        Ok(())
     }
-}
 
-/// A member by its exact name, else by its folded one.
-fn member<'v>(value: &'v Value, name: &str) -> Option<&'v Value> {
-    let map = value.as_object()?;
-    map.get(name).or_else(|| map.iter().find(|(key, _)| same_name(key, name)).map(|(_, v)| v))
-}
-
-fn same_name(key: &str, folded: &str) -> bool {
-    let mut wanted = folded.chars();
-    let mut letters = key.chars().filter(|c| *c != '_').flat_map(char::to_lowercase);
-    let equal = letters.by_ref().all(|c| wanted.next() == Some(c)) && wanted.next().is_none();
-    equal || fold(folded) == fold(key)
-}
-
-fn is_safe_url(text: &str) -> bool {
-    let lower = text.trim().to_ascii_lowercase();
-    let known = ["http://", "https://", "mailto:", "tel:"].iter().any(|scheme| lower.starts_with(scheme));
-    known && !text.trim().chars().any(|c| c.is_control() || c.is_whitespace())
-}
-
-/// Escapes for text and quoted attributes.
-pub(super) fn escape_html(text: &str, out: &mut String) {
-    let mut from = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        let reference = match byte {
-            b'&' => "&amp;",
-            b'<' => "&lt;",
-            b'>' => "&gt;",
-            b'"' => "&quot;",
-            b'\'' => "&#39;",
-            _ => continue,
-        };
-        out.push_str(&text[from..at]);
-        out.push_str(reference);
-        from = at + 1;
+    /// Bytes of the output so far, and the values that are held.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, impl Iterator<Item = &Value<'a>>) {
+        (self.out.len(), self.assigned.values().chain(self.loops.iter().map(|l| &l.items)))
     }
-    out.push_str(&text[from..]);
 }
