@@ -36,7 +36,7 @@ fn nothing_set_runs_embedded() {
 fn all_problems_come_in_one_message() {
     let text = said([
         ("DATABASE_URL", "mysql://u:hunter2@h/d"),
-        ("REDIS_URL", "redis://h"),
+        ("REDIS_URL", "http://h"),
         ("JWT_SECRET", "short"),
         ("PUBLIC_URL", "ftp://x"),
         ("API_LISTEN", "8080"),
