@@ -304,7 +304,7 @@ fn environment_and_configuration() {
                 "Redis too",
                 &[
                     Env("DATABASE_URL", "postgres://db/mail"),
-                    Env("REDIS_URL", "redis://r"),
+                    Env("REDIS_URL", "http://127.0.0.1:6379"),
                     Env("JWT_SECRET", KEY),
                     Env("ENCRYPTION_KEY", KEY),
                 ],
