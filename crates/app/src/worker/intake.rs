@@ -116,7 +116,7 @@ impl Intake {
             match answer {
                 Adopted::Open(send_id) => self.hint(send_id, (place, job, payload)),
                 Adopted::Settled(send_id, status) => {
-                    tracing::info!(target: JOBS, %send_id, status = %status, "Settled before");
+                    tracing::info!(target: JOBS, %send_id, settled = %status, "Settled before");
                     self.verdicts.push((job.token, Verdict::Ack));
                 }
                 Adopted::Refused { field, rule } => {

@@ -39,7 +39,9 @@ pub struct Mail {
 
 /// The mails to addresses at `domain` in a folder of messages.
 pub fn read_folder(folder: &Path, domain: &str) -> Vec<Mail> {
-    let files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let is_mail = |path: &PathBuf| !path.extension().is_some_and(|end| end == "jsonl" || end == "pem");
+    let files: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(is_mail).collect();
     let mut mails = read(&files);
     mails.retain(|mail| mail.to.ends_with(&format!("@{domain}")));
     mails
