@@ -37,9 +37,10 @@ pub struct Mail {
     pub unsubscribe: String,
 }
 
-/// The mails to addresses at `domain` in a folder of messages.
+/// The mails to addresses at `domain` in a folder of messages; our sink keeps its index beside them.
 pub fn read_folder(folder: &Path, domain: &str) -> Vec<Mail> {
-    let files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_none_or(|e| e != "jsonl"));
     let mut mails = read(&files);
     mails.retain(|mail| mail.to.ends_with(&format!("@{domain}")));
     mails
