@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::liveness::Liveness;
+use crate::measured_queue::Measured;
 use crate::metrics::Metrics;
 use crate::secrets::{SealingKey, complete};
 use crate::{data_dir, database, queue};
@@ -71,7 +72,7 @@ impl Context {
             None => Clock::system().now().max(store.system().latest_time().await?.unwrap_or(Timestamp::EPOCH)),
         };
         let clock = Clock::running(anchor, time_scale);
-        let queue = queue::open(&config, db, &store, &clock).await?;
+        let queue = Measured::over(queue::open(&config, db, &store, &clock).await?, &metrics);
         let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default().trim().to_owned();
         let host = if host.is_empty() { "localhost".to_owned() } else { host };
         let name = config.worker_id.clone().unwrap_or_else(|| format!("worker-{host}-{}", std::process::id()));

@@ -23,6 +23,7 @@ mod leads_csv;
 mod lifecycle;
 mod listener;
 mod liveness;
+mod measured_queue;
 mod memory;
 mod metrics;
 mod problem;

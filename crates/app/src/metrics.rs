@@ -31,6 +31,8 @@ pub(crate) struct Metrics {
     pub(crate) tracking: parts::Tracking,
     /// The database, seen from here.
     pub(crate) database: parts::Database,
+    /// The queue, seen from here.
+    pub(crate) queue: parts::Queue,
     /// The cron route.
     pub(crate) cron: parts::Cron,
     /// What is read when somebody asks.
@@ -45,9 +47,9 @@ impl Metrics {
         names.build_info();
         let (scheduler, worker) = (parts::Scheduler::new(&mut names), parts::Worker::new(&mut names));
         let (tracking, database) = (parts::Tracking::new(&mut names), parts::Database::new(&mut names));
-        let cron = parts::Cron::new(&mut names);
+        let (queue, cron) = (parts::Queue::new(&mut names), parts::Cron::new(&mut names));
         let sampled = sample::Sampled::new(&mut names, &mut Names::new(&mut process));
-        Self { own, process, scheduler, worker, tracking, database, cron, sampled }
+        Self { own, process, scheduler, worker, tracking, database, queue, cron, sampled }
     }
 
     /// Prometheus text format 0.0.4.

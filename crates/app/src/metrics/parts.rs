@@ -359,6 +359,32 @@ impl Database {
     }
 }
 
+/// The queue as this process sees it, a table or Redis.
+pub(crate) struct Queue {
+    pub(crate) calls: Kept<Latency, 1>,
+    pub(crate) errors: Kept<Counter, 1>,
+}
+
+/// Every call of the queue's contract.
+const CALLS: [&str; 8] = ["push", "lease", "extend", "settle", "reap", "depth", "epoch", "show_dead_letters"];
+
+impl Queue {
+    pub(super) fn new(names: &mut Names<'_>) -> Self {
+        let redis = ["redis_unavailable", "redis_full", "redis_key", "redis_refused"];
+        let kinds = ERRORS.into_iter().chain(redis).map(|kind| [kind]);
+        Self {
+            calls: names.many_in(
+                "queue_call_duration",
+                Unit::Seconds,
+                ["call"],
+                CALLS.map(|call| [call]),
+                "How long calls of the queue took, those that failed as well",
+            ),
+            errors: names.many("queue_errors", ["kind"], kinds, "Calls of the queue that failed"),
+        }
+    }
+}
+
 /// The cron route.
 pub(crate) struct Cron {
     pub(crate) requests: Kept<Counter, 1>,
