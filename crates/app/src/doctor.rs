@@ -10,6 +10,7 @@ mod data_dir;
 mod database;
 mod log_in;
 mod names;
+mod redis;
 mod secrets;
 
 use std::net::SocketAddr;
@@ -91,11 +92,15 @@ pub(crate) async fn examine(request: Request, env: &Environment) -> Vec<Finding>
     let problems = Problems::default();
     let config = survey(&request.options, env, &problems);
     let problems = problems.into_vec();
-    let database_is_named = !problems.iter().any(|problem| problem.is_about("DATABASE_URL"));
+    let is_good = |name: &str| !problems.iter().any(|problem| problem.is_about(name));
+    let (database_is_named, redis_is_named) = (is_good("DATABASE_URL"), is_good("REDIS_URL"));
     let scope = Scope { request, config };
     let mut findings = configuration::findings(problems);
     findings.extend(secrets::findings(&scope));
     findings.extend(data_dir::findings(&scope));
+    if redis_is_named {
+        findings.extend(redis::findings(&scope).await);
+    }
     let store = if database_is_named { database::open(&scope, &mut findings).await } else { None };
     if let Some(store) = store {
         findings.extend(campaigns::findings(&store).await);

@@ -19,7 +19,7 @@ use crate::problem::{InputErrors, Problem};
 /// How long Redis may be away at start (SPEC 2).
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The oldest version that the queue is tried with.
-const OLDEST: u32 = 7;
+pub(crate) const OLDEST_REDIS: u32 = 7;
 
 /// An open queue.
 ///
@@ -96,8 +96,12 @@ async fn look_over(redis: &RedisQueue, strict: bool) -> Result<(), Failure> {
                 "Redis keeps no append-only file: a crash loses events that are not stored yet (hint: appendonly yes)"
             );
         }
-        if server.major_version() < OLDEST {
-            tracing::warn!(address, version = server.version, "Redis is older than version {OLDEST}: it is not tried");
+        if server.major_version() < OLDEST_REDIS {
+            tracing::warn!(
+                address,
+                version = server.version,
+                "Redis is older than version {OLDEST_REDIS}: it is not tried"
+            );
         }
     }
     Ok(())

@@ -217,6 +217,20 @@ fn a_campaign_or_account_whose_row_another_program_wrote_wrongly() {
 }
 
 #[test]
+fn a_redis_that_drops_jobs_keeps_nothing_or_does_not_answer() {
+    let Some(mut clinic) = Clinic::new(Engine::Redis) else { return };
+    clinic.app.redis().ask(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    clinic.must_find(2, ["redis", "problem", "maxmemory-policy is `allkeys-lru`", "maxmemory-policy noeviction"], &[]);
+    clinic.app.redis().ask(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    clinic.app.redis().ask(&["CONFIG", "SET", "appendonly", "no"]);
+    clinic.must_find(2, ["redis", "problem", "no append-only file", "appendonly yes"], &[]);
+    clinic.app.redis_mut().kill();
+    clinic.must_find(5, ["redis", "unreachable", "redis does not answer", "REDIS_URL"], &[]);
+    clinic.app.set("REDIS_URL", "mysql://127.0.0.1");
+    clinic.must_find(2, ["configuration", "problem", "`REDIS_URL`", "redis"], &[]);
+}
+
+#[test]
 fn a_ledger_that_is_ahead_of_the_clock() {
     let Some(clinic) = Clinic::new(Engine::Sqlite) else { return };
     let file = clinic.app.path("campaign.toml");

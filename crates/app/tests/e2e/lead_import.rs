@@ -141,7 +141,7 @@ fn what_does_not_exist_or_has_ended_is_refused_by_name() {
     assert!(text.contains("missing.csv: failed to open"), "{text}");
 }
 
-crate::on_every_engine! {
+crate::on_every_database! {
     killed_in_the_middle_and_run_again_no_lead_is_missing_or_double
     ten_times_the_rows_need_no_more_memory
     a_list_with_bad_rows_is_refused_whole_or_they_are_skipped_and_named
