@@ -102,6 +102,25 @@ fn readiness_goes_with_the_database_and_comes_back() {
     assert!(scheduler.stop().0.success());
 }
 
+#[test]
+fn a_redis_that_is_gone_is_named_and_the_database_is_not() {
+    let Some(mut app) = App::new(Engine::Redis) else { return };
+    app.set("HEALTH_LISTEN", "127.0.0.1:0");
+    let mut scheduler = app.spawn(&["scheduler"]);
+    let address = scheduler.value_after("health listens address=");
+    assert_eq!(get(&address, "/ready").status, 200);
+    app.redis_mut().kill();
+    let gone = until(&address, "/ready", 503).json();
+    let named = ["database", "schema", "queue", "secrets"].map(|name| dependency(&gone, name)["ok"] == true);
+    assert_eq!(named, [true, true, false, true], "{gone}");
+    assert!(!gone.to_string().contains("redis://"), "{gone}");
+    let metrics = get(&address, "/metrics").body;
+    assert!(http::sample(&metrics, "penguinmails_queue_errors_total{kind=\"redis_unavailable\"}") > 0.0, "{metrics}");
+    app.redis_mut().start_again();
+    until(&address, "/ready", 200);
+    assert!(scheduler.stop().0.success());
+}
+
 /// Readers of old mail must still be led to where their links lead.
 #[test]
 fn a_tracker_without_its_database_is_degraded_and_goes_on() {
