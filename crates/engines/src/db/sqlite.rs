@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rusqlite::types::{ToSqlOutput, Value as Sql, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -19,6 +20,13 @@ use crate::value::{Row, Rows, Value};
 
 /// Most transactions under one COMMIT: bounds how long the first of a group waits.
 const GROUP_LIMIT: usize = 256;
+
+/// Longest time that a process with much to write keeps others from writing, and how long it then lets them.
+const TURN: Duration = Duration::from_millis(100);
+const GAP: Duration = Duration::from_millis(3);
+/// How often, and how many times, a process that has to wait looks again: ten seconds in all.
+const POLL: Duration = Duration::from_millis(1);
+const POLLS: i32 = 10_000;
 
 /// Handle to the threads; they end when the last clone is dropped.
 #[derive(Clone)]
@@ -56,19 +64,19 @@ enum Command {
 impl Sqlite {
     pub(super) fn open(path: &Path, readers: usize) -> Result<Self> {
         let unavailable = |e: rusqlite::Error| Error::Unavailable(format!("SQLite file: {}", plain(&e)));
-        let connection = Connection::open(path).map_err(unavailable)?;
-        configure(&connection, false).map_err(unavailable)?;
+        let mut connection = Connection::open(path).map_err(unavailable)?;
+        configure(&mut connection, false).map_err(unavailable)?;
         let (writer, queue) = mpsc::channel();
         spawn("sqlite-writer", move || write_loop(&connection, &queue))?;
         let (reader, queue) = mpsc::channel();
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..readers.max(1) {
-            let connection = Connection::open_with_flags(
+            let mut connection = Connection::open_with_flags(
                 path,
                 OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI,
             )
             .map_err(unavailable)?;
-            configure(&connection, true).map_err(unavailable)?;
+            configure(&mut connection, true).map_err(unavailable)?;
             let queue = Arc::clone(&queue);
             spawn("sqlite-reader", move || read_loop(&connection, &queue))?;
         }
@@ -94,8 +102,14 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
         .map_err(|e| Error::Unavailable(format!("no thread for SQLite: {e}")))
 }
 
-fn configure(connection: &Connection, read_only: bool) -> rusqlite::Result<()> {
-    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+/// SQLite's own handler waits up to 100 ms between two looks and so never meets the gap of a busy writer.
+fn wait_for_another_process(looks: i32) -> bool {
+    std::thread::sleep(POLL);
+    looks < POLLS
+}
+
+fn configure(connection: &mut Connection, read_only: bool) -> rusqlite::Result<()> {
+    connection.busy_handler(Some(wait_for_another_process))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // The ledger must survive a loss of power: FULL syncs the WAL at every commit.
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -156,7 +170,13 @@ impl Session {
 type Acknowledgement = oneshot::Sender<Result<()>>;
 
 fn write_loop(connection: &Connection, queue: &Receiver<Receiver<Command>>) {
+    let mut gap = Instant::now();
     while let Ok(first) = queue.recv() {
+        if gap.elapsed() > TURN {
+            // A pause from another process must not wait for a worker's last result.
+            std::thread::sleep(GAP);
+            gap = Instant::now();
+        }
         if let Err(e) = connection.execute_batch("BEGIN IMMEDIATE") {
             refuse(&first, &error("BEGIN", &e));
             continue;
