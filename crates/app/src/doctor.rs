@@ -10,7 +10,7 @@ mod data_dir;
 mod database;
 mod log_in;
 mod names;
-mod redis;
+mod queue;
 mod secrets;
 
 use std::net::SocketAddr;
@@ -99,7 +99,7 @@ pub(crate) async fn examine(request: Request, env: &Environment) -> Vec<Finding>
     findings.extend(secrets::findings(&scope));
     findings.extend(data_dir::findings(&scope));
     if redis_is_named {
-        findings.extend(redis::findings(&scope).await);
+        findings.extend(queue::findings(&scope).await);
     }
     let store = if database_is_named { database::open(&scope, &mut findings).await } else { None };
     if let Some(store) = store {
