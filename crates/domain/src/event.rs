@@ -78,3 +78,19 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_examples_are_events() {
+        let read = |text: &str| serde_json::from_str::<Event>(text).unwrap();
+        let open = read(include_str!("../../../examples/payloads/event-open.json"));
+        assert!(open.event_type == EventType::Open && open.event_id.is_some() && open.url.is_none());
+        let click = read(include_str!("../../../examples/payloads/event-click.json"));
+        assert_eq!((click.event_type, click.url.as_deref()), (EventType::Click, Some("https://shop.example/")));
+        let bare = read(include_str!("../../../examples/payloads/event-bare.json"));
+        assert!(bare.event_type == EventType::Unsubscribe && bare.event_id.is_none() && bare.ip.is_none());
+    }
+}

@@ -122,6 +122,14 @@ mod tests {
     }
 
     #[test]
+    fn the_examples_are_jobs() {
+        let bare = EmailJobPayload::parse(include_str!("../../../examples/payloads/job-bare.json")).unwrap();
+        assert_eq!((bare.send_id, bare.priority), (None, None));
+        let full = EmailJobPayload::parse(include_str!("../../../examples/payloads/job.json")).unwrap();
+        assert!(full.send_id.is_some() && full.not_before.is_some() && full.max_attempts == Some(6));
+    }
+
+    #[test]
     fn a_broken_rule_is_named_by_field() {
         let field = |text: &str| match EmailJobPayload::parse(text).unwrap_err() {
             PayloadError::Field { field, .. } => field,
