@@ -24,6 +24,7 @@ const BATCH: usize = 500;
 /// Real time that a lease lasts.
 const LEASE: Duration = Duration::from_secs(60);
 const LIST: List = List::Analytics;
+const FOREIGN: &str = "fields `tenantId`, `campaignId`, `stepId`, `leadId` do not belong together";
 
 /// Consumes until stopping is asked for.
 pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) {
@@ -70,6 +71,11 @@ pub(crate) async fn run_once(ctx: &Context) -> engines::error::Result<usize> {
             }
         }
     }
+    let (asked_out, events): (Vec<_>, Vec<_>) =
+        events.into_iter().partition(|(event, _)| event.event_type == EventType::Unsubscribe);
+    for (event, job) in asked_out {
+        unsubscribe(ctx, &event, job).await?;
+    }
     let batch: Vec<StoredEvent> = events.iter().map(|(event, _)| event.clone()).collect();
     if !batch.is_empty() {
         let report = ctx.store.system().store_events(&batch, ctx.clock.now()).await?;
@@ -79,8 +85,7 @@ pub(crate) async fn run_once(ctx: &Context) -> engines::error::Result<usize> {
         counts.add(["duplicate"], (batch.len() as u64).saturating_sub(report.stored + foreign));
         for (event, job) in &events {
             if report.foreign.contains(&event.id) {
-                let why = "fields `tenantId`, `campaignId`, `stepId`, `leadId` do not belong together".to_owned();
-                bury(ctx, LIST, job, why).await?;
+                bury(ctx, LIST, job, FOREIGN.to_owned()).await?;
             } else {
                 log(event);
             }
@@ -91,6 +96,24 @@ pub(crate) async fn run_once(ctx: &Context) -> engines::error::Result<usize> {
         ctx.queue.settle(LIST, &ctx.owner, &acks, ctx.clock.now()).await?;
     }
     Ok(leased.len())
+}
+
+/// Another program's word that a lead wants out; our own tracker has committed its own before, and a second time
+/// changes nothing.
+async fn unsubscribe(ctx: &Context, event: &StoredEvent, job: &Leased) -> engines::error::Result<()> {
+    let tenant = ctx.store.tenant(event.tenant_id);
+    match tenant.unsubscribe(event, ctx.clock.uuid_v7(), ctx.clock.now()).await {
+        Ok(()) => {
+            ctx.metrics.tracking.events.inc(["stored"]);
+            log(event);
+            Ok(())
+        }
+        Err(engines::Error::NotFound { .. }) => {
+            ctx.metrics.tracking.events.inc(["foreign"]);
+            bury(ctx, LIST, job, FOREIGN.to_owned()).await
+        }
+        Err(e) => Err(e),
+    }
 }
 
 fn stored(job: &Leased) -> Result<StoredEvent, String> {

@@ -225,11 +225,14 @@ fn events_of_strangers_are_stored_once() {
         event.to_string()
     };
     let known = "018f3a5e-0000-7000-8000-000000000001";
-    let events = [event("open", None), event("open", Some(known)), event("open", Some(known)), "{}".into()];
+    let mut events = vec![event("open", None), event("open", Some(known)), event("open", Some(known)), "{}".into()];
+    events.extend([event("unsubscribe", None), event("unsubscribe", None)]);
     push(&app, "queue:analytics-processing", &events);
     let mut worker = app.spawn(&["worker"]);
     assert!(worker.wait_for("dead letter", 1));
     assert!(worker.stop().0.success());
     assert_eq!(app.count_rows("tracking_events WHERE type = 'open'"), Some(2));
+    assert_eq!(app.count_rows("tracking_events WHERE type = 'unsubscribe'"), Some(1), "asked twice, out once");
+    assert_eq!(app.count_rows("leads WHERE status = 'unsubscribed'"), Some(1));
     assert_eq!(number(&app.json(&["queue", "status"]).1, "deadLetters"), 1);
 }

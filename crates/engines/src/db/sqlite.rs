@@ -24,6 +24,10 @@ const GROUP_LIMIT: usize = 256;
 /// Longest time that a process with much to write keeps others from writing, and how long it then lets them.
 const TURN: Duration = Duration::from_millis(100);
 const GAP: Duration = Duration::from_millis(3);
+/// Bytes of the write-ahead log from which on it is started anew.
+const LOG_LIMIT: u64 = 64 << 20;
+const SHORTEN_LIMIT: Duration = Duration::from_millis(100);
+const SHORTEN_EVERY: Duration = Duration::from_secs(1);
 /// How often, and how many times, a process that has to wait looks again: ten seconds in all.
 const POLL: Duration = Duration::from_millis(1);
 const POLLS: i32 = 10_000;
@@ -67,7 +71,8 @@ impl Sqlite {
         let mut connection = Connection::open(path).map_err(unavailable)?;
         configure(&mut connection, false).map_err(unavailable)?;
         let (writer, queue) = mpsc::channel();
-        spawn("sqlite-writer", move || write_loop(&connection, &queue))?;
+        let log = path.with_file_name(format!("{}-wal", path.file_name().unwrap_or_default().display()));
+        spawn("sqlite-writer", move || write_loop(&mut connection, &queue, &log))?;
         let (reader, queue) = mpsc::channel();
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..readers.max(1) {
@@ -169,12 +174,17 @@ impl Session {
 
 type Acknowledgement = oneshot::Sender<Result<()>>;
 
-fn write_loop(connection: &Connection, queue: &Receiver<Receiver<Command>>) {
+fn write_loop(connection: &mut Connection, queue: &Receiver<Receiver<Command>>, log: &Path) {
     let mut gap = Instant::now();
+    let mut shortened = Instant::now();
     while let Ok(first) = queue.recv() {
         if gap.elapsed() > TURN {
             // A pause from another process must not wait for a worker's last result.
             std::thread::sleep(GAP);
+            if shortened.elapsed() > SHORTEN_EVERY {
+                shorten(connection, log);
+                shortened = Instant::now();
+            }
             gap = Instant::now();
         }
         if let Err(e) = connection.execute_batch("BEGIN IMMEDIATE") {
@@ -200,6 +210,18 @@ fn write_loop(connection: &Connection, queue: &Receiver<Receiver<Command>>) {
                 Err(e) => Err(Error::Unavailable(e.to_string())),
             });
         }
+    }
+}
+
+/// Starts a long write-ahead log anew. SQLite does so by itself only at a commit that meets no reader at all, and with
+/// several processes reading there is always one: the log would grow for ever.
+fn shorten(connection: &mut Connection, log: &Path) {
+    if std::fs::metadata(log).is_ok_and(|log| log.len() > LOG_LIMIT) {
+        // Readers of old pages are waited for, but not long, since nobody writes meanwhile: the next turn tries again.
+        let _busy_or_done = connection
+            .busy_timeout(SHORTEN_LIMIT)
+            .and_then(|()| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
+        let _was_set_before = connection.busy_handler(Some(wait_for_another_process));
     }
 }
 

@@ -12,4 +12,5 @@ mod queue_engine;
 mod redis;
 mod row_security;
 mod schema;
+mod sqlite_log;
 mod store;
