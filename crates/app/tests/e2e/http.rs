@@ -52,13 +52,22 @@ pub fn status(address: &str, path: &str) -> u16 {
 }
 
 /// Looks again until something is found; what never comes is a failure.
-pub fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(look: impl FnMut() -> Option<T>) -> T {
+    look_until(PATIENCE, look)
+}
+
+/// The same for what takes minutes by its nature.
+pub fn wait_long<T>(look: impl FnMut() -> Option<T>) -> T {
+    look_until(PATIENCE * 10, look)
+}
+
+fn look_until<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(began.elapsed() < PATIENCE, "it never came");
+        assert!(began.elapsed() < patience, "it never came");
     }
 }
 

@@ -24,6 +24,7 @@ mod receivers;
 mod redis;
 mod redis_faults;
 mod sample_events;
+mod scale_out;
 mod strangers;
 mod tokens;
 mod tracker;

@@ -15,19 +15,19 @@ fn leads(count: usize) -> impl Iterator<Item = String> {
     (0..count).map(|n| format!("lead{n}"))
 }
 
-struct Postfix {
-    url: String,
-    maildir: PathBuf,
+pub struct Postfix {
+    pub url: String,
+    pub maildir: PathBuf,
 }
 
-fn postfix() -> Option<Postfix> {
+pub fn postfix() -> Option<Postfix> {
     let address = service("TEST_POSTFIX_ADDR")?;
     let maildir = PathBuf::from(service("TEST_POSTFIX_MAILDIR")?).join("new");
     Some(Postfix { url: format!("smtp://{address}?tls=none"), maildir })
 }
 
 /// The part of a maildir that was delivered to one domain, as far as it was looked at.
-struct Inbox<'a> {
+pub struct Inbox<'a> {
     maildir: &'a Path,
     domain: &'a str,
     known: HashSet<PathBuf>,
@@ -35,7 +35,7 @@ struct Inbox<'a> {
 }
 
 impl<'a> Inbox<'a> {
-    fn new(maildir: &'a Path, domain: &'a str) -> Self {
+    pub fn new(maildir: &'a Path, domain: &'a str) -> Self {
         Self { maildir, domain, known: HashSet::new(), ours: Vec::new() }
     }
 
@@ -51,7 +51,7 @@ impl<'a> Inbox<'a> {
     }
 
     /// Postfix delivers from its queue after it has accepted: waits until all have arrived.
-    fn wait_for(&mut self, count: usize) -> Vec<Mail> {
+    pub fn wait_for(&mut self, count: usize) -> Vec<Mail> {
         for _ in 0..600 {
             if self.look() >= count {
                 break;
