@@ -301,22 +301,33 @@ impl Process {
             while self.wait_for("", 1) {}
             (self.child.wait().unwrap(), std::mem::take(&mut self.seen))
         });
-        Reading { id, reader }
+        Reading { id, reader: Some(reader) }
     }
 }
 
 /// A process whose log is being read.
 pub struct Reading {
     id: u32,
-    reader: std::thread::JoinHandle<(ExitStatus, Vec<String>)>,
+    /// None when its end was awaited.
+    reader: Option<std::thread::JoinHandle<(ExitStatus, Vec<String>)>>,
 }
 
 impl Reading {
     /// Asks to stop and waits for the end.
-    pub fn stop(self) -> (ExitStatus, Vec<String>) {
+    pub fn stop(mut self) -> (ExitStatus, Vec<String>) {
         let id = self.id.to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-        self.reader.join().unwrap()
+        self.reader.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Reading {
+    /// A case that failed leaves no process behind.
+    fn drop(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            let _ended_already = Command::new("kill").args(["-KILL", &self.id.to_string()]).status();
+            let _reaped = reader.join();
+        }
     }
 }
 
