@@ -132,8 +132,8 @@ fn a_priority_overtakes_a_hundred_thousand_and_the_low_lane_moves() {
     let (base, low) = lengths();
     let (taken, of_low) = (110_000 - base - low, 10_000 - low);
     println!("of {taken} jobs taken {of_low} were of the low lane");
-    // One of twelve; batches of a hundred round it.
-    assert!(of_low * 13 >= taken, "of {taken} the low lane had {of_low}");
+    // One of twelve, but for the batch that was being leased at that moment.
+    assert!(of_low * 12 + 100 >= taken, "of {taken} the low lane had {of_low}");
     let (exit, _) = worker.read_on().stop();
     assert_eq!(exit.code(), Some(0));
 }
