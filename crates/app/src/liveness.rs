@@ -25,6 +25,8 @@ pub(crate) enum Loop {
     Reconcile,
     /// The gate before the dot.
     Gate,
+    /// Keeping results in the journal.
+    Journal,
     /// Writing results down.
     Results,
     /// `analytics::run`.
@@ -37,7 +39,7 @@ pub(crate) enum Loop {
 
 impl Loop {
     /// Every loop.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Scheduler,
         Self::Lease,
         Self::Extend,
@@ -45,6 +47,7 @@ impl Loop {
         Self::Reap,
         Self::Reconcile,
         Self::Gate,
+        Self::Journal,
         Self::Results,
         Self::Analytics,
         Self::Events,
@@ -61,6 +64,7 @@ impl Loop {
             Self::Reap => "reap",
             Self::Reconcile => "reconcile",
             Self::Gate => "gate",
+            Self::Journal => "journal",
             Self::Results => "results",
             Self::Analytics => "analytics",
             Self::Events => "events",

@@ -17,6 +17,7 @@ mod dead_letter;
 mod doctor;
 mod duration;
 mod exit;
+mod fault_point;
 mod hint;
 mod lead_import;
 mod leads_csv;

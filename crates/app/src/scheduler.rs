@@ -15,6 +15,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::context::Context;
+use crate::fault_point;
 use crate::lifecycle::Shutdown;
 use crate::liveness::Loop;
 
@@ -136,6 +137,7 @@ async fn plan_campaign(
         turn.planned += page.planned.len() as u64;
         turn.skipped += page.skipped;
         turn.deferred += page.deferred;
+        fault_point::reach("recorded").await;
         let jobs = page.planned.iter().map(|hint| crate::hint::job(hint, now)).collect();
         match ctx.queue.push(List::EmailSending, jobs, now).await {
             Ok(new) => turn.enqueued += new,

@@ -8,6 +8,7 @@ mod cache;
 mod deliver;
 mod gate;
 mod intake;
+mod journal;
 mod lane;
 mod pooled;
 mod recovery;
@@ -23,6 +24,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::fault_point;
 use crate::lifecycle::Shutdown;
 use crate::liveness::Loop;
 pub(crate) use cache::Sender;
@@ -65,7 +67,7 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) -> Exit {
     let capacity = settings.connections.saturating_mul(2).max(1) as usize;
     let grace = ctx.config.settings.process.shutdown_grace.0;
     let (gate, gate_task) = gate::start(&ctx);
-    let (results, results_task) = results::start(&ctx);
+    let (results, results_tasks) = results::start(&ctx, &gate.shut);
     let worker = Arc::new(Worker {
         cache: cache::Cache::default(),
         gate,
@@ -78,6 +80,9 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) -> Exit {
     });
     // First of all others: who leases must be seen to be alive.
     recovery::beat(&worker).await;
+    if let Err(e) = journal::replay(&worker.ctx).await {
+        tracing::warn!(error = %e, "results of dead workers cannot be written down yet");
+    }
     let beside = [
         tokio::spawn(recovery::heartbeats(Arc::clone(&worker))),
         tokio::spawn(recovery::reap(Arc::clone(&worker))),
@@ -88,7 +93,7 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) -> Exit {
     lease_jobs(&worker).await;
     let all = u32::try_from(capacity).unwrap_or(u32::MAX);
     let finished = tokio::time::timeout(grace, worker.room.acquire_many(all)).await.is_ok();
-    worker.results.finish(results_task, grace).await;
+    worker.results.finish(results_tasks, grace).await;
     gate_task.abort();
     for task in beside {
         task.abort();
@@ -145,7 +150,12 @@ async fn take_batch(worker: &Arc<Worker>, lanes: &mut lane::Lanes, room: usize) 
     let leased = ctx.queue.lease(LIST, &ctx.owner, room, ctx.clock.span(LEASE), now).await?;
     let count = leased.len();
     ctx.metrics.worker.leased.inc_by(count as u64);
+    if leased.is_empty() {
+        return Ok(0);
+    }
+    fault_point::reach("leased").await;
     let (Intake { mut verdicts, .. }, ready) = Intake::take(worker, leased).await?;
+    fault_point::reach("fetched").await;
     for (leased, job) in ready {
         let Ok(permit) = Arc::clone(&worker.room).try_acquire_owned() else {
             verdicts.push((leased.token, Verdict::RetryAt(now)));

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::campaign::OnUnknown;
 use crate::reason::Reason;
@@ -111,14 +111,14 @@ impl Default for RetryPolicy {
 }
 
 /// What becomes of the lead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LeadEffect {
     /// Status `bounced`, address suppressed, its other open sends cancelled.
     Bounced,
 }
 
 /// What becomes of the account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AccountEffect {
     /// It answered: the breaker closes.
     Recovered,
@@ -136,7 +136,7 @@ pub enum AccountEffect {
 }
 
 /// What becomes of the enrollment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EnrollmentEffect {
     /// It waits for the same send.
     Keep,
@@ -147,7 +147,7 @@ pub enum EnrollmentEffect {
 }
 
 /// The finished decision that the store writes down.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transition {
     /// The send's new status.
     pub status: SendStatus,

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{EmailAccountId, StepId, TemplateId};
 use crate::time::Timestamp;
 use crate::words::words;
@@ -67,7 +69,7 @@ pub struct Step {
 }
 
 /// The step that an enrollment waits for, and when it is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Due {
     /// Order of an email or condition step.
     pub step_order: u32,

@@ -107,6 +107,8 @@ pub(crate) struct Worker {
     pub(crate) settled: Kept<Counter, 2>,
     pub(crate) unknown: Counter,
     pub(crate) stale: Counter,
+    pub(crate) journal_failures: Counter,
+    pub(crate) results_replayed: Counter,
     pub(crate) dead_letters: Kept<Counter, 2>,
     pub(crate) intents: Kept<Counter, 1>,
     pub(crate) intents_refused: Kept<Counter, 1>,
@@ -163,6 +165,12 @@ impl Worker {
             ),
             stale: names
                 .one("results_stale", "Results that changed nothing: late ones, and those that the ledger refused"),
+            journal_failures: names.one(
+                "journal_failures",
+                "Times that results could not be kept in the journal; no dot is written until they can",
+            ),
+            results_replayed: names
+                .one("results_replayed", "Results that a dead worker's journal held and the ledger did not"),
             dead_letters: names.many(
                 "dead_letters",
                 ["queue", "reason"],

@@ -30,6 +30,7 @@ use super::gate::Answer;
 use super::lane::Lane;
 use super::pooled::Pooled;
 use super::{Item, Worker};
+use crate::fault_point;
 
 /// The parts that a job shares with others.
 struct Parts {
@@ -89,7 +90,7 @@ pub(super) async fn run(worker: &Arc<Worker>, lane: &Lane, item: Item, connectio
         tracing::warn!(
             email_account_id = %job.account.0,
             // Not the reply's text: servers write addresses into it. It stands in the ledger.
-            stage = why.map(|a| a.stage), code = why.and_then(|a| a.code), enhanced = why.and_then(|a| a.enhanced.as_deref()),
+            stage = why.map(|a| &*a.stage), code = why.and_then(|a| a.code), enhanced = why.and_then(|a| a.enhanced.as_deref()),
             "an email account stops for now: {}",
             settled.transition.reason.map_or("", domain::reason::Reason::for_people)
         );
@@ -226,6 +227,7 @@ async fn attempt(
                 return None;
             }
         };
+        fault_point::reach("answered").await;
         worker.ctx.metrics.worker.dialogue(&delivered);
         let stale = delivered.stale;
         report = Some(delivered);
@@ -293,7 +295,9 @@ async fn ask_gate(worker: &Worker, parts: &Parts, job: &SendJob, message: &Messa
             message_id: message.message_id.clone(),
             dated_at: message.date,
         };
+        fault_point::reach("asking").await;
         let given = worker.gate.ask(request).await;
+        fault_point::reach("granted").await;
         asked.answer.get_or_init(|| (given, dot_day));
     }
     asked.granted().is_some()
@@ -382,7 +386,8 @@ fn record(
 }
 
 fn attempt_record(report: Report, started_at: Timestamp, finished_at: Timestamp) -> AttemptRecord {
-    let (stage, outcome, reply, trouble): (Stage, &str, Option<Reply>, Option<Trouble>) = match report.delivery {
+    let (stage, outcome, reply, trouble): (Stage, &'static str, Option<Reply>, Option<Trouble>) = match report.delivery
+    {
         Delivery::Accepted(reply) => (Stage::Dot, "accepted", Some(reply), None),
         Delivery::Refused(stage, reply) => (stage, "refused", Some(reply), None),
         Delivery::Failed(stage, trouble) => (stage, "failed", None, Some(trouble)),
@@ -392,8 +397,8 @@ fn attempt_record(report: Report, started_at: Timestamp, finished_at: Timestamp)
     AttemptRecord {
         started_at,
         finished_at,
-        stage: stage.as_str(),
-        outcome,
+        stage: stage.as_str().into(),
+        outcome: outcome.into(),
         code: reply.as_ref().map(|r| r.code),
         enhanced: reply.as_ref().and_then(Reply::enhanced_text),
         reply: reply.map(|r| r.text).or_else(|| trouble.map(|t| t.to_string())),

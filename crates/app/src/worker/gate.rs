@@ -2,10 +2,10 @@
 //!
 //! No artificial wait: a round takes what is queued. After a COMMIT in doubt no dot is written, and the intents are
 //! taken back until the database answers. Not responsible for the checks themselves (`store::dot`).
-//! To add a reason to keep the gate closed: `Gate::ask`.
+//! To add a reason to keep it shut for everybody: a bit in `Why`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use domain::reason::Reason;
@@ -37,14 +37,42 @@ type Request = (DotRequest, oneshot::Sender<Answer>);
 pub(super) struct Gate {
     ctx: Arc<Context>,
     requests: mpsc::Sender<Request>,
-    /// Shut while results cannot be written or our heartbeat stands still.
-    shut: Arc<AtomicBool>,
+    /// Shut for everybody.
+    pub(super) shut: Shut,
+}
+
+/// Why the gate is shut for everybody.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Why {
+    /// Our heartbeat stands still: others may take us for dead.
+    Heartbeat = 1,
+    /// The journal cannot be written.
+    Journal = 2,
+}
+
+/// Whether, and why, no dot may be written; clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shut(Arc<AtomicU8>);
+
+impl Shut {
+    /// Sets one reason; the gate is open when none is left.
+    pub(super) fn set(&self, why: Why, holds: bool) {
+        if holds {
+            self.0.fetch_or(why as u8, Ordering::AcqRel);
+        } else {
+            self.0.fetch_and(!(why as u8), Ordering::AcqRel);
+        }
+    }
+
+    fn is_shut(&self) -> bool {
+        self.0.load(Ordering::Acquire) != 0
+    }
 }
 
 pub(super) fn start(ctx: &Arc<Context>) -> (Gate, JoinHandle<()>) {
     let (requests, queue) = mpsc::channel(BATCH * 4);
     let task = tokio::spawn(run(Arc::clone(ctx), queue));
-    (Gate { ctx: Arc::clone(ctx), requests, shut: Arc::new(AtomicBool::new(false)) }, task)
+    (Gate { ctx: Arc::clone(ctx), requests, shut: Shut::default() }, task)
 }
 
 impl Gate {
@@ -62,7 +90,7 @@ impl Gate {
     }
 
     async fn ask_ledger(&self, request: DotRequest) -> Answer {
-        if self.shut.load(Ordering::Acquire) {
+        if self.shut.is_shut() {
             return Answer::Unavailable;
         }
         let (reply, answer) = oneshot::channel();
@@ -70,11 +98,6 @@ impl Gate {
             return Answer::Unavailable;
         }
         answer.await.unwrap_or(Answer::Unavailable)
-    }
-
-    /// Shuts or opens the gate for everybody.
-    pub(super) fn set_shut(&self, shut: bool) {
-        self.shut.store(shut, Ordering::Release);
     }
 }
 

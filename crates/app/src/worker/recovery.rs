@@ -14,7 +14,8 @@ use engines::queue::List;
 use engines::store::apply::Settled;
 use engines::store::recover::OpenDot;
 
-use super::Worker;
+use super::gate::Why;
+use super::{Worker, journal};
 use crate::context::Context;
 use crate::liveness::Loop;
 
@@ -53,7 +54,7 @@ pub(super) async fn heartbeats(worker: Arc<Worker>) {
         if in_time {
             last = Instant::now();
         }
-        worker.gate.set_shut(last.elapsed() > TOO_QUIET);
+        worker.gate.shut.set(Why::Heartbeat, last.elapsed() > TOO_QUIET);
         pulse.waits();
         tokio::time::sleep(BEAT).await;
     }
@@ -76,6 +77,11 @@ pub(super) async fn reap(worker: Arc<Worker>) {
                 continue;
             }
         };
+        // Before anybody's dots are judged: a result may be known after all.
+        if let Err(e) = journal::replay(ctx).await {
+            tracing::warn!(error = %e, "results of dead workers cannot be written down now");
+            continue;
+        }
         let dead = standing_still(&mut seen, &owners, &ctx.owner);
         for list in [List::EmailSending, List::Analytics] {
             if let Err(e) = ctx.queue.reap(list, &dead, ctx.clock.now()).await {

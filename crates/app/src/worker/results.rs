@@ -1,8 +1,11 @@
-//! Results (P7): collected from all connections, written in group commits, then acknowledged at the queue.
+//! Results (P7): collected from all connections, kept in the journal, written in group commits, then acknowledged at the
+//! queue.
 //!
-//! A result is never dropped: while the database does not answer it stays in memory and the gate is shut.
-//! Not responsible for deciding what a result does. To add something that must follow a result: `log`.
+//! A result is never dropped: while the database does not answer it stays in memory and in the journal. Two tasks, so that
+//! a result reaches the journal while the batch before it is being committed. Not responsible for deciding what a result
+//! does. To add something that must follow a result: `log`.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,13 +19,20 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::LIST;
+use super::gate::{Shut, Why};
+use super::journal::{self, Journal, Kept};
 use crate::context::Context;
+use crate::fault_point;
 use crate::liveness::{Loop, Pulse};
 use crate::metrics::word;
 use crate::telemetry::JOBS;
 
-/// Most results in one transaction.
+/// Most results that reach the journal at once.
 const BATCH: usize = 256;
+/// Most such batches in one transaction.
+const BATCHES: usize = 8;
+/// Real time without a result after which the journal is cleared, or found whole again.
+const TIDY: Duration = Duration::from_secs(1);
 
 /// What ends a job.
 pub(super) struct Ending {
@@ -35,6 +45,14 @@ pub(super) struct Ending {
     pub(super) done: oneshot::Sender<()>,
 }
 
+/// Endings on their way to the ledger, and where their results are kept until then.
+struct Batch {
+    endings: Vec<Ending>,
+    settled: Vec<Settled>,
+    /// None where there is no result, or the journal is broken.
+    kept: Option<Kept>,
+}
+
 /// The lanes' end.
 pub(super) struct Results {
     queue: mpsc::Sender<Ending>,
@@ -42,10 +60,20 @@ pub(super) struct Results {
     open: AtomicUsize,
 }
 
-pub(super) fn start(ctx: &Arc<Context>) -> (Results, JoinHandle<()>) {
+/// The two tasks behind `Results`.
+pub(super) struct Tasks {
+    keeper: JoinHandle<()>,
+    writer: JoinHandle<()>,
+}
+
+pub(super) fn start(ctx: &Arc<Context>, gate: &Shut) -> (Results, Tasks) {
     let (sender, queue) = mpsc::channel(BATCH * 4);
-    let task = tokio::spawn(run(Arc::clone(ctx), queue));
-    (Results { queue: sender, open: AtomicUsize::new(0) }, task)
+    let (batches, kept) = mpsc::channel(BATCHES);
+    let tasks = Tasks {
+        keeper: tokio::spawn(keep(Arc::clone(ctx), queue, batches, gate.clone())),
+        writer: tokio::spawn(write(Arc::clone(ctx), kept)),
+    };
+    (Results { queue: sender, open: AtomicUsize::new(0) }, tasks)
 }
 
 impl Results {
@@ -59,52 +87,108 @@ impl Results {
         self.open.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Waits for results that are still on their way to be written.
-    pub(super) async fn finish(&self, task: JoinHandle<()>, grace: Duration) {
+    /// Waits for results that are still on their way to be written; the journal keeps those that are not in time.
+    pub(super) async fn finish(&self, tasks: Tasks, grace: Duration) {
         let drained = async {
             while self.open.load(Ordering::Acquire) > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         if tokio::time::timeout(grace, drained).await.is_err() {
-            tracing::error!("results could not be written in time");
+            tracing::error!("results could not be written in time: the next worker on this directory does it");
         }
-        task.abort();
+        tasks.keeper.abort();
+        tasks.writer.abort();
     }
 }
 
-async fn run(ctx: Arc<Context>, mut queue: mpsc::Receiver<Ending>) {
-    let mut batch: Vec<Ending> = Vec::with_capacity(BATCH);
-    let pulse = ctx.liveness.pulse(Loop::Results);
-    while queue.recv_many(&mut batch, BATCH).await > 0 {
+/// Keeps results in the journal, then hands them to the writer.
+async fn keep(ctx: Arc<Context>, mut queue: mpsc::Receiver<Ending>, batches: mpsc::Sender<Batch>, gate: Shut) {
+    let mut journal = Journal::new(journal::folder(&ctx), &ctx.owner);
+    let pulse = ctx.liveness.pulse(Loop::Journal);
+    loop {
+        let mut endings: Vec<Ending> = Vec::new();
+        let received = tokio::time::timeout(TIDY, queue.recv_many(&mut endings, BATCH)).await;
+        if received == Ok(0) {
+            return;
+        }
         pulse.works();
-        let settled: Vec<Settled> = batch.iter_mut().filter_map(|ending| ending.settled.take()).collect();
-        let mut buried = Vec::new();
-        if !settled.is_empty() {
-            let applied = apply(&ctx, &settled, &pulse).await;
-            for (result, applied) in settled.iter().zip(applied) {
-                count(&ctx, result, applied);
-                log(&ctx, result, applied);
-                if applied == Applied::Done && result.transition.dead_letter {
-                    buried.push(result.send_id);
-                }
+        let settled: Vec<Settled> = endings.iter_mut().filter_map(|ending| ending.settled.take()).collect();
+        let (kept, settled, back) = append(journal, settled).await;
+        journal = back;
+        if let Err(e) = &kept {
+            ctx.metrics.worker.journal_failures.inc();
+            tracing::error!(error = %e, "no dot is written while the journal cannot be (hint: is the disk full?)");
+        }
+        gate.set(Why::Journal, kept.is_err());
+        if !endings.is_empty() {
+            let kept = kept.ok().flatten();
+            if kept.is_some() {
+                fault_point::reach("journaled").await;
+            }
+            if batches.send(Batch { endings, settled, kept }).await.is_err() {
+                return;
             }
         }
-        let verdicts: Vec<(Token, Verdict)> = batch.iter().map(|ending| (ending.token, ending.verdict)).collect();
+        pulse.waits();
+    }
+}
+
+/// Off the tasks that answer servers: a file system may take its time.
+async fn append(mut journal: Journal, results: Vec<Settled>) -> (io::Result<Option<Kept>>, Vec<Settled>, Journal) {
+    let written = tokio::task::spawn_blocking(move || {
+        let kept = if results.is_empty() { journal.rest().map(|()| None) } else { journal.append(&results).map(Some) };
+        (kept, results, journal)
+    });
+    written.await.expect("appending has no way to panic, and the runtime outlives its tasks")
+}
+
+/// Writes to the ledger what has come meanwhile, in one transaction.
+async fn write(ctx: Arc<Context>, mut batches: mpsc::Receiver<Batch>) {
+    let pulse = ctx.liveness.pulse(Loop::Results);
+    let mut come: Vec<Batch> = Vec::with_capacity(BATCHES);
+    while batches.recv_many(&mut come, BATCHES).await > 0 {
+        pulse.works();
+        let mut endings: Vec<Ending> = Vec::new();
+        let mut settled: Vec<Settled> = Vec::new();
+        let mut kept: Vec<Kept> = Vec::new();
+        for batch in come.drain(..) {
+            endings.extend(batch.endings);
+            settled.extend(batch.settled);
+            kept.extend(batch.kept);
+        }
+        let buried = if settled.is_empty() { Vec::new() } else { settle(&ctx, &settled, &kept, &pulse).await };
+        kept.into_iter().for_each(Kept::are_written);
+        fault_point::reach("applied").await;
+        let verdicts: Vec<(Token, Verdict)> = endings.iter().map(|ending| (ending.token, ending.verdict)).collect();
         // The ledger knows: a lost acknowledgement only brings a hint that P3 drops.
         if let Err(e) = ctx.queue.settle(LIST, &ctx.owner, &verdicts, ctx.clock.now()).await {
             tracing::warn!(error = %e, count = verdicts.len(), "jobs cannot be acknowledged now");
         }
         show_dead_letters(&ctx, &buried).await;
-        for ending in batch.drain(..) {
+        for ending in endings {
             let _lane_gone = ending.done.send(());
         }
         pulse.waits();
     }
 }
 
+/// Writes results, counts and logs them; those that became dead letters.
+async fn settle(ctx: &Context, settled: &[Settled], kept: &[Kept], pulse: &Pulse) -> Vec<SendId> {
+    let mut buried = Vec::new();
+    let applied = apply(ctx, settled, kept, pulse).await;
+    for (result, applied) in settled.iter().zip(applied) {
+        count(ctx, result, applied);
+        log(ctx, result, applied);
+        if applied == Applied::Done && result.transition.dead_letter {
+            buried.push(result.send_id);
+        }
+    }
+    buried
+}
+
 /// Writes results; tries until the database takes them.
-async fn apply(ctx: &Context, results: &[Settled], pulse: &Pulse) -> Vec<Applied> {
+async fn apply(ctx: &Context, results: &[Settled], kept: &[Kept], pulse: &Pulse) -> Vec<Applied> {
     let new_id = || ctx.clock.uuid_v7();
     let mut errors = 0;
     loop {
@@ -113,9 +197,15 @@ async fn apply(ctx: &Context, results: &[Settled], pulse: &Pulse) -> Vec<Applied
         match ctx.store.system().apply(results, &ctx.owner, &new_id, ctx.clock.now()).await {
             Ok(applied) => return applied,
             Err(e) => {
+                if errors == 0 {
+                    // It may be away for long: from now on they outlive the host too.
+                    for batch in kept {
+                        batch.sync().await;
+                    }
+                }
                 let pause = own_error_delay(errors, ctx.clock.chance()).min(Duration::from_secs(30));
                 errors += 1;
-                tracing::warn!(error = %e, count = results.len(), "results are kept in memory: the database does not take them");
+                tracing::warn!(error = %e, count = results.len(), "results are kept: the database does not take them");
                 pulse.waits();
                 tokio::time::sleep(pause).await;
             }
@@ -173,7 +263,7 @@ fn log(ctx: &Context, result: &Settled, applied: Applied) {
         tracing::info!(
             target: JOBS,
             send_id = %result.send_id, status = %status, reason, to,
-            stage = attempt.map(|a| a.stage), code = attempt.and_then(|a| a.code),
+            stage = attempt.map(|a| &*a.stage), code = attempt.and_then(|a| a.code),
             enhanced = attempt.and_then(|a| a.enhanced.as_deref()),
             "Not sent"
         );

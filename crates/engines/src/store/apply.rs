@@ -3,6 +3,7 @@
 //! Not responsible for deciding: a transition comes from `domain::settle`. To add an effect: a field of `Transition`
 //! there, and its statement and step here.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, SendId, StepId, TenantId};
@@ -10,6 +11,7 @@ use domain::reason::Reason;
 use domain::send::SendStatus;
 use domain::settle::{AccountEffect, EnrollmentEffect, LeadEffect, Transition};
 use domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::dot::DayChanges;
@@ -93,16 +95,16 @@ statements! {
 }
 
 /// One SMTP try, for `send_attempts`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AttemptRecord {
     /// When it began.
     pub started_at: Timestamp,
     /// When it ended.
     pub finished_at: Timestamp,
     /// The stage of the dialogue in which it ended.
-    pub stage: &'static str,
+    pub stage: Cow<'static, str>,
     /// In a word, e.g. `accepted`, `refused`, `unknown`.
-    pub outcome: &'static str,
+    pub outcome: Cow<'static, str>,
     /// The reply's code.
     pub code: Option<u16>,
     /// The reply's enhanced code.
@@ -114,7 +116,7 @@ pub struct AttemptRecord {
 }
 
 /// A result to write down.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settled {
     /// The send.
     pub send_id: SendId,
@@ -147,7 +149,7 @@ pub struct Settled {
 }
 
 /// What is kept of a message.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OutboundMessage {
     /// RFC 5322 Message-ID with its brackets.
     pub message_id: String,
@@ -301,8 +303,8 @@ async fn write_attempts(
                 owner,
                 a.started_at,
                 a.finished_at,
-                a.stage,
-                a.outcome,
+                &*a.stage,
+                &*a.outcome,
                 a.code,
                 a.enhanced.clone(),
                 a.reply.clone(),

@@ -304,8 +304,8 @@ pub fn result(job: &SendJob, fence: i64, outcome: Outcome, now: Timestamp) -> Se
     let attempt = AttemptRecord {
         started_at: now,
         finished_at: now,
-        stage: "dot",
-        outcome: "tried",
+        stage: "dot".into(),
+        outcome: "tried".into(),
         code: Some(250),
         enhanced: None,
         reply: Some("2.0.0 queued".into()),
