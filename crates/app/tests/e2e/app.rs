@@ -286,8 +286,13 @@ impl Process {
     }
 
     /// Asks to stop and waits for the end.
-    pub fn stop(mut self) -> (ExitStatus, Vec<String>) {
+    pub fn stop(self) -> (ExitStatus, Vec<String>) {
         self.signal("-TERM");
+        self.ended()
+    }
+
+    /// Waits for its end.
+    pub fn ended(mut self) -> (ExitStatus, Vec<String>) {
         while self.wait_for("", 1) {}
         (self.child.wait().unwrap(), std::mem::take(&mut self.seen))
     }

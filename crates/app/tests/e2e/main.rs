@@ -9,6 +9,7 @@
 mod app;
 mod cron;
 mod doctor;
+mod fault_points;
 mod gateway;
 mod health;
 mod http;
