@@ -19,16 +19,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use domain::settle::own_error_delay;
-use engines::queue::{List, Token, Verdict};
+use engines::queue::{Leased, List, Token, Verdict};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::context::Context;
+use crate::dead_letter;
 use crate::exit::Exit;
 use crate::fault_point;
 use crate::lifecycle::Shutdown;
 use crate::liveness::Loop;
 pub(crate) use cache::Sender;
-use intake::Intake;
+use intake::{Intake, Taken};
 
 /// Real time that a lease lasts; it is extended while its job is in work.
 const LEASE: Duration = Duration::from_secs(60);
@@ -154,7 +155,7 @@ async fn take_batch(worker: &Arc<Worker>, lanes: &mut lane::Lanes, room: usize) 
         return Ok(0);
     }
     fault_point::reach("leased").await;
-    let (Intake { mut verdicts, .. }, ready) = Intake::take(worker, leased).await?;
+    let (mut verdicts, ready) = take_in(worker, leased).await?;
     fault_point::reach("fetched").await;
     for (leased, job) in ready {
         let Ok(permit) = Arc::clone(&worker.room).try_acquire_owned() else {
@@ -175,6 +176,39 @@ async fn take_batch(worker: &Arc<Worker>, lanes: &mut lane::Lanes, room: usize) 
         ctx.queue.settle(LIST, &ctx.owner, &verdicts, ctx.clock.now()).await?;
     }
     Ok(count)
+}
+
+/// What the leased jobs are. Where the ledger is away all go back at once, uncounted; where it refuses them, each is
+/// taken alone, so that one bad row of another program holds up no other job.
+async fn take_in(worker: &Arc<Worker>, leased: Vec<Leased>) -> engines::error::Result<Taken> {
+    let ctx = &worker.ctx;
+    let refusal = match Intake::take(worker, leased.clone()).await {
+        Err(e) => e,
+        taken => return taken,
+    };
+    if refusal.is_transient() {
+        let again = ctx.clock.now() + ctx.clock.span(own_error_delay(0, ctx.clock.chance()));
+        let back: Vec<(Token, Verdict)> = leased.iter().map(|job| (job.token, Verdict::RetryAt(again))).collect();
+        // Where the queue is away as well, the leases end by time.
+        let _queue_is_away = ctx.queue.settle(LIST, &ctx.owner, &back, ctx.clock.now()).await;
+        return Err(refusal);
+    }
+    let mut all = Taken::default();
+    for job in leased {
+        match Intake::take(worker, vec![job.clone()]).await {
+            Ok((verdicts, ready)) => {
+                all.0.extend(verdicts);
+                all.1.extend(ready);
+            }
+            Err(e) if job.expirations >= POISON => {
+                dead_letter::bury(ctx, LIST, &job, format!("cannot be worked on: {e}")).await?;
+                all.0.push((job.token, Verdict::Ack));
+            }
+            // Its lease ends by time, which counts.
+            Err(e) => tracing::error!(job_id = %job.token.id, error = %e, "a job cannot be worked on"),
+        }
+    }
+    Ok(all)
 }
 
 /// Lengthens the leases of jobs in work, well before they end.

@@ -276,6 +276,9 @@ fn plan_email(
         return skip(campaign, step, candidate, Reason::StepInactive);
     }
     let never = |reason| Plan::Defer(Deferral { until: Timestamp::MAX, reason, scope: Scope::Lead });
+    if step.template_id.is_none() {
+        return never(Reason::StepWithoutTemplate);
+    }
     let Ok(window) = settings.window(candidate.lead_zone.as_ref()) else {
         return never(Reason::WindowNeverOpens);
     };

@@ -20,6 +20,8 @@ words! {
         Suppressed = "suppressed",
         /// The step was switched off.
         StepInactive = "step_inactive",
+        /// The step names no template.
+        StepWithoutTemplate = "step_without_template",
         /// A condition before the step was false.
         ConditionFalse = "condition_false",
         /// The moment has passed by more than `max_lateness`.
@@ -85,6 +87,7 @@ impl Reason {
             Self::LeadReplied => "the lead replied",
             Self::Suppressed => "the address is on the suppression list",
             Self::StepInactive => "the step is switched off",
+            Self::StepWithoutTemplate => "the step has no template yet",
             Self::ConditionFalse => "the condition before it was not met",
             Self::TooLate => "its moment passed by more than max_lateness",
             Self::CampaignPaused => "the campaign is paused",

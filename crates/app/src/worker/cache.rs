@@ -82,6 +82,9 @@ pub(super) enum CacheError {
     /// Somebody has to mend the account.
     #[error("email account cannot be used: {0}")]
     Account(String),
+    /// Somebody has to mend the campaign's settings.
+    #[error("campaign cannot be used: {0}")]
+    Campaign(String),
     /// Somebody has to mend the template.
     #[error("template cannot be used: {0}: {1}")]
     Template(&'static str, mail::template::ParseError),
@@ -122,7 +125,10 @@ impl Cache {
         if let Some(found) = known(&self.campaigns, &id, &version) {
             return Ok(found);
         }
-        let bundle = ctx.store.tenant(tenant_id).get_campaign(id).await?;
+        let bundle = ctx.store.tenant(tenant_id).get_campaign(id).await.map_err(|e| match e {
+            engines::Error::Column { .. } => CacheError::Campaign(e.to_string()),
+            e => e.into(),
+        })?;
         Ok(keep(&self.campaigns, id, bundle.updated_at, bundle))
     }
 
@@ -135,7 +141,10 @@ impl Cache {
         if let Some(found) = known(&self.accounts, &id, &version) {
             return Ok(found);
         }
-        let account = ctx.store.tenant(tenant_id).get_account(id).await?;
+        let account = ctx.store.tenant(tenant_id).get_account(id).await.map_err(|e| match e {
+            engines::Error::Column { .. } => CacheError::Account(e.to_string()),
+            e => e.into(),
+        })?;
         let sender = Sender::open(account, &ctx.sealing).map_err(CacheError::Account)?;
         Ok(keep(&self.accounts, id, version, sender))
     }

@@ -32,6 +32,9 @@ use super::pooled::Pooled;
 use super::{Item, Worker};
 use crate::fault_point;
 
+/// How long a job of a campaign that cannot be used waits before it is looked at again.
+const UNUSABLE: Duration = Duration::from_secs(300);
+
 /// The parts that a job shares with others.
 struct Parts {
     campaign: Arc<CampaignBundle>,
@@ -114,6 +117,11 @@ async fn cannot_load(worker: &Worker, item: &Item, why: &CacheError) {
     let outcome = match why {
         CacheError::Database(e) if e.is_transient() => {
             let again = ctx.clock.now() + own_error_delay(0, ctx.clock.chance());
+            return worker.results.write(item.token, None, Verdict::RetryAt(again)).await;
+        }
+        // Its mail waits until the settings are mended, and is lost by nothing.
+        CacheError::Campaign(_) => {
+            let again = ctx.clock.now() + UNUSABLE;
             return worker.results.write(item.token, None, Verdict::RetryAt(again)).await;
         }
         CacheError::Account(_) => Outcome::Refused(ReplyAction::PauseAccount),

@@ -16,11 +16,13 @@ use super::{LIST, Worker};
 use crate::dead_letter::bury;
 use crate::telemetry::JOBS;
 
+/// What the queue learns at once, and the jobs that may go.
+pub(super) type Taken = (Vec<(Token, Verdict)>, Vec<(Leased, SendJob)>);
+
 /// One batch of leased jobs on their way to their lanes.
 #[derive(Default)]
 pub(super) struct Intake {
-    /// What the queue learns at once.
-    pub(super) verdicts: Vec<(Token, Verdict)>,
+    verdicts: Vec<(Token, Verdict)>,
     /// Jobs by their send, with the place that they have in their lane.
     by_send: HashMap<SendId, (usize, Leased, EmailJobPayload)>,
     hints: Vec<(TenantId, SendId)>,
@@ -28,7 +30,7 @@ pub(super) struct Intake {
 
 impl Intake {
     /// Reads the jobs, gives other programs' jobs their rows, and fetches what may go, oldest first.
-    pub(super) async fn take(worker: &Worker, leased: Vec<Leased>) -> Result<(Self, Vec<(Leased, SendJob)>)> {
+    pub(super) async fn take(worker: &Worker, leased: Vec<Leased>) -> Result<Taken> {
         let mut intake = Self::default();
         let mut strangers = Vec::new();
         for (place, job) in leased.into_iter().enumerate() {
@@ -62,7 +64,7 @@ impl Intake {
         // No row back: done, someone else's, or not now; P9 brings it again when it may go.
         let done = intake.by_send.drain().map(|(_, (_, job, _))| (job.token, Verdict::Ack));
         intake.verdicts.extend(done);
-        Ok((intake, ready.into_iter().map(|((_, leased, _), job)| (leased, job)).collect()))
+        Ok((intake.verdicts, ready.into_iter().map(|((_, leased, _), job)| (leased, job)).collect()))
     }
 
     fn hint(&mut self, send_id: SendId, entry: (usize, Leased, EmailJobPayload)) {

@@ -21,7 +21,7 @@ fn step(step_order: u32, step_type: StepType) -> Step {
         step_order,
         step_type,
         email_account_id: None,
-        template_id: None,
+        template_id: Some(crate::ids::TemplateId::from_uuid(uuid(1))),
         wait: Duration::ZERO,
         wait_until: None,
         condition: ConditionType::Opened,
@@ -81,6 +81,13 @@ fn books(accounts: Vec<AccountBook>) -> Books {
 
 fn plan(campaign: &CampaignPlan, candidate: &Candidate, books: &mut Books) -> Plan {
     plan_send(campaign, candidate, books, &WarmupTable::default(), Moment { now: NOW, horizon: HORIZON })
+}
+
+#[test]
+fn a_step_without_a_template_waits_for_a_person() {
+    let campaign = campaign(vec![Step { template_id: None, ..step(1, StepType::Email) }]);
+    let p = plan(&campaign, &candidate(1), &mut books(vec![account(1, None)]));
+    assert!(matches!(p, Plan::Defer(Deferral { until: Timestamp::MAX, reason: Reason::StepWithoutTemplate, .. })));
 }
 
 #[test]

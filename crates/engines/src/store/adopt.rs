@@ -81,6 +81,9 @@ pub struct AdoptRequest<'a> {
     pub warmup: &'a WarmupTable,
 }
 
+/// Times that a group is tried before its conflict is the caller's.
+const TRIES: u32 = 3;
+
 /// Jobs of one campaign with their places in the caller's list.
 type Group<'a> = Vec<(usize, &'a EmailJobPayload)>;
 
@@ -104,9 +107,29 @@ impl SystemStore {
         }
         let mut answers = HashMap::new();
         for ((tenant_id, campaign_id), group) in groups {
-            answers.extend(self.adopt_group(tenant_id, campaign_id, &group, request, new_id).await?);
+            answers.extend(self.adopt_in_time(tenant_id, campaign_id, &group, request, new_id).await?);
         }
-        Ok((0..jobs.len()).filter_map(|place| answers.remove(&place)).collect())
+        // Each place has its answer, or one job would be taken for another.
+        let unanswered = Adopted::Refused { field: "leadId", rule: "names a lead that the ledger cannot enroll" };
+        Ok((0..jobs.len()).map(|place| answers.remove(&place).unwrap_or(unanswered)).collect())
+    }
+
+    /// Asks again where a scheduler was quicker: what it planned is found then.
+    async fn adopt_in_time(
+        &self,
+        tenant_id: TenantId,
+        campaign_id: CampaignId,
+        group: &Group<'_>,
+        request: &AdoptRequest<'_>,
+        new_id: &(dyn Fn() -> Uuid + Send + Sync),
+    ) -> Result<HashMap<usize, Adopted>> {
+        let mut tries = 1;
+        loop {
+            match self.adopt_group(tenant_id, campaign_id, group, request, new_id).await {
+                Err(Error::Conflict { .. }) if tries < TRIES => tries += 1,
+                answered => return answered,
+            }
+        }
     }
 
     /// Which of these sends the ledger knows, in whatever state.
@@ -190,6 +213,10 @@ impl Own {
 /// The step of a job that is to be recorded; else what it is.
 fn check<'a>(campaign: &'a CampaignBundle, own: &Own, job: &EmailJobPayload) -> std::result::Result<&'a Step, Adopted> {
     let refused = |field, rule| Err(Adopted::Refused { field, rule });
+    // The ledger wins over what the payload says: its account may have been deleted since.
+    if let Some((id, status)) = own.sends.get(&(job.lead_id, job.step_id)) {
+        return Err(if status.is_open() { Adopted::Open(*id) } else { Adopted::Settled(*id, *status) });
+    }
     if !own.leads.contains(&job.lead_id) {
         return refused("leadId", "must name a lead of the tenant");
     }
@@ -199,13 +226,13 @@ fn check<'a>(campaign: &'a CampaignBundle, own: &Own, job: &EmailJobPayload) -> 
     if step.step_type != StepType::Email {
         return refused("stepId", "must name an email step");
     }
+    if step.template_id.is_none() {
+        return refused("stepId", "names a step without a template");
+    }
     match own.accounts.get(&job.email_account_id) {
         None => return refused("emailAccountId", "must name an email account of the tenant"),
         Some(AccountStatus::Deleted) => return refused("emailAccountId", "names a deleted email account"),
         Some(_) => {}
-    }
-    if let Some((id, status)) = own.sends.get(&(job.lead_id, job.step_id)) {
-        return Err(if status.is_open() { Adopted::Open(*id) } else { Adopted::Settled(*id, *status) });
     }
     match campaign.plan.status {
         CampaignStatus::Scheduled | CampaignStatus::Sending | CampaignStatus::Paused => Ok(step),

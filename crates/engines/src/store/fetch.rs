@@ -9,7 +9,7 @@ use std::time::Duration;
 use domain::email_account::{AccountPace, EmailAccount, SmtpSettings};
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, SendId, StepId, TemplateId, TenantId};
 use domain::lead::Lead;
-use domain::time::Timestamp;
+use domain::time::{Timestamp, Zone};
 
 use super::{SystemStore, TenantStore};
 use crate::db::Access;
@@ -188,13 +188,15 @@ fn lead(row: &Row) -> Result<Lead> {
     })
 }
 
-/// The limits of an account from its row.
+/// The limits of an account from its row, one of many: another program's row that makes no sense must not hold up the
+/// others. A zone that does not exist is UTC here; `get_account` refuses it, so the worker pauses such an account.
 pub(super) fn account_pace(row: &Row) -> Result<AccountPace> {
+    let saturated = |limit: i64| u32::try_from(limit.max(0)).unwrap_or(u32::MAX);
     Ok(AccountPace {
-        daily_limit: row.get("daily_limit")?,
-        min_gap: Duration::from_secs(row.get("min_gap_seconds")?),
+        daily_limit: row.get::<Option<i64>>("daily_limit")?.map(saturated),
+        min_gap: Duration::from_secs(u64::from(saturated(row.get("min_gap_seconds")?))),
         warmup_started_at: row.get("warmup_started_at")?,
-        zone: row.get("timezone")?,
+        zone: row.get::<String>("timezone")?.parse().unwrap_or(Zone::UTC),
         last_slot_at: row.get("last_slot_at")?,
         backoff_until: row.get("backoff_until")?,
         backoff_failures: row.get("backoff_failures")?,
@@ -222,7 +224,7 @@ impl TenantStore {
             reply_to: row.get("reply_to")?,
             smtp,
             status: row.get("status")?,
-            pace: account_pace(row)?,
+            pace: AccountPace { zone: row.get("timezone")?, ..account_pace(row)? },
         })
     }
 

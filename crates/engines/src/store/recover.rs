@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::SystemStore;
 use super::plan::Hint;
 use crate::db::{Access, LockKind};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::value::Row;
 use crate::{statements, values};
 
@@ -174,14 +174,9 @@ impl SystemStore {
 }
 
 fn open_dot(row: &Row) -> Result<OpenDot> {
-    let send_id: SendId = row.get("id")?;
     let settings: serde_json::Value = row.get("settings")?;
-    let settings: CampaignSettings = serde_json::from_value(settings).map_err(|e| Error::Column {
-        column: "campaigns.settings".into(),
-        problem: format!("of the campaign of send `{send_id}` cannot be used: {e}"),
-    })?;
     Ok(OpenDot {
-        send_id,
+        send_id: row.get("id")?,
         tenant_id: row.get("tenant_id")?,
         campaign_id: row.get("campaign_id")?,
         lead_id: row.get("lead_id")?,
@@ -195,7 +190,8 @@ fn open_dot(row: &Row) -> Result<OpenDot> {
         unknowns: row.get("unknowns")?,
         first_attempt_at: row.get("first_attempt_at")?,
         account_day: row.get("account_day")?,
-        on_unknown: settings.on_unknown,
+        // Settings that cannot be read allow no second copy, and hold up nobody else's sends.
+        on_unknown: serde_json::from_value(settings).map_or(OnUnknown::Hold, |s: CampaignSettings| s.on_unknown),
     })
 }
 

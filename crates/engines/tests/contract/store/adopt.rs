@@ -11,6 +11,7 @@ use domain::time::Timestamp;
 use engines::Store;
 use engines::store::adopt::{AdoptRequest, Adopted};
 use engines::store::fetch::SendJob;
+use engines::values;
 
 use super::scene::{DAY, HOUR, MINUTE, Scene, apply_setup, email_step, result};
 use crate::engine::{Engine, NOW, new_id, with_store};
@@ -231,7 +232,41 @@ fn a_planner_and_another_program_make_one_send(engine: Engine) {
     });
 }
 
+/// Rows that other programs wrote wrongly touch their own jobs alone, and never move one job's answer to another.
+fn a_row_that_makes_no_sense_holds_up_no_other_job(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::started(store, 3, |_| {}).await;
+        let ids = ids(&f).await;
+        let setup = engines::store::setup::Setup { tenant: "Other".into(), ..super::scene::acme() };
+        let foreign = apply_setup(&f.store, &setup).await.unwrap().tenant_id;
+        f.write("UPDATE email_accounts SET timezone = 'Mars/Olympus' WHERE tenant_id = $1", values![f.tenant_id]).await;
+        f.write("UPDATE campaign_leads SET tenant_id = $1 WHERE lead_id = $2", values![foreign, ids.leads[1]]).await;
+        let answers = adopt(&f, &[ids.job(&f, 0, 0), ids.job(&f, 1, 0), ids.job(&f, 2, 0)], NOW).await;
+        assert!(matches!(answers[1], Adopted::Refused { field: "leadId", .. }), "{answers:?}");
+        for (place, lead) in [(0, 0), (2, 2)] {
+            let send = fetch_one(&f, open(answers[place]), NOW).await.unwrap();
+            assert_eq!(send.lead.id, ids.leads[lead]);
+            f.granted(&send, NOW).await;
+        }
+        assert!(f.tenant().get_account(ids.account).await.is_err(), "the worker pauses such an account");
+    });
+}
+
+fn what_was_sent_stays_so_when_its_account_is_deleted(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, send, fence) = Scene::one_dot(store, |_| {}).await;
+        f.settled(&send, fence, Outcome::Accepted, NOW).await;
+        let ids = ids(&f).await;
+        f.write("UPDATE email_accounts SET status = 'deleted' WHERE tenant_id = $1", values![f.tenant_id]).await;
+        let answers = adopt(&f, &[ids.job(&f, 0, 0), ids.job(&f, 0, 1)], NOW).await;
+        assert_eq!(answers[0], Adopted::Settled(send.send_id, SendStatus::Sent));
+        assert!(matches!(answers[1], Adopted::Refused { field: "emailAccountId", .. }), "{answers:?}");
+    });
+}
+
 on_every_engine! {
+    a_row_that_makes_no_sense_holds_up_no_other_job
+    what_was_sent_stays_so_when_its_account_is_deleted
     five_ids_become_one_send_and_progress_when_it_was_sent
     a_step_behind_the_enrollments_place_moves_nothing_back
     what_does_not_belong_together_is_refused_by_field

@@ -40,6 +40,15 @@ fn dots_of_gives_an_owners_open_dots_and_nobody_elses(engine: Engine) {
     });
 }
 
+fn settings_that_make_no_sense_leave_a_dead_owners_dot_to_a_person(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, job, _) = Scene::one_dot(store, |_| {}).await;
+        f.write("UPDATE campaigns SET settings = '{\"send_days\": 7}'", vec![]).await;
+        let dots = f.store.system().dots_of(OWNER).await.unwrap();
+        assert_eq!((dots[0].send_id, dots[0].on_unknown), (job.send_id, OnUnknown::Hold));
+    });
+}
+
 fn an_owner_with_an_open_dot_is_not_forgotten(engine: Engine) {
     with_store(engine, async |store: Store| {
         let (f, job, fence) = Scene::one_dot(store, |_| {}).await;
@@ -199,6 +208,7 @@ fn a_completed_campaign_with_new_leads_goes_on(engine: Engine) {
 on_every_engine! {
     a_heartbeat_counts_up
     dots_of_gives_an_owners_open_dots_and_nobody_elses
+    settings_that_make_no_sense_leave_a_dead_owners_dot_to_a_person
     an_owner_with_an_open_dot_is_not_forgotten
     a_wrong_reapers_verdict_leaves_the_fence_for_the_slow_owners_250
     reconcile_brings_what_has_no_hint_and_marks_it
