@@ -26,6 +26,7 @@ use tower_http::timeout::TimeoutLayer;
 use crate::context::Context;
 use crate::lifecycle::Shutdown;
 use crate::listener::{self, Bounds};
+use crate::problem::InputErrors;
 
 /// Most bytes of a request's body; no route here reads one.
 const BODY: usize = 64 << 10;
@@ -77,7 +78,7 @@ impl Api {
 ///
 /// # Errors
 /// Where the address is taken or not ours.
-pub(crate) async fn bind(address: SocketAddr, surface: Surface) -> anyhow::Result<TcpListener> {
+pub(crate) async fn bind(address: SocketAddr, surface: Surface) -> Result<TcpListener, InputErrors> {
     let (variable, what) = match surface {
         Surface::Whole => ("API_LISTEN", "cron API"),
         Surface::Health => ("HEALTH_LISTEN", "health"),
@@ -88,7 +89,7 @@ pub(crate) async fn bind(address: SocketAddr, surface: Surface) -> anyhow::Resul
 /// Serves until `over` is said, which is after the parts have ended: whoever watches sees how they stop.
 pub(crate) async fn run(api: Arc<Api>, listener: TcpListener, surface: Surface, over: Shutdown) {
     let service = TowerToHyperService::new(routes(api, surface));
-    let bounds = Bounds { connections: CONNECTIONS, life: Some(LIFE), grace: GRACE };
+    let bounds = Bounds { connections: CONNECTIONS, life: LIFE, grace: GRACE };
     listener::serve(listener, bounds, &over, |_| service.clone()).await;
 }
 

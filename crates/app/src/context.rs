@@ -61,6 +61,7 @@ impl Context {
         let trust = Trust::load(config.settings.smtp.ca_file.as_deref()).map_err(anyhow::Error::from)?;
         let (db, _) = database::open(&config, &Clock::system()).await?;
         let metrics = Arc::new(Metrics::new());
+        metrics.began(Clock::system().now());
         let observed = Arc::clone(&metrics);
         let db = db.observed(Arc::new(move |seen| observed.database.observe(seen)));
         // Leases and due times go by the database's clock where there is one: hosts may disagree.

@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::lifecycle::Shutdown;
+use crate::problem::{InputErrors, Problem};
 
 /// How long a client may take to say what it wants.
 const HEADER_LIMIT: Duration = Duration::from_secs(10);
@@ -26,8 +27,8 @@ const HEADER_BYTES: usize = 16 << 10;
 pub(crate) struct Bounds {
     /// Most connections at once; others wait to be accepted.
     pub(crate) connections: usize,
-    /// How long a connection may live; none = as long as its client asks in time.
-    pub(crate) life: Option<Duration>,
+    /// How long a connection may live; its last request is answered within as long again.
+    pub(crate) life: Duration,
     /// How long open requests may take when we stop.
     pub(crate) grace: Duration,
 }
@@ -36,11 +37,14 @@ pub(crate) struct Bounds {
 ///
 /// # Errors
 /// Where the address is taken or not ours.
-pub(crate) async fn bind(address: SocketAddr, variable: &str, what: &str) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address).await.map_err(|e| {
-        anyhow::anyhow!("failed to listen on `{address}`: {e} (hint: {variable} names another address or port)")
-    })?;
-    tracing::info!(address = %listener.local_addr()?, "{what} listens");
+pub(crate) async fn bind(address: SocketAddr, variable: &str, what: &str) -> Result<TcpListener, InputErrors> {
+    let refused = |e: std::io::Error| {
+        Problem::new(format!("failed to listen on `{address}`: {e}"))
+            .field(variable)
+            .hint(format!("{variable} names another address or port"))
+    };
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    tracing::info!(address = %listener.local_addr().map_err(refused)?, "{what} listens");
     Ok(listener)
 }
 
@@ -80,7 +84,7 @@ pub(crate) async fn serve<S, B>(
 }
 
 /// One client's connection.
-async fn converse<S, B>(stream: TcpStream, service: S, life: Option<Duration>, shutdown: &Shutdown)
+async fn converse<S, B>(stream: TcpStream, service: S, life: Duration, shutdown: &Shutdown)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send> + Send + 'static,
     B: Body<Data: Send, Error: std::error::Error + Send + Sync> + Send + 'static,
@@ -92,18 +96,12 @@ where
         .max_buf_size(HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    let old = async {
-        match life {
-            Some(life) => tokio::time::sleep(life).await,
-            None => std::future::pending().await,
-        }
-    };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = old => {
+        () = tokio::time::sleep(life) => {
             // What it asks for now is still answered, within as long again.
             connection.as_mut().graceful_shutdown();
-            tokio::time::timeout(life.unwrap_or_default(), connection).await.unwrap_or(Ok(()))
+            tokio::time::timeout(life, connection).await.unwrap_or(Ok(()))
         }
         () = shutdown.stopping() => {
             connection.as_mut().graceful_shutdown();
@@ -130,6 +128,7 @@ mod tests {
     /// An answer of so many pieces.
     struct Pieces(usize);
 
+    const LIFE: Duration = Duration::from_secs(60);
     const PIECE: &[u8] = &[b'x'; 4096];
 
     impl Body for Pieces {
@@ -143,7 +142,7 @@ mod tests {
     }
 
     /// Serves such answers with the clock paused: limits cost no time.
-    async fn serving(life: Option<Duration>, pieces: usize) -> (TcpStream, Shutdown) {
+    async fn serving(life: Duration, pieces: usize) -> (TcpStream, Shutdown) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new();
@@ -158,7 +157,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_does_not_say_what_it_wants_is_cut() {
-        let (mut client, _shutdown) = serving(None, 1).await;
+        let (mut client, _shutdown) = serving(LIFE, 1).await;
         client.write_all(b"GET / HTTP/1.1\r\nHost: ").await.unwrap();
         let began = Instant::now();
         let _answer_or_reset = client.read_to_end(&mut Vec::new()).await;
@@ -167,10 +166,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_does_not_read_its_answer_is_cut() {
-        let life = Duration::from_secs(60);
-        let (mut client, _shutdown) = serving(Some(life), usize::MAX).await;
+        let (mut client, _shutdown) = serving(LIFE, usize::MAX).await;
         client.write_all(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n").await.unwrap();
-        tokio::time::sleep(3 * life).await;
+        tokio::time::sleep(3 * LIFE).await;
         let (mut piece, mut read) = ([0; PIECE.len()], 0);
         // Its own buffers are all that it gets.
         while let Ok(n @ 1..) = client.read(&mut piece).await {
@@ -182,7 +180,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_open_connection_does_not_hold_up_the_stop() {
-        let (mut client, shutdown) = serving(None, 1).await;
+        let (mut client, shutdown) = serving(LIFE, 1).await;
         client.write_all(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n").await.unwrap();
         let mut answer = [0; 12];
         client.read_exact(&mut answer).await.unwrap();

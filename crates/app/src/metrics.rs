@@ -10,6 +10,7 @@ mod process;
 mod sample;
 mod text;
 
+use domain::time::Timestamp;
 use prometheus_client::encoding::text::encode_registry;
 use prometheus_client::registry::Registry;
 
@@ -50,6 +51,11 @@ impl Metrics {
         let (queue, cron) = (parts::Queue::new(&mut names), parts::Cron::new(&mut names));
         let sampled = sample::Sampled::new(&mut names, &mut Names::new(&mut process));
         Self { own, process, scheduler, worker, tracking, database, queue, cron, sampled }
+    }
+
+    /// Says when the process began.
+    pub(crate) fn began(&self, at: Timestamp) {
+        self.sampled.started_at.set(at.micros() as f64 / 1e6);
     }
 
     /// Prometheus text format 0.0.4.

@@ -28,10 +28,13 @@ use crate::context::Context;
 use crate::lifecycle::Shutdown;
 use crate::listener::{self, Bounds};
 use crate::metrics::{Hit, Kind};
+use crate::problem::InputErrors;
 pub(crate) use events::push;
 
 /// Most connections at once.
 const CONNECTIONS: usize = 10_000;
+/// How long one of them may live: a client that does not read must not keep its place for ever.
+const LIFE: std::time::Duration = std::time::Duration::from_secs(600);
 
 type Answer = Response<Full<Bytes>>;
 
@@ -45,7 +48,7 @@ struct Tracker {
 ///
 /// # Errors
 /// Where the address is taken or not ours.
-pub(crate) async fn bind(ctx: &Context) -> anyhow::Result<TcpListener> {
+pub(crate) async fn bind(ctx: &Context) -> Result<TcpListener, InputErrors> {
     listener::bind(ctx.config.track_listen, "TRACK_LISTEN", "tracking API").await
 }
 
@@ -55,7 +58,7 @@ pub(crate) async fn run(ctx: Arc<Context>, listener: TcpListener, shutdown: Shut
     let (events, recorder) = events::start(&ctx);
     let drain = tokio::spawn(spool::drain(Arc::clone(&ctx), shutdown.clone()));
     let tracker = Arc::new(Tracker { ctx, events });
-    let bounds = Bounds { connections: CONNECTIONS, life: None, grace };
+    let bounds = Bounds { connections: CONNECTIONS, life: LIFE, grace };
     let service = |peer| {
         let tracker = Arc::clone(&tracker);
         service_fn(move |request| {

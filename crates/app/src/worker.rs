@@ -33,6 +33,8 @@ use intake::{Intake, Taken};
 
 /// Real time that a lease lasts; it is extended while its job is in work.
 const LEASE: Duration = Duration::from_secs(60);
+/// Real time that a database that does not answer gets when we stop, behind `shutdown_grace`; the journal keeps the rest.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Most jobs in one lease.
 const BATCH: usize = 100;
 /// Deliveries without a result after which a job is poison.
@@ -94,7 +96,7 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) -> Exit {
     lease_jobs(&worker).await;
     let all = u32::try_from(capacity).unwrap_or(u32::MAX);
     let finished = tokio::time::timeout(grace, worker.room.acquire_many(all)).await.is_ok();
-    worker.results.finish(results_tasks, grace).await;
+    worker.results.finish(results_tasks, LAST_WORDS).await;
     gate_task.abort();
     for task in beside {
         task.abort();
@@ -103,8 +105,9 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) -> Exit {
         tracing::error!("a dialogue was still open after the final dot: its send is unknown until it is settled");
         return Exit::Forced;
     }
-    if let Err(e) = worker.ctx.store.system().remove_owner(&worker.ctx.owner).await {
-        tracing::warn!(error = %e, "the worker's row stays until another one removes it");
+    let removed = tokio::time::timeout(LAST_WORDS, worker.ctx.store.system().remove_owner(&worker.ctx.owner)).await;
+    if !matches!(removed, Ok(Ok(()))) {
+        tracing::warn!("the worker's row stays until another one removes it");
     }
     Exit::Done
 }

@@ -15,6 +15,7 @@ use crate::config::{self, Environment};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::lifecycle::Shutdown;
+use crate::problem::InputErrors;
 use crate::{analytics, api, scheduler, telemetry, tracking, worker};
 
 /// A part that can run alone.
@@ -169,7 +170,7 @@ struct Watched {
     tasks: Vec<JoinHandle<()>>,
 }
 
-async fn watch(ctx: &Arc<Context>, parts: &[Part], shutdown: &Shutdown) -> anyhow::Result<Watched> {
+async fn watch(ctx: &Arc<Context>, parts: &[Part], shutdown: &Shutdown) -> Result<Watched, InputErrors> {
     let needs = if parts == [Part::Track] { Needs::QueueOrSpool } else { Needs::Everything };
     let api = Api::new(ctx, needs, shutdown);
     let whole = parts.contains(&Part::Api).then_some((ctx.config.api_listen, Surface::Whole));

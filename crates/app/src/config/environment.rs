@@ -45,8 +45,8 @@ pub(crate) const VARIABLES: &[Variable] = &[
     ),
     variable(
         "JWT_SECRET",
-        "at-least-32-bytes-made-by-openssl-rand-base64-32",
-        "Signs the tokens in links: at least 32 bytes. Without DATABASE_URL it is generated into DIR/secrets.env.",
+        "",
+        "Signs the tokens in links: at least 32 bytes (openssl rand -base64 32). Without DATABASE_URL it is generated into DIR/secrets.env.",
     ),
     variable("JWT_SECRETS_OLD", "", "Earlier values of JWT_SECRET, comma-separated: their tokens still verify."),
     variable(

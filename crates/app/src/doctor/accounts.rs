@@ -45,6 +45,8 @@ pub(super) async fn findings(scope: &Scope, store: &Store) -> Vec<Finding> {
         findings.extend(limits(&account));
         findings.extend(stopped(&account));
         match open(account, key.as_ref()) {
+            // Each refused log-in brings the account nearer to being locked by its server.
+            Ok(sender) if sender.account.status == AccountStatus::AuthenticationFailed => {}
             Ok(sender) => senders.push(sender),
             Err(finding) => findings.push(finding),
         }

@@ -1,4 +1,4 @@
-//! What the operating system says about this process: memory, processor time, open files, when it began.
+//! What the operating system says about this process: memory, processor time, open files.
 //!
 //! Read from `/proc`, so on Linux alone; elsewhere the values stay NaN. To add one: a field, and its line in `read`.
 
@@ -15,17 +15,16 @@ pub(super) struct Usage {
     pub(super) cpu_seconds: f64,
     pub(super) open_fds: f64,
     pub(super) max_fds: f64,
-    pub(super) started_at: f64,
 }
 
 /// Reads the files of this process.
 pub(super) fn read() -> Usage {
     let text = |name: &str| std::fs::read_to_string(Path::new("/proc").join(name)).unwrap_or_default();
     let open = std::fs::read_dir("/proc/self/fd").map_or(f64::NAN, |files| files.count() as f64);
-    parse(&text("self/status"), &text("self/stat"), &text("self/limits"), &text("stat"), open)
+    parse(&text("self/status"), &text("self/stat"), &text("self/limits"), open)
 }
 
-fn parse(status: &str, stat: &str, limits: &str, system: &str, open_fds: f64) -> Usage {
+fn parse(status: &str, stat: &str, limits: &str, open_fds: f64) -> Usage {
     let kilobytes = |name: &str| number(line(status, name)) * 1024.0;
     // The program's name stands in brackets and may hold anything; fields are counted behind it (proc(5)).
     let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
@@ -36,7 +35,6 @@ fn parse(status: &str, stat: &str, limits: &str, system: &str, open_fds: f64) ->
         cpu_seconds: ticks(11) + ticks(12),
         open_fds,
         max_fds: number(line(limits, "Max open files")),
-        started_at: number(line(system, "btime")) + ticks(19),
     }
 }
 
@@ -61,7 +59,6 @@ mod tests {
             "Name:\tx\nVmSize:\t    2048 kB\nVmRSS:\t     512 kB\n",
             stat,
             "Limit            Soft Limit  Hard Limit\nMax open files   1024        4096        files\n",
-            "cpu 1 2\nbtime 1700000000\n",
             9.0,
         );
         let expected = Usage {
@@ -70,14 +67,13 @@ mod tests {
             cpu_seconds: 3.0,
             open_fds: 9.0,
             max_fds: 1024.0,
-            started_at: 1_700_000_123.45,
         };
         assert_eq!(usage, expected);
     }
 
     #[test]
     fn what_is_not_said_is_not_a_number() {
-        let usage = parse("", "", "", "", f64::NAN);
-        assert!(usage.resident_bytes.is_nan() && usage.cpu_seconds.is_nan() && usage.started_at.is_nan());
+        let usage = parse("", "", "", f64::NAN);
+        assert!(usage.resident_bytes.is_nan() && usage.cpu_seconds.is_nan());
     }
 }

@@ -37,7 +37,7 @@ pub(super) struct Sampled {
     cpu: Counter<f64, AtomicU64>,
     open_fds: Level,
     max_fds: Level,
-    started_at: Level,
+    pub(super) started_at: Level,
 }
 
 const fn lane(lane: Lane) -> &'static str {
@@ -129,6 +129,5 @@ impl Metrics {
         sampled.cpu.inner().store(usage.cpu_seconds.to_bits(), Ordering::Relaxed);
         sampled.open_fds.set(usage.open_fds);
         sampled.max_fds.set(usage.max_fds);
-        sampled.started_at.set(usage.started_at);
     }
 }
