@@ -17,7 +17,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use domain::settle::own_error_delay;
+use domain::settle::loop_delay;
 use engines::queue::{List, Token, Verdict};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -108,6 +108,7 @@ async fn lease_jobs(worker: &Arc<Worker>) {
     let mut lanes = lane::Lanes::default();
     let mut idle = Duration::from_millis(5);
     let mut errors = 0;
+    let mut owed = Vec::new();
     let pulse = worker.ctx.liveness.pulse(Loop::Lease);
     while !worker.shutdown.is_stopping() {
         // Room first: a lease that waits for room in memory is a lease that ends by time.
@@ -117,7 +118,7 @@ async fn lease_jobs(worker: &Arc<Worker>) {
         let room = worker.room.available_permits().min(BATCH - 1) + 1;
         drop(first);
         pulse.works();
-        let taken = take_batch(worker, &mut lanes, room).await;
+        let taken = take_batch(worker, &mut lanes, room, &mut owed).await;
         pulse.waits();
         match taken {
             Ok(0) => {
@@ -129,7 +130,7 @@ async fn lease_jobs(worker: &Arc<Worker>) {
                 errors = 0;
             }
             Err(e) => {
-                let pause = own_error_delay(errors, worker.ctx.clock.chance());
+                let pause = loop_delay(errors, e.is_transient(), worker.ctx.clock.chance());
                 errors += 1;
                 tracing::warn!(error = %e, pause_ms = pause.as_millis(), "jobs cannot be leased now");
                 worker.shutdown.unless_stopping(tokio::time::sleep(pause)).await;
@@ -138,14 +139,26 @@ async fn lease_jobs(worker: &Arc<Worker>) {
     }
 }
 
-/// One turn: how many jobs were leased.
-async fn take_batch(worker: &Arc<Worker>, lanes: &mut lane::Lanes, room: usize) -> engines::error::Result<usize> {
+/// One turn: how many jobs were leased. What stands in `owed` after an error is given back by the next turn.
+async fn take_batch(
+    worker: &Arc<Worker>,
+    lanes: &mut lane::Lanes,
+    room: usize,
+    owed: &mut Vec<(Token, Verdict)>,
+) -> engines::error::Result<usize> {
     let ctx = &worker.ctx;
     let now = ctx.clock.now();
+    if !owed.is_empty() {
+        ctx.queue.settle(LIST, &ctx.owner, owed, now).await?;
+        owed.clear();
+    }
     let leased = ctx.queue.lease(LIST, &ctx.owner, room, ctx.clock.span(LEASE), now).await?;
     let count = leased.len();
     ctx.metrics.worker.leased.inc_by(count as u64);
+    // A ledger that does not answer is no job's fault: without this their leases would have to end first, and count.
+    owed.extend(leased.iter().map(|job| (job.token, Verdict::RetryAt(now))));
     let (Intake { mut verdicts, .. }, ready) = Intake::take(worker, leased).await?;
+    owed.clear();
     for (leased, job) in ready {
         let Ok(permit) = Arc::clone(&worker.room).try_acquire_owned() else {
             verdicts.push((leased.token, Verdict::RetryAt(now)));

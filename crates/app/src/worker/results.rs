@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use domain::ids::SendId;
 use domain::send::SendStatus;
-use domain::settle::own_error_delay;
+use domain::settle::loop_delay;
 use engines::queue::{Token, Verdict};
 use engines::store::apply::{Applied, Settled};
 use tokio::sync::{mpsc, oneshot};
@@ -113,7 +113,8 @@ async fn apply(ctx: &Context, results: &[Settled], pulse: &Pulse) -> Vec<Applied
         match ctx.store.system().apply(results, &ctx.owner, &new_id, ctx.clock.now()).await {
             Ok(applied) => return applied,
             Err(e) => {
-                let pause = own_error_delay(errors, ctx.clock.chance()).min(Duration::from_secs(30));
+                // Each try is short, and a day's mail may wait for it: never the long pauses of a fault of ours.
+                let pause = loop_delay(errors, true, ctx.clock.chance());
                 errors += 1;
                 tracing::warn!(error = %e, count = results.len(), "results are kept in memory: the database does not take them");
                 pulse.waits();

@@ -20,6 +20,8 @@ mod metrics;
 mod name_server;
 mod outcomes;
 mod postfix;
+mod postgres_faults;
+mod postgres_server;
 mod receivers;
 mod redis;
 mod redis_faults;
