@@ -56,6 +56,8 @@ pub(super) struct Item {
     token: Token,
     job: engines::store::fetch::SendJob,
     poison: bool,
+    /// Of the high lane: it overtakes the others of its account within the worker too.
+    urgent: bool,
     _room: OwnedSemaphorePermit,
 }
 
@@ -166,7 +168,8 @@ async fn take_batch(
         };
         let token = leased.token;
         worker.hold(token);
-        let item = Item { token, job, poison: leased.expirations >= POISON, _room: permit };
+        let urgent = LIST.lane(leased.priority) == engines::queue::Lane::High;
+        let item = Item { token, job, poison: leased.expirations >= POISON, urgent, _room: permit };
         if lanes.dispatch(worker, item).is_err() {
             // The lane is full: one slow account must not fill the worker.
             worker.release(token);

@@ -22,6 +22,7 @@ mod outcomes;
 mod postfix;
 mod postgres_faults;
 mod postgres_server;
+mod priorities;
 mod receivers;
 mod redis;
 mod redis_faults;
