@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use domain::event::{Event, EventType};
 use domain::ids::EventId;
-use domain::settle::own_error_delay;
+use domain::settle::loop_delay;
 use domain::verdict::judge;
 use engines::queue::{Leased, List, Token, Verdict};
 use engines::store::events::StoredEvent;
@@ -43,7 +43,7 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) {
                 continue;
             }
             Err(e) => {
-                let pause = own_error_delay(errors, ctx.clock.chance());
+                let pause = loop_delay(errors, e.is_transient(), ctx.clock.chance());
                 errors += 1;
                 tracing::warn!(error = %e, pause_ms = pause.as_millis(), "events cannot be stored now");
                 pause

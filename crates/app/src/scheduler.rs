@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::ids::{CampaignId, TenantId};
-use domain::settle::own_error_delay;
+use domain::settle::loop_delay;
 use engines::queue::List;
 use engines::store::plan::PlanRequest;
 use serde::Serialize;
@@ -55,7 +55,7 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) {
                 TICK
             }
             Err(e) => {
-                let pause = own_error_delay(errors, ctx.clock.chance());
+                let pause = loop_delay(errors, e.is_transient(), ctx.clock.chance());
                 errors += 1;
                 tracing::warn!(error = %e, pause_ms = pause.as_millis(), "campaigns cannot be planned now");
                 pause

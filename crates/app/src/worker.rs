@@ -18,7 +18,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use domain::settle::own_error_delay;
+use domain::settle::loop_delay;
 use engines::queue::{Leased, List, Token, Verdict};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -61,6 +61,8 @@ pub(super) struct Item {
     token: Token,
     job: engines::store::fetch::SendJob,
     poison: bool,
+    /// Of the high lane: it overtakes the others of its account within the worker too.
+    urgent: bool,
     _room: OwnedSemaphorePermit,
 }
 
@@ -117,6 +119,7 @@ async fn lease_jobs(worker: &Arc<Worker>) {
     let mut lanes = lane::Lanes::default();
     let mut idle = Duration::from_millis(5);
     let mut errors = 0;
+    let mut owed = Vec::new();
     let pulse = worker.ctx.liveness.pulse(Loop::Lease);
     while !worker.shutdown.is_stopping() {
         // Room first: a lease that waits for room in memory is a lease that ends by time.
@@ -126,7 +129,7 @@ async fn lease_jobs(worker: &Arc<Worker>) {
         let room = worker.room.available_permits().min(BATCH - 1) + 1;
         drop(first);
         pulse.works();
-        let taken = take_batch(worker, &mut lanes, room).await;
+        let taken = take_batch(worker, &mut lanes, room, &mut owed).await;
         pulse.waits();
         match taken {
             Ok(0) => {
@@ -138,7 +141,7 @@ async fn lease_jobs(worker: &Arc<Worker>) {
                 errors = 0;
             }
             Err(e) => {
-                let pause = own_error_delay(errors, worker.ctx.clock.chance());
+                let pause = loop_delay(errors, e.is_transient(), worker.ctx.clock.chance());
                 errors += 1;
                 tracing::warn!(error = %e, pause_ms = pause.as_millis(), "jobs cannot be leased now");
                 worker.shutdown.unless_stopping(tokio::time::sleep(pause)).await;
@@ -147,10 +150,19 @@ async fn lease_jobs(worker: &Arc<Worker>) {
     }
 }
 
-/// One turn: how many jobs were leased.
-async fn take_batch(worker: &Arc<Worker>, lanes: &mut lane::Lanes, room: usize) -> engines::error::Result<usize> {
+/// One turn: how many jobs were leased. What stands in `owed` after an error is given back by the next turn.
+async fn take_batch(
+    worker: &Arc<Worker>,
+    lanes: &mut lane::Lanes,
+    room: usize,
+    owed: &mut Vec<(Token, Verdict)>,
+) -> engines::error::Result<usize> {
     let ctx = &worker.ctx;
     let now = ctx.clock.now();
+    if !owed.is_empty() {
+        ctx.queue.settle(LIST, &ctx.owner, owed, now).await?;
+        owed.clear();
+    }
     let leased = ctx.queue.lease(LIST, &ctx.owner, room, ctx.clock.span(LEASE), now).await?;
     let count = leased.len();
     ctx.metrics.worker.leased.inc_by(count as u64);
@@ -158,7 +170,10 @@ async fn take_batch(worker: &Arc<Worker>, lanes: &mut lane::Lanes, room: usize) 
         return Ok(0);
     }
     fault_point::reach("leased").await;
+    // A ledger that does not answer is no job's fault: without this their leases would have to end first, and count.
+    owed.extend(leased.iter().map(|job| (job.token, Verdict::RetryAt(now))));
     let (mut verdicts, ready) = take_in(worker, leased).await?;
+    owed.clear();
     fault_point::reach("fetched").await;
     for (leased, job) in ready {
         let Ok(permit) = Arc::clone(&worker.room).try_acquire_owned() else {
@@ -167,7 +182,8 @@ async fn take_batch(worker: &Arc<Worker>, lanes: &mut lane::Lanes, room: usize) 
         };
         let token = leased.token;
         worker.hold(token);
-        let item = Item { token, job, poison: leased.expirations >= POISON, _room: permit };
+        let urgent = LIST.lane(leased.priority) == engines::queue::Lane::High;
+        let item = Item { token, job, poison: leased.expirations >= POISON, urgent, _room: permit };
         if lanes.dispatch(worker, item).is_err() {
             // The lane is full: one slow account must not fill the worker.
             worker.release(token);
@@ -181,20 +197,13 @@ async fn take_batch(worker: &Arc<Worker>, lanes: &mut lane::Lanes, room: usize) 
     Ok(count)
 }
 
-/// What the leased jobs are. Where the ledger is away all go back at once, uncounted; where it refuses them, each is
-/// taken alone, so that one bad row of another program holds up no other job.
+/// What the leased jobs are. Where the ledger refuses them together, each is taken alone, so that one bad row of another
+/// program holds up no other job.
 async fn take_in(worker: &Arc<Worker>, leased: Vec<Leased>) -> engines::error::Result<Taken> {
     let ctx = &worker.ctx;
-    let refusal = match Intake::take(worker, leased.clone()).await {
-        Err(e) => e,
+    match Intake::take(worker, leased.clone()).await {
+        Err(e) if !e.is_transient() => {}
         taken => return taken,
-    };
-    if refusal.is_transient() {
-        let again = ctx.clock.now() + ctx.clock.span(own_error_delay(0, ctx.clock.chance()));
-        let back: Vec<(Token, Verdict)> = leased.iter().map(|job| (job.token, Verdict::RetryAt(again))).collect();
-        // Where the queue is away as well, the leases end by time.
-        let _queue_is_away = ctx.queue.settle(LIST, &ctx.owner, &back, ctx.clock.now()).await;
-        return Err(refusal);
     }
     let mut all = Taken::default();
     for job in leased {
@@ -207,6 +216,7 @@ async fn take_in(worker: &Arc<Worker>, leased: Vec<Leased>) -> engines::error::R
                 dead_letter::bury(ctx, LIST, &job, format!("cannot be worked on: {e}")).await?;
                 all.0.push((job.token, Verdict::Ack));
             }
+            Err(e) if e.is_transient() => return Err(e),
             // Its lease ends by time, which counts.
             Err(e) => tracing::error!(job_id = %job.token.id, error = %e, "a job cannot be worked on"),
         }

@@ -301,6 +301,14 @@ pub fn own_error_delay(errors: u32, chance: f64) -> Duration {
     spread(Duration::from_secs(1_u64.checked_shl(errors).unwrap_or(u64::MAX).clamp(1, 300)), chance)
 }
 
+/// How long a loop waits after the n-th error in a row of our own database or queue before it asks again.
+///
+/// As `own_error_delay`; where the service is away (`is_away`) at most 4 s, spread by +-25 %: after an outage of any
+/// length mail goes on within ten seconds of its end.
+pub fn loop_delay(errors: u32, is_away: bool, chance: f64) -> Duration {
+    own_error_delay(if is_away { errors.min(2) } else { errors }, chance)
+}
+
 /// `delay` times 0.75 to 1.25.
 fn spread(delay: Duration, chance: f64) -> Duration {
     delay.mul_f64(0.75 + 0.5 * chance.clamp(0.0, 1.0))

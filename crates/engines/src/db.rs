@@ -353,5 +353,5 @@ fn lock_key(kind: LockKind, id: Uuid) -> i64 {
     i64::from_ne_bytes((((kind as u64) << 56) | mixed).to_ne_bytes())
 }
 
-/// How long an open write transaction on SQLite may be idle before it is rolled back: others wait for it.
+/// How long an open transaction may be idle before it is rolled back: others wait for it. On SQLite writing ones alone.
 const IDLE_LIMIT: Duration = Duration::from_secs(30);

@@ -54,6 +54,14 @@ struct Ended {
     message: Option<OutboundMessage>,
 }
 
+/// Why an attempt has no result: no dot was written, and nothing was learnt of the message.
+enum NoResult {
+    /// The gate stayed closed: the ledger holds why, and brings the send again where it may go.
+    Refused,
+    /// Nobody could be asked, or we are stopping: the job is to come again.
+    Later,
+}
+
 /// Takes one job to its end.
 pub(super) async fn run(worker: &Arc<Worker>, lane: &Lane, item: Item, connection: &mut Option<Pooled>) {
     let ctx = &worker.ctx;
@@ -72,13 +80,8 @@ pub(super) async fn run(worker: &Arc<Worker>, lane: &Lane, item: Item, connectio
     } else {
         match compose(worker, &parts, job, started_at) {
             Ok((envelope, message)) => match attempt(worker, &parts, job, &envelope, &message, connection).await {
-                Some(ended) => ended,
-                // The gate stayed closed: the ledger holds why, or we are stopping.
-                None => {
-                    let verdict =
-                        if worker.shutdown.is_stopping() { Verdict::RetryAt(ctx.clock.now()) } else { Verdict::Ack };
-                    return worker.results.write(item.token, None, verdict).await;
-                }
+                Ok(ended) => ended,
+                Err(why) => return worker.results.write(item.token, None, without_result(worker, &why)).await,
             },
             Err(why) => {
                 tracing::warn!(send_id = %job.send_id, error = %why, "a message cannot be assembled");
@@ -99,6 +102,15 @@ pub(super) async fn run(worker: &Arc<Worker>, lane: &Lane, item: Item, connectio
         );
     }
     worker.results.write(item.token, Some(settled), Verdict::Ack).await;
+}
+
+fn without_result(worker: &Worker, why: &NoResult) -> Verdict {
+    let now = worker.ctx.clock.now();
+    match why {
+        NoResult::Refused => Verdict::Ack,
+        NoResult::Later if worker.shutdown.is_stopping() => Verdict::RetryAt(now),
+        NoResult::Later => Verdict::RetryAt(now + own_error_delay(0, worker.ctx.clock.chance())),
+    }
 }
 
 async fn load(worker: &Worker, job: &SendJob) -> Result<Parts, CacheError> {
@@ -190,7 +202,7 @@ fn compose(
     Ok((envelope, message))
 }
 
-/// Connects where needed and hands the message over; none where no result came of it.
+/// Connects where needed and hands the message over.
 async fn attempt(
     worker: &Arc<Worker>,
     parts: &Parts,
@@ -198,7 +210,7 @@ async fn attempt(
     envelope: &Envelope,
     message: &Message,
     connection: &mut Option<Pooled>,
-) -> Option<Ended> {
+) -> Result<Ended, NoResult> {
     let asked = Asked::default();
     let outbound = OutboundMessage {
         message_id: message.message_id.clone(),
@@ -221,7 +233,10 @@ async fn attempt(
                         break;
                     }
                     // Stopping. A dot that was granted for the connection that broke has to be taken back.
-                    None => return asked.granted().map(|_| asked.ended(job, Outcome::GivenBack, None, None)),
+                    None => {
+                        let given_back = asked.granted().map(|_| asked.ended(job, Outcome::GivenBack, None, None));
+                        return given_back.ok_or(NoResult::Later);
+                    }
                 }
             }
         };
@@ -232,7 +247,7 @@ async fn attempt(
             // Before the gate was asked a dialogue is broken off at once; after it its reply is awaited.
             () = stop_before_the_gate(worker, &asked) => {
                 *connection = None;
-                return None;
+                return Err(NoResult::Later);
             }
         };
         fault_point::reach("answered").await;
@@ -244,9 +259,9 @@ async fn attempt(
         }
         *connection = None;
     }
-    let report = report?;
-    let outcome = outcome(&report.delivery)?;
-    Some(asked.ended(job, outcome, Some(report), Some(outbound)))
+    let report = report.ok_or(NoResult::Later)?;
+    let outcome = outcome(&report.delivery).ok_or_else(|| asked.why_no_dot())?;
+    Ok(asked.ended(job, outcome, Some(report), Some(outbound)))
 }
 
 /// What the gate was asked for one message, and what it said.
@@ -263,6 +278,13 @@ impl Asked {
         match self.answer.get() {
             Some((Answer::Granted(fence), day)) => Some((*fence, day)),
             _ => None,
+        }
+    }
+
+    fn why_no_dot(&self) -> NoResult {
+        match self.answer.get() {
+            Some((Answer::Refused, _)) => NoResult::Refused,
+            _ => NoResult::Later,
         }
     }
 

@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use domain::reason::Reason;
-use domain::settle::own_error_delay;
+use domain::settle::loop_delay;
 use engines::store::dot::{DotAnswer, DotRequest};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -159,7 +159,7 @@ async fn withdraw(ctx: &Context, requests: &[DotRequest], pulse: &Pulse) {
         match ctx.store.system().withdraw(requests, &ctx.owner, ctx.clock.now()).await {
             Ok(_) => return,
             Err(e) => {
-                let pause = own_error_delay(errors, ctx.clock.chance()).min(Duration::from_secs(10));
+                let pause = loop_delay(errors, true, ctx.clock.chance());
                 tracing::warn!(error = %e, "an intent in doubt cannot be taken back yet");
                 pulse.waits();
                 tokio::time::sleep(pause).await;

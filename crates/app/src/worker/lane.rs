@@ -1,6 +1,7 @@
 //! Lanes: one per email account, each with its own few connections, so that a slow server holds up nobody else.
 //!
-//! Not responsible for a message's dialogue (`deliver`). To change how connections are kept: `serve`.
+//! Urgent jobs wait in a line of their own, which is served first: behind those that were leased before them they would
+//! wait for several dialogues, or be handed back. Not responsible for a message's dialogue (`deliver`). To change how connections are kept: `serve`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,13 +21,36 @@ pub(super) struct Lanes(HashMap<EmailAccountId, Arc<Lane>>);
 
 /// One account's jobs and connections.
 pub(super) struct Lane {
+    urgent: mpsc::Sender<Item>,
     jobs: mpsc::Sender<Item>,
-    queue: Mutex<mpsc::Receiver<Item>>,
+    lines: Mutex<Lines>,
     /// Tasks that serve the lane, and how many of them wait for a job.
     tasks: AtomicUsize,
     idle: AtomicUsize,
     /// The account may not send now: what waits goes back to the ledger.
     blocked: AtomicBool,
+}
+
+/// Who waits in a lane.
+struct Lines {
+    urgent: mpsc::Receiver<Item>,
+    jobs: mpsc::Receiver<Item>,
+}
+
+impl Lines {
+    /// The next one, as soon as there is one; none never comes, since the lane keeps both ends.
+    async fn next(&mut self) -> Option<Item> {
+        tokio::select! {
+            biased;
+            item = self.urgent.recv() => item,
+            item = self.jobs.recv() => item,
+        }
+    }
+
+    /// The next one, where one waits.
+    fn try_next(&mut self) -> Option<Item> {
+        self.urgent.try_recv().or_else(|_| self.jobs.try_recv()).ok()
+    }
 }
 
 /// The lane takes no more now.
@@ -37,10 +61,12 @@ impl Lanes {
     pub(super) fn dispatch(&mut self, worker: &Arc<Worker>, item: Item) -> Result<(), Full> {
         let most = worker.ctx.config.settings.worker.connections_per_account.max(1) as usize;
         let lane = self.0.entry(item.job.account.0).or_insert_with(|| {
-            let (jobs, queue) = mpsc::channel(most * 2);
+            let (urgent, urgent_line) = mpsc::channel(most * 2);
+            let (jobs, line) = mpsc::channel(most * 2);
             Arc::new(Lane {
+                urgent,
                 jobs,
-                queue: Mutex::new(queue),
+                lines: Mutex::new(Lines { urgent: urgent_line, jobs: line }),
                 tasks: AtomicUsize::new(0),
                 idle: AtomicUsize::new(0),
                 blocked: AtomicBool::new(false),
@@ -48,7 +74,8 @@ impl Lanes {
         });
         // P3 has granted it, so the account may send again.
         lane.blocked.store(false, Ordering::Release);
-        lane.jobs.try_send(item).map_err(|_| Full)?;
+        let line = if item.urgent { &lane.urgent } else { &lane.jobs };
+        line.try_send(item).map_err(|_| Full)?;
         if lane.idle.load(Ordering::Acquire) == 0 && lane.tasks.load(Ordering::Acquire) < most {
             tokio::spawn(serve(Arc::clone(worker), Serving::begin(Arc::clone(lane))));
         }
@@ -64,7 +91,7 @@ impl Lane {
 
     async fn next(&self, wait: Duration) -> Option<Item> {
         self.idle.fetch_add(1, Ordering::AcqRel);
-        let item = tokio::time::timeout(wait, async { self.queue.lock().await.recv().await }).await;
+        let item = tokio::time::timeout(wait, async { self.lines.lock().await.next().await }).await;
         self.idle.fetch_sub(1, Ordering::AcqRel);
         item.ok().flatten()
     }
@@ -105,15 +132,15 @@ async fn serve(worker: Arc<Worker>, mut serving: Serving) {
         let item = match next {
             Some(Some(item)) => item,
             // Stopping: what has not begun goes back.
-            None => match lane.queue.lock().await.try_recv() {
-                Ok(item) => item,
-                Err(_) => break,
+            None => match lane.lines.lock().await.try_next() {
+                Some(item) => item,
+                None => break,
             },
             Some(None) => {
                 drop(serving);
                 // A job may have come meanwhile: whoever brought it saw us idle and began no other task. Where the
-                // queue is locked, another task waits in it.
-                let left = lane.queue.try_lock().ok().and_then(|mut queue| queue.try_recv().ok());
+                // lines are locked, another task waits in them.
+                let left = lane.lines.try_lock().ok().and_then(|mut lines| lines.try_next());
                 serving = Serving::begin(Arc::clone(&lane));
                 let Some(item) = left else { break };
                 item

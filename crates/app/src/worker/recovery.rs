@@ -1,10 +1,10 @@
 //! Beside the work: heartbeat, taking over from the dead (P8), and bringing hints again (P9).
 //!
-//! An owner is dead when its heartbeat stood still for twelve seconds of real time during which this process was
-//! connected throughout; never by age alone. Not responsible for what becomes of a send (`domain::settle`).
+//! Not responsible for who is dead (`watch`) or for what becomes of a send (`domain::settle`).
 //! To add a leftover to clean up: a step in `bury_owner`.
 
-use std::collections::HashMap;
+mod watch;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use engines::queue::List;
 use engines::store::apply::Settled;
 use engines::store::recover::OpenDot;
 
+use self::watch::Watch;
 use super::gate::Why;
 use super::{Worker, journal};
 use crate::context::Context;
@@ -23,8 +24,6 @@ use crate::liveness::Loop;
 const BEAT: Duration = Duration::from_secs(3);
 /// A heartbeat that could not be written for so long: nobody may think that we are alive, so no dot is written.
 const TOO_QUIET: Duration = Duration::from_secs(9);
-/// A heartbeat that stands still for so long: dead.
-const DEAD_AFTER: Duration = Duration::from_secs(12);
 /// Real time between two looks at owners.
 const LOOK: Duration = Duration::from_secs(2);
 /// A hint that is older is pushed again.
@@ -63,7 +62,7 @@ pub(super) async fn heartbeats(worker: Arc<Worker>) {
 /// Watches owners and takes over from the dead, for ever.
 pub(super) async fn reap(worker: Arc<Worker>) {
     let ctx = &worker.ctx;
-    let mut seen: HashMap<String, (i64, Instant)> = HashMap::new();
+    let mut watch = Watch::default();
     let pulse = ctx.liveness.pulse(Loop::Reap);
     loop {
         pulse.waits();
@@ -72,8 +71,7 @@ pub(super) async fn reap(worker: Arc<Worker>) {
         let owners = match ctx.store.system().list_owners().await {
             Ok(owners) => owners,
             Err(_) => {
-                // Not connected throughout: everybody's time starts anew.
-                seen.clear();
+                watch.is_cut_off(Instant::now());
                 continue;
             }
         };
@@ -82,7 +80,7 @@ pub(super) async fn reap(worker: Arc<Worker>) {
             tracing::warn!(error = %e, "results of dead workers cannot be written down now");
             continue;
         }
-        let dead = standing_still(&mut seen, &owners, &ctx.owner);
+        let dead = watch.dead(&owners, &ctx.owner, Instant::now());
         for list in [List::EmailSending, List::Analytics] {
             if let Err(e) = ctx.queue.reap(list, &dead, ctx.clock.now()).await {
                 tracing::warn!(error = %e, "leases cannot be ended now");
@@ -93,26 +91,10 @@ pub(super) async fn reap(worker: Arc<Worker>) {
             if let Err(e) = bury_owner(ctx, &owner).await {
                 tracing::warn!(error = %e, owner, "a dead owner's sends cannot be taken over now");
             }
-            seen.remove(&owner);
+            watch.forget(&owner);
         }
         worker.wake.notify_one();
     }
-}
-
-/// Owners whose heartbeat has not changed for too long, ourselves excepted.
-fn standing_still(seen: &mut HashMap<String, (i64, Instant)>, owners: &[(String, i64)], own: &str) -> Vec<String> {
-    let now = Instant::now();
-    seen.retain(|owner, _| owners.iter().any(|(known, _)| known == owner));
-    let mut dead = Vec::new();
-    for (owner, heartbeat) in owners.iter().filter(|(owner, _)| owner != own) {
-        let entry = seen.entry(owner.clone()).or_insert((*heartbeat, now));
-        if entry.0 != *heartbeat {
-            *entry = (*heartbeat, now);
-        } else if now.duration_since(entry.1) >= DEAD_AFTER {
-            dead.push(owner.clone());
-        }
-    }
-    dead
 }
 
 /// Settles what a dead owner left in `dot`: unknown.

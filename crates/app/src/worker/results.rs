@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use domain::ids::SendId;
 use domain::send::SendStatus;
-use domain::settle::own_error_delay;
+use domain::settle::loop_delay;
 use engines::queue::{Token, Verdict};
 use engines::store::apply::{Applied, Settled};
 use tokio::sync::{mpsc, oneshot};
@@ -203,7 +203,8 @@ async fn apply(ctx: &Context, results: &[Settled], kept: &[Kept], pulse: &Pulse)
                         batch.sync().await;
                     }
                 }
-                let pause = own_error_delay(errors, ctx.clock.chance()).min(Duration::from_secs(30));
+                // Each try is short, and a day's mail may wait for it: never the long pauses of a fault of ours.
+                let pause = loop_delay(errors, true, ctx.clock.chance());
                 errors += 1;
                 tracing::warn!(error = %e, count = results.len(), "results are kept: the database does not take them");
                 pulse.waits();

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::postgres_server::PostgresServer;
 use crate::redis::Redis;
 
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -50,6 +51,18 @@ pub struct App {
 struct Database {
     server: String,
     name: String,
+    /// A server of this app alone: nothing is left behind on it.
+    own: Option<PostgresServer>,
+}
+
+impl Database {
+    /// A new one on this server.
+    fn make(server: String, own: Option<PostgresServer>) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("pm_e2e_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        psql(&server, &format!("CREATE DATABASE {name}"));
+        Self { server, name, own }
+    }
 }
 
 impl App {
@@ -57,22 +70,26 @@ impl App {
     pub fn new(engine: Engine) -> Option<Self> {
         let database = match engine {
             Engine::Sqlite => None,
-            Engine::Postgres | Engine::Redis => {
-                static NEXT: AtomicU32 = AtomicU32::new(0);
-                let server = service("TEST_POSTGRES_URL")?;
-                let name = format!("pm_e2e_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-                psql(&server, &format!("CREATE DATABASE {name}"));
-                Some(Database { server, name })
-            }
+            Engine::Postgres | Engine::Redis => Some(Database::make(service("TEST_POSTGRES_URL")?, None)),
         };
         let redis = if engine == Engine::Redis { Some(Redis::start()?) } else { None };
+        Some(Self::with(database, redis))
+    }
+
+    /// The same on a PostgreSQL of its own, which may be killed, with the queue in Redis.
+    pub fn on_own_postgres() -> Option<Self> {
+        let (server, redis) = (PostgresServer::start()?, Redis::start()?);
+        Some(Self::with(Some(Database::make(server.url(), Some(server))), Some(redis)))
+    }
+
+    fn with(database: Option<Database>, redis: Option<Redis>) -> Self {
         let mut env: Vec<(String, String)> = vec![
             ("JWT_SECRET".into(), SECRET.into()),
             ("ENCRYPTION_KEY".into(), KEY.into()),
             ("TRACK_LISTEN".into(), "127.0.0.1:0".into()),
             ("API_LISTEN".into(), "127.0.0.1:0".into()),
         ];
-        if let Some(Database { server, name }) = &database {
+        if let Some(Database { server, name, .. }) = &database {
             let (base, _) = server.rsplit_once('/').unwrap();
             env.push(("DATABASE_URL".into(), format!("{base}/{name}")));
             // The servers of these tests are on this host.
@@ -81,7 +98,11 @@ impl App {
         if let Some(redis) = &redis {
             env.push(("REDIS_URL".into(), redis.url()));
         }
-        Some(Self { dir: tempfile::tempdir().unwrap(), database, redis, env })
+        Self { dir: tempfile::tempdir().unwrap(), database, redis, env }
+    }
+
+    pub fn postgres(&mut self) -> &mut PostgresServer {
+        self.database.as_mut().unwrap().own.as_mut().unwrap()
     }
 
     pub fn redis(&self) -> &Redis {
@@ -164,7 +185,7 @@ impl App {
 
     /// Where the ledger lies on PostgreSQL.
     pub fn database_url(&self) -> Option<String> {
-        let Database { server, name } = self.database.as_ref()?;
+        let Database { server, name, .. } = self.database.as_ref()?;
         let (base, _) = server.rsplit_once('/').unwrap();
         Some(format!("{base}/{name}"))
     }
@@ -200,7 +221,7 @@ impl App {
 
 impl Drop for App {
     fn drop(&mut self) {
-        if let Some(Database { server, name }) = &self.database {
+        if let Some(Database { server, name, own: None }) = &self.database {
             psql(server, &format!("DROP DATABASE {name} WITH (FORCE)"));
         }
     }
@@ -219,7 +240,7 @@ impl Drop for Holder {
     }
 }
 
-fn psql(url: &str, statement: &str) -> String {
+pub fn psql(url: &str, statement: &str) -> String {
     let output = Command::new("psql").args(["-X", "-q", "-A", "-t", "-c", statement, url]).output().unwrap();
     assert!(output.status.success(), "{statement}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()

@@ -152,3 +152,10 @@ fn our_own_errors_wait_longer_each_time_up_to_five_minutes() {
     assert_eq!(own_error_delay(3, 0.5), Duration::from_secs(8));
     assert_eq!(own_error_delay(60, 0.5), Duration::from_secs(300));
 }
+
+#[test]
+fn a_loop_asks_a_service_that_is_away_again_within_seconds_however_long_it_was() {
+    assert_eq!(loop_delay(0, true, 0.5), Duration::from_secs(1));
+    assert_eq!(loop_delay(60, true, 1.0), Duration::from_secs(5));
+    assert_eq!(loop_delay(60, false, 0.5), Duration::from_secs(300));
+}

@@ -10,17 +10,20 @@ use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
 use domain::time::Timestamp;
+use tokio_postgres::error::{DbError, Severity};
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, Kind, ToSql, Type, to_sql_checked};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{Access, Scope};
+use super::{Access, IDLE_LIMIT, Scope};
 use crate::dialect::{APP_ROLE, SYSTEM_ROLE, Statement, TENANT_SETTING};
 use crate::error::{Error, Result};
 use crate::value::{Row, Rows, Value};
 
 /// How long to wait for a free connection before saying that the database cannot be reached.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(30);
+/// How long one statement may take, the wait for its locks too, before the server ends it. Migrations have no limit.
+const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
 /// Microseconds from 1970 to 2000, PostgreSQL's epoch.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
@@ -116,18 +119,24 @@ impl Postgres {
     }
 }
 
-/// Begins a transaction and says whose rows it may see, in one round trip. Both end with it, so that a pooler may hand
-/// the connection to anybody afterwards.
+/// Begins a transaction and says whose rows it may see and how long it may take, in one round trip. All of it ends with
+/// the transaction, so that a pooler may hand the connection to anybody afterwards.
+///
+/// The server's own limits matter where this host is lost: its locks would be held until the server notices, which by
+/// default takes two hours.
 fn begin_text(access: Access, scope: Scope) -> String {
     let begin = match access {
         Access::Read => "BEGIN READ ONLY",
         Access::Write => "BEGIN",
     };
+    let (statement, idle) = (STATEMENT_LIMIT.as_millis(), IDLE_LIMIT.as_millis());
+    let limits =
+        format!("SET LOCAL statement_timeout = {statement}; SET LOCAL idle_in_transaction_session_timeout = {idle}");
     match scope {
         Scope::Login => begin.to_owned(),
-        Scope::System => format!("{begin}; SET LOCAL ROLE {SYSTEM_ROLE}"),
+        Scope::System => format!("{begin}; {limits}; SET LOCAL ROLE {SYSTEM_ROLE}"),
         Scope::Tenant(id) => {
-            format!("{begin}; SET LOCAL ROLE {APP_ROLE}; SELECT set_config('{TENANT_SETTING}', '{id}', true)")
+            format!("{begin}; {limits}; SET LOCAL ROLE {APP_ROLE}; SELECT set_config('{TENANT_SETTING}', '{id}', true)")
         }
     }
 }
@@ -203,12 +212,18 @@ impl Session {
         match client.batch_execute("COMMIT").await {
             Ok(()) => Ok(()),
             Err(e) => {
-                let in_doubt = e.as_db_error().is_none();
+                // A server that ends the connection says nothing of the COMMIT that it was given.
+                let in_doubt = e.as_db_error().is_none_or(ends_connection);
                 drop(Object::take(*client));
                 Err(if in_doubt { Error::CommitInDoubt } else { error("COMMIT", &e) })
             }
         }
     }
+}
+
+/// Whether the server's answer is the last one on its connection.
+fn ends_connection(e: &DbError) -> bool {
+    matches!(e.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
 }
 
 async fn prepare(client: &Object, statement: &'static Statement) -> Result<tokio_postgres::Statement> {
@@ -345,6 +360,9 @@ fn error(statement: &'static str, e: &tokio_postgres::Error) -> Error {
             Error::Statement { statement, message: e.to_string() }
         };
     };
+    if ends_connection(db) {
+        return Error::Unavailable(text(e));
+    }
     match db.code().code() {
         "40001" | "40P01" | "55P03" => Error::Conflict { statement, code: db.code().code().to_owned() },
         "23505" => Error::Unique { statement, constraint: db.constraint().unwrap_or("unknown").to_owned() },

@@ -64,6 +64,8 @@ statements! {
         FROM {rows r(id uuid, tenant_id uuid, fence bigint, not_before timestamptz, reason text, account_day text)}
         WHERE sends.id = r.id AND sends.tenant_id = r.tenant_id AND sends.fence = r.fence AND sends.owner = $1
             AND sends.status = 'dot'";
+    // The transaction in doubt may still be under way at the server: whoever waits for its locks sees how it ended.
+    LOCK = "SELECT id FROM sends WHERE id {any $1} ORDER BY id {for update}";
     // The campaign's slot stays used: the next dot must not take another send's.
     WITHDRAW = "UPDATE sends SET status = 'queued', owner = NULL, not_before = $2, hinted_at = NULL, account_day = NULL,
             campaign_day = NULL, reason = 'given_back', updated_at = $2
@@ -165,7 +167,9 @@ impl SystemStore {
     /// The database.
     pub async fn withdraw(&self, requests: &[DotRequest], owner: &str, now: Timestamp) -> Result<u64> {
         let rows: Rows = requests.iter().map(|r| values![r.send_id, r.tenant_id, r.fence + 1]).collect();
+        let sends: Vec<Uuid> = requests.iter().map(|r| r.send_id.uuid()).collect();
         let mut tx = self.db.begin(Access::Write).await?;
+        tx.query(&LOCK, values![sends]).await?;
         let withdrawn = tx.query_rows(&WITHDRAW, rows, values![owner, now]).await?;
         let ids: BTreeSet<SendId> = withdrawn.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
         let mut changes = DayChanges::default();

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a case that cannot be set up has failed")]
 
 mod engine;
+mod limits;
 mod observe;
 mod queue;
 mod queue_engine;

@@ -93,6 +93,36 @@ fn a_pause_under_way_is_waited_for_and_wins(engine: Engine) {
     });
 }
 
+/// The connection broke during COMMIT, and the server is still at it when the intent is taken back.
+fn an_intent_whose_commit_is_still_under_way_is_waited_for_and_taken_back(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, job) = Scene::one_job(store, |_| {}).await;
+        let f = std::sync::Arc::new(f);
+        static INTEND: engines::dialect::Statement = engines::dialect::Statement::new(
+            "INTEND",
+            "UPDATE sends SET status = 'dot', fence = fence + 1, owner = $1, updated_at = $2",
+        );
+        let mut in_doubt = f.store.db().begin(Access::Write).await.unwrap();
+        assert_eq!(in_doubt.execute(&INTEND, values![OWNER, NOW]).await.unwrap(), 1);
+        let withdrawn = tokio::spawn({
+            let (f, job) = (f.clone(), job.clone());
+            async move { f.store.system().withdraw(&[request(&job, NOW)], OWNER, NOW).await.unwrap() }
+        });
+        if f.store.db().dialect() == Dialect::Postgres {
+            // A wait for another transaction has no database of its own.
+            let waiting =
+                "SELECT COUNT(*) AS x FROM pg_locks w WHERE NOT w.granted AND EXISTS (SELECT 1 FROM pg_locks l
+                JOIN pg_database d ON d.oid = l.database WHERE l.pid = w.pid AND d.datname = current_database())";
+            while f.one::<i64>(waiting).await == 0 {
+                assert!(!withdrawn.is_finished(), "the withdrawal did not wait for the COMMIT");
+            }
+        }
+        in_doubt.commit().await.unwrap();
+        assert_eq!(withdrawn.await.unwrap(), 1);
+        assert_eq!(f.sends().await, ["queued"]);
+    });
+}
+
 fn a_pause_and_a_dot_at_once_never_both_win_late(engine: Engine) {
     with_store(engine, async |store: Store| {
         let (f, job) = Scene::one_job(store, |_| {}).await;
@@ -252,6 +282,7 @@ on_every_engine! {
     two_holders_of_one_send_in_one_batch_get_one_dot
     a_pause_answered_before_the_dot_wins
     a_pause_under_way_is_waited_for_and_wins
+    an_intent_whose_commit_is_still_under_way_is_waited_for_and_taken_back
     a_pause_and_a_dot_at_once_never_both_win_late
     a_cancel_answered_before_the_dot_wins
     a_stopped_account_is_refused_until_it_is_active_again

@@ -1,0 +1,96 @@
+//! PostgreSQL restarted and killed under a whole platform: its processes go on by themselves, and every message goes once.
+
+use std::collections::HashSet;
+use std::process::Command;
+use std::time::Instant;
+
+use crate::app::{App, Process, Reading, Sink, number};
+use crate::maildir::{self, Mail};
+use crate::tracker::Tracker;
+
+const SENDS: usize = 3_000;
+const DOMAIN: &str = "restart.example";
+
+/// The sink's journal as it grows: each line a message that was accepted, read without looking again and again.
+struct Arrivals {
+    tail: Process,
+    read: usize,
+}
+
+impl Arrivals {
+    fn at(sink: &Sink) -> Self {
+        let mut command = Command::new("sh");
+        let tail = Process::start(command.args(["-c", "exec tail -n +1 -f \"$0\" >&2"]).arg(&sink.journal));
+        Self { tail, read: 0 }
+    }
+
+    fn wait_for(&mut self, count: usize) {
+        assert!(self.tail.wait_for("", count - self.read));
+        self.read = count;
+    }
+
+    /// How long after the server's return the first message arrived that was not there before.
+    fn first_since(&mut self, returned: Instant, sink: &Sink) -> f64 {
+        let there = sink.accepted().len();
+        self.wait_for(there + 1);
+        returned.elapsed().as_secs_f64()
+    }
+}
+
+fn imported() -> Option<(App, Sink)> {
+    let app = App::on_own_postgres()?;
+    let sink = Sink::start(&app, &[]);
+    let file = app.campaign(DOMAIN, (0..SENDS).map(|n| format!("lead{n}")), 1, "");
+    let arguments = ["campaign", "import", file.to_str().unwrap(), "--start", "--smtp", &sink.url];
+    assert_eq!(app.json(&arguments).0, 0);
+    Some((app, sink))
+}
+
+/// Ends a process that must not have ended by itself; whether it has told of a database that was away.
+fn has_noticed(process: Reading) -> bool {
+    let (exit, log) = process.stop();
+    assert_eq!(exit.code(), Some(0), "{}", log.join(""));
+    log.iter().any(|line| line.contains("database cannot be reached") || line.contains("connection broke"))
+}
+
+#[test]
+fn a_platform_outlives_two_crashes_of_its_database() {
+    let Some((mut app, sink)) = imported() else { return };
+    let quiet = [("LOG_LEVEL", "warn")];
+    let mut scheduler = app.spawn_with(&["scheduler"], &[("LOG_LEVEL", "info")]);
+    let workers = [app.spawn_with(&["worker"], &quiet), app.spawn_with(&["worker"], &quiet)].map(Process::read_on);
+    let mut tracker = Tracker::start(&app);
+    let mut arrivals = Arrivals::at(&sink);
+    let mut lives = HashSet::from([app.postgres().life()]);
+
+    arrivals.wait_for(SENDS / 5);
+    app.postgres().stop_at_once();
+    app.postgres().start_again();
+    let after_restart = arrivals.first_since(Instant::now(), &sink);
+    lives.insert(app.postgres().life());
+
+    arrivals.wait_for(SENDS / 2);
+    app.postgres().kill();
+    assert!(scheduler.wait_for("campaigns cannot be planned now", 1), "{}", scheduler.seen.join(""));
+    let mail: Vec<Mail> = maildir::read(&[sink.folder.join("000001.eml")]);
+    tracker.check_links(&mail);
+    let middle = sink.accepted().len();
+    assert!((SENDS / 2..SENDS).contains(&middle), "the kill fired in the middle: {middle}");
+    app.postgres().start_again();
+    let after_kill = arrivals.first_since(Instant::now(), &sink);
+    lives.insert(app.postgres().life());
+
+    assert!(scheduler.wait_for("campaign completed", 1), "{}", scheduler.seen.join(""));
+    assert_eq!(lives.len(), 3, "both faults fired: {lives:?}");
+    assert!(workers.map(has_noticed).into_iter().all(|noticed| noticed), "connections of both workers broke");
+    assert_eq!((scheduler.stop().0.code(), tracker.process.stop().0.code()), (Some(0), Some(0)));
+    let (_, report) = app.json(&["campaign", "status", "Welcome"]);
+    let (accepted, unknown) = (sink.accepted(), number(&report, "unknown"));
+    let once: HashSet<&String> = accepted.iter().collect();
+    let (lost, extra) = (SENDS - once.len(), accepted.len() - once.len());
+    println!(
+        "lost {lost}, extra {extra}, unknown {unknown}; first message {after_restart:.1} s after the return of a restart, {after_kill:.1} s of a kill"
+    );
+    // No owner died and no dialogue was cut: nobody may be taken for dead.
+    assert_eq!((lost, extra, unknown, number(&report, "sent") as usize), (0, 0, 0, SENDS), "{report}");
+}
