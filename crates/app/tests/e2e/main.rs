@@ -9,6 +9,7 @@
 mod app;
 mod cron;
 mod doctor;
+mod foreign_ids;
 mod gateway;
 mod health;
 mod http;
