@@ -24,6 +24,7 @@ mod postfix;
 mod receivers;
 mod redis;
 mod redis_faults;
+mod refused_events;
 mod sample_events;
 mod scale_out;
 mod strangers;
