@@ -3,6 +3,7 @@
 //! At least once from the queue, once in the ledger: an event's id decides. Not responsible for the judgement itself
 //! (`domain::verdict`). To add a field of events: `domain::event` and `stored`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ const BATCH: usize = 500;
 const LEASE: Duration = Duration::from_secs(60);
 const LIST: List = List::Analytics;
 const FOREIGN: &str = "fields `tenantId`, `campaignId`, `stepId`, `leadId` do not belong together";
+const REFUSED: &str = "the database does not take this event";
 
 /// Consumes until stopping is asked for.
 pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) {
@@ -76,26 +78,37 @@ pub(crate) async fn run_once(ctx: &Context) -> engines::error::Result<usize> {
     for (event, job) in asked_out {
         unsubscribe(ctx, &event, job).await?;
     }
-    let batch: Vec<StoredEvent> = events.iter().map(|(event, _)| event.clone()).collect();
-    if !batch.is_empty() {
-        let report = ctx.store.system().store_events(&batch, ctx.clock.now()).await?;
-        let foreign = report.foreign.len() as u64;
-        counts.add(["stored"], report.stored);
-        counts.add(["foreign"], foreign);
-        counts.add(["duplicate"], (batch.len() as u64).saturating_sub(report.stored + foreign));
-        for (event, job) in &events {
-            if report.foreign.contains(&event.id) {
-                bury(ctx, LIST, job, FOREIGN.to_owned()).await?;
-            } else {
-                log(event);
-            }
-        }
+    if !events.is_empty() {
+        store(ctx, &events).await?;
     }
     let acks: Vec<(Token, Verdict)> = leased.iter().map(|job| (job.token, Verdict::Ack)).collect();
     if !acks.is_empty() {
         ctx.queue.settle(LIST, &ctx.owner, &acks, ctx.clock.now()).await?;
     }
     Ok(leased.len())
+}
+
+/// Stores and counts; what the ledger never takes becomes a dead letter.
+async fn store(ctx: &Context, events: &[(StoredEvent, &Leased)]) -> engines::error::Result<()> {
+    let batch: Vec<StoredEvent> = events.iter().map(|(event, _)| event.clone()).collect();
+    let report = ctx.store.system().store_events(&batch, ctx.clock.now()).await?;
+    let (foreign, refused) = (report.foreign.len() as u64, report.refused.len() as u64);
+    let counts = &ctx.metrics.tracking.events;
+    counts.add(["stored"], report.stored);
+    counts.add(["foreign"], foreign);
+    counts.add(["refused"], refused);
+    counts.add(["duplicate"], (batch.len() as u64).saturating_sub(report.stored + foreign + refused));
+    let refused: HashMap<EventId, String> = report.refused.into_iter().collect();
+    for (event, job) in events {
+        if let Some(why) = refused.get(&event.id) {
+            bury(ctx, LIST, job, format!("{REFUSED}: {why}")).await?;
+        } else if report.foreign.contains(&event.id) {
+            bury(ctx, LIST, job, FOREIGN.to_owned()).await?;
+        } else {
+            log(event);
+        }
+    }
+    Ok(())
 }
 
 /// Another program's word that a lead wants out; our own tracker has committed its own before, and a second time
@@ -111,6 +124,10 @@ async fn unsubscribe(ctx: &Context, event: &StoredEvent, job: &Leased) -> engine
         Err(engines::Error::NotFound { .. }) => {
             ctx.metrics.tracking.events.inc(["foreign"]);
             bury(ctx, LIST, job, FOREIGN.to_owned()).await
+        }
+        Err(e) if !e.is_transient() => {
+            ctx.metrics.tracking.events.inc(["refused"]);
+            bury(ctx, LIST, job, format!("{REFUSED}: {e}")).await
         }
         Err(e) => Err(e),
     }

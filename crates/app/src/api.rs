@@ -2,7 +2,7 @@
 //!
 //! On its own listeners, never on the tracker's port: `API_LISTEN` has all of it, `HEALTH_LISTEN` all but what acts.
 //! Bodies, heads, time and connections are bounded. Knows the queue by its contract alone. Not responsible for
-//! accepting connections (`listener`) or for a turn (`scheduler`). To add a resource: a file here, a route in `routes`.
+//! accepting connections (`listener`) or for a turn (`scheduler`). To add a resource: a file here, an arm in `handler`.
 
 mod cron;
 mod health;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{any, get};
+use axum::routing::{MethodRouter, any, get};
 use axum::{Json, Router};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
@@ -27,6 +27,7 @@ use crate::context::Context;
 use crate::lifecycle::Shutdown;
 use crate::listener::{self, Bounds};
 use crate::problem::InputErrors;
+use crate::routes::{Listener, Route};
 
 /// Most bytes of a request's body; no route here reads one.
 const BODY: usize = 64 << 10;
@@ -59,52 +60,45 @@ pub(crate) struct Api {
 
 type Shared = State<Arc<Api>>;
 
-/// Which of the two listeners.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Surface {
-    /// `API_LISTEN`.
-    Whole,
-    /// `HEALTH_LISTEN`.
-    Health,
-}
-
 impl Api {
     pub(crate) fn new(ctx: &Arc<Context>, needs: Needs, shutdown: &Shutdown) -> Arc<Self> {
         Arc::new(Self { ctx: Arc::clone(ctx), needs, shutdown: shutdown.clone(), turn: Arc::default() })
     }
 }
 
-/// Binds the listener of a surface.
+/// Binds one of the API's listeners.
 ///
 /// # Errors
 /// Where the address is taken or not ours.
-pub(crate) async fn bind(address: SocketAddr, surface: Surface) -> Result<TcpListener, InputErrors> {
-    let (variable, what) = match surface {
-        Surface::Whole => ("API_LISTEN", "cron API"),
-        Surface::Health => ("HEALTH_LISTEN", "health"),
-    };
-    listener::bind(address, variable, what).await
+pub(crate) async fn bind(address: SocketAddr, of: Listener) -> Result<TcpListener, InputErrors> {
+    let what = if of == Listener::Api { "cron API" } else { "health" };
+    listener::bind(address, of.variable(), what).await
 }
 
 /// Serves until `over` is said, which is after the parts have ended: whoever watches sees how they stop.
-pub(crate) async fn run(api: Arc<Api>, listener: TcpListener, surface: Surface, over: Shutdown) {
-    let service = TowerToHyperService::new(routes(api, surface));
+pub(crate) async fn run(api: Arc<Api>, listener: TcpListener, of: Listener, over: Shutdown) {
+    let service = TowerToHyperService::new(router(api, of));
     let bounds = Bounds { connections: CONNECTIONS, life: LIFE, grace: GRACE };
     listener::serve(listener, bounds, &over, |_| service.clone()).await;
 }
 
-fn routes(api: Arc<Api>, surface: Surface) -> Router {
-    let watched = Router::new()
-        .route("/health", get(health::health))
-        .route("/ready", get(health::ready))
-        .route("/metrics", get(health::metrics))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, LIMIT));
-    let all = match surface {
-        // Its time limit is its own: a turn goes on when nobody waits for it any more.
-        Surface::Whole => watched.route("/api/cron/scheduler", any(cron::answer)),
-        Surface::Health => watched,
-    };
+fn router(api: Arc<Api>, of: Listener) -> Router {
+    let handled = of.routes().filter_map(|route| Some((route.path(), handler(route)?)));
+    let all = handled.fold(Router::new(), |router, (path, handler)| router.route(path, handler));
     all.fallback(not_found).layer(RequestBodyLimitLayer::new(BODY)).with_state(api)
+}
+
+/// Who answers a route; none where it is the tracker.
+fn handler(route: Route) -> Option<MethodRouter<Arc<Api>>> {
+    let limit = TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, LIMIT);
+    match route {
+        Route::Health => Some(get(health::health).layer(limit)),
+        Route::Ready => Some(get(health::ready).layer(limit)),
+        Route::Metrics => Some(get(health::metrics).layer(limit)),
+        // Its time limit is its own: a turn goes on when nobody waits for it any more.
+        Route::Cron => Some(any(cron::answer)),
+        Route::Open | Route::Click | Route::Unsubscribe => None,
+    }
 }
 
 async fn not_found() -> Response {

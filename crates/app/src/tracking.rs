@@ -2,7 +2,7 @@
 //!
 //! Must be cheap and never down: a request is answered once its event is acknowledged by the queue, or by the spool
 //! where the queue does not answer in time. Knows no store, save for `unsubscribe` and its one narrow call.
-//! To add a route: an arm in `answer`, its rule in the table of SPEC 2.
+//! To add a route: its lines in `routes`, an arm in `answer`, its rule in the table of SPEC 2.
 
 mod events;
 mod pages;
@@ -29,6 +29,7 @@ use crate::lifecycle::Shutdown;
 use crate::listener::{self, Bounds};
 use crate::metrics::{Hit, Kind};
 use crate::problem::InputErrors;
+use crate::routes::{Listener, Route};
 pub(crate) use events::push;
 
 /// Most connections at once.
@@ -49,7 +50,7 @@ struct Tracker {
 /// # Errors
 /// Where the address is taken or not ours.
 pub(crate) async fn bind(ctx: &Context) -> Result<TcpListener, InputErrors> {
-    listener::bind(ctx.config.track_listen, "TRACK_LISTEN", "tracking API").await
+    listener::bind(ctx.config.track_listen, Listener::Track.variable(), "tracking API").await
 }
 
 /// Serves until stopping is asked for, then finishes open requests.
@@ -86,19 +87,18 @@ pub(crate) async fn check_spool(ctx: &Context) -> anyhow::Result<()> {
 }
 
 async fn answer(tracker: &Tracker, request: Request<Incoming>, peer: SocketAddr) -> Answer {
-    let path = request.uri().path();
     let get = matches!(*request.method(), Method::GET | Method::HEAD);
     let head = *request.method() == Method::HEAD;
-    let mut answer = match path {
-        "/api/track/open" | "/api/track/click" if !get => {
-            let kind = if path.ends_with("open") { Kind::Open } else { Kind::Click };
+    let mut answer = match Listener::Track.route(request.uri().path()) {
+        Some(route @ (Route::Open | Route::Click)) if !get => {
+            let kind = if route == Route::Open { Kind::Open } else { Kind::Click };
             tracker.count(kind, Hit::Refused);
-            responses::method_not_allowed("GET, HEAD")
+            responses::method_not_allowed(route.methods())
         }
-        "/api/track/open" => open(tracker, &request, peer).await,
-        "/api/track/click" => click(tracker, &request, peer).await,
-        "/unsubscribe" => unsubscribe::answer(tracker, request, peer).await,
-        _ => {
+        Some(Route::Open) => open(tracker, &request, peer).await,
+        Some(Route::Click) => click(tracker, &request, peer).await,
+        Some(Route::Unsubscribe) => unsubscribe::answer(tracker, request, peer).await,
+        Some(Route::Cron | Route::Health | Route::Ready | Route::Metrics) | None => {
             tracker.count(Kind::Other, Hit::Refused);
             responses::not_found()
         }

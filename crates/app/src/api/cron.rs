@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use std::sync::Arc;
 
 use super::{Shared, answer as respond, problem};
+use crate::routes::Route;
 use crate::scheduler;
 
 /// How long a caller waits: for turns before its own, and for its own.
@@ -42,7 +43,7 @@ pub(super) async fn answer(State(api): Shared, method: Method, headers: HeaderMa
 async fn run(api: &super::Api, method: &Method, headers: &HeaderMap) -> Response {
     if *method != Method::GET && *method != Method::POST {
         let refused = problem(StatusCode::METHOD_NOT_ALLOWED, "only GET and POST run the scheduler");
-        return with(refused, header::ALLOW, "GET, POST");
+        return with(refused, header::ALLOW, Route::Cron.methods());
     }
     let Some(secret) = &api.ctx.cron else {
         let why = "CRON_SECRET is not set, so this route refuses (hint: openssl rand -base64 32, and start again)";

@@ -9,13 +9,14 @@ use tokio::task::JoinHandle;
 
 use super::time_scale::TimeScale;
 use super::{Global, Outcome, block_on, output};
-use crate::api::{Api, Needs, Surface};
+use crate::api::{Api, Needs};
 use crate::clock::Clock;
 use crate::config::{self, Environment};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::lifecycle::Shutdown;
 use crate::problem::InputErrors;
+use crate::routes::Listener;
 use crate::{analytics, api, scheduler, telemetry, tracking, worker};
 
 /// A part that can run alone.
@@ -173,12 +174,12 @@ struct Watched {
 async fn watch(ctx: &Arc<Context>, parts: &[Part], shutdown: &Shutdown) -> Result<Watched, InputErrors> {
     let needs = if parts == [Part::Track] { Needs::QueueOrSpool } else { Needs::Everything };
     let api = Api::new(ctx, needs, shutdown);
-    let whole = parts.contains(&Part::Api).then_some((ctx.config.api_listen, Surface::Whole));
-    let health = ctx.config.health_listen.map(|address| (address, Surface::Health));
+    let whole = parts.contains(&Part::Api).then_some((ctx.config.api_listen, Listener::Api));
+    let health = ctx.config.health_listen.map(|address| (address, Listener::Health));
     let mut watched = Watched { over: Shutdown::new(), tasks: Vec::new() };
-    for (address, surface) in whole.into_iter().chain(health) {
-        let listener = api::bind(address, surface).await?;
-        let served = api::run(Arc::clone(&api), listener, surface, watched.over.clone());
+    for (address, of) in whole.into_iter().chain(health) {
+        let listener = api::bind(address, of).await?;
+        let served = api::run(Arc::clone(&api), listener, of, watched.over.clone());
         watched.tasks.push(tokio::spawn(served));
     }
     Ok(watched)

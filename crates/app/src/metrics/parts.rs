@@ -300,7 +300,7 @@ impl Tracking {
         let unsubscribe = [Hit::Counted, Hit::Invalid, Hit::Page, Hit::Refused, Hit::Unavailable];
         let all = both(Kind::Open).into_iter().chain(both(Kind::Click));
         let all = all.chain(unsubscribe.map(|hit| (Kind::Unsubscribe, hit))).chain([(Kind::Other, Hit::Refused)]);
-        let results = [["stored"], ["duplicate"], ["foreign"], ["malformed"]];
+        let results = [["stored"], ["duplicate"], ["foreign"], ["malformed"], ["refused"]];
         Self {
             requests: names.many(
                 "tracking_requests",
@@ -317,7 +317,7 @@ impl Tracking {
                 "events",
                 ["result"],
                 results,
-                "Events taken from the queue; `duplicate` was known, `foreign` belongs to nothing of its tenant",
+                "Events taken from the queue; `duplicate` was known, `foreign` belongs to nothing of its tenant, the database takes no `refused`",
             ),
         }
     }

@@ -17,6 +17,7 @@ use mail::token::{Purpose, Verified};
 use super::{Answer, Tracker, pages, responses, spool};
 use crate::context::Context;
 use crate::metrics::{Hit, Kind};
+use crate::routes::Route;
 
 /// Most bytes of a form.
 const FORM: usize = 16 << 10;
@@ -31,7 +32,7 @@ pub(super) async fn answer(tracker: &Tracker, request: Request<Incoming>, peer: 
         Method::POST => true,
         _ => {
             tracker.count(Kind::Unsubscribe, Hit::Refused);
-            return responses::method_not_allowed("GET, HEAD, POST");
+            return responses::method_not_allowed(Route::Unsubscribe.methods());
         }
     };
     let Verified::Valid(claims) = tracker.verify(&request, Purpose::Unsubscribe) else {

@@ -17,7 +17,7 @@ pub struct Tracker {
 }
 
 /// A kept connection.
-struct Client(BufReader<TcpStream>);
+pub struct Client(BufReader<TcpStream>);
 
 /// An answer.
 #[derive(Debug, PartialEq)]
@@ -57,14 +57,19 @@ impl Tracker {
 }
 
 impl Client {
-    fn connect(address: &str) -> Self {
+    pub fn connect(address: &str) -> Self {
         Self(BufReader::new(TcpStream::connect(address).unwrap()))
     }
 
     fn ask(&mut self, method: &str, path: &str) -> Answer {
         let body = if method == "POST" { "List-Unsubscribe=One-Click" } else { "" };
+        self.send(method, path, "", body)
+    }
+
+    /// Asks with these lines of header, each with its line break, and this body.
+    pub fn send(&mut self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: t\r\nUser-Agent: Mozilla/5.0 (X11) Chrome/140\r\nContent-Length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nHost: t\r\nUser-Agent: Mozilla/5.0 (X11) Chrome/140\r\n{headers}Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
         self.0.get_mut().write_all(request.as_bytes()).unwrap();

@@ -81,14 +81,36 @@ pub struct EventReport {
     pub stored: u64,
     /// Ids that belong to nothing of their tenant.
     pub foreign: Vec<EventId>,
+    /// Those that the database takes in no company, and why.
+    pub refused: Vec<(EventId, String)>,
 }
 
 impl SystemStore {
-    /// Stores and counts events in one transaction; one that is known already is passed over.
+    /// Stores and counts events in one transaction; where one of them fails for a reason of its own, row by row. One
+    /// that is known already is passed over.
     ///
     /// # Errors
-    /// The database; nothing of the batch is written then.
+    /// Transient errors of the database; the caller tries again with the same events.
     pub async fn store_events(&self, events: &[StoredEvent], now: Timestamp) -> Result<EventReport> {
+        match self.store_batch(events, now).await {
+            Err(e) if !e.is_transient() => {}
+            other => return other,
+        }
+        let mut report = EventReport::default();
+        for event in events {
+            match self.store_batch(std::slice::from_ref(event), now).await {
+                Ok(one) => {
+                    report.stored += one.stored;
+                    report.foreign.extend(one.foreign);
+                }
+                Err(e) if e.is_transient() => return Err(e),
+                Err(e) => report.refused.push((event.id, e.to_string())),
+            }
+        }
+        Ok(report)
+    }
+
+    async fn store_batch(&self, events: &[StoredEvent], now: Timestamp) -> Result<EventReport> {
         let mut tx = self.db.begin(Access::Write).await?;
         let earlier = earlier_leads(&mut tx, events).await?;
         let rows: Rows = events.iter().map(event_row).collect();
@@ -112,7 +134,7 @@ impl SystemStore {
         tx.execute_rows(&MARK_OPENED, opened, values![now]).await?;
         tx.commit().await?;
         let foreign = rest.into_iter().filter(|id| !known.contains(id)).map(EventId::from_uuid).collect();
-        Ok(EventReport { stored: stored.len() as u64, foreign })
+        Ok(EventReport { stored: stored.len() as u64, foreign, refused: Vec::new() })
     }
 }
 

@@ -1,9 +1,11 @@
 //! Events: stored once, each lead counted once, strangers told, unsubscribing at once and idempotent.
 
 use domain::event::{EventType, Verdict};
-use domain::ids::{LeadId, StepId};
+use domain::ids::{EventId, LeadId, StepId};
+use engines::dialect::Dialect;
 use engines::store::dot::DotAnswer;
 use engines::store::events::StoredEvent;
+use engines::store::fetch::SendJob;
 use engines::{Error, Store};
 
 use super::scene::Scene;
@@ -60,6 +62,38 @@ fn ids_that_belong_to_nothing_are_reported_and_the_rest_is_stored(engine: Engine
         let report = f.store.system().store_events(&[no_lead.clone(), good, no_step.clone()], NOW).await.unwrap();
         assert_eq!((report.stored, report.foreign), (1, vec![no_lead.id, no_step.id]));
         assert_eq!(counts(&f, "open").await, (1, 1));
+    });
+}
+
+/// An event that the database refuses for a reason of its own. A count that is full is one on both databases; SQLite
+/// takes any text and number that an event can hold, PostgreSQL no NUL.
+async fn refused_events(f: &Scene, job: &SendJob) -> Vec<StoredEvent> {
+    let full = StoredEvent { url: Some("https://full.test".into()), ..f.event(job, EventType::Click) };
+    f.store.system().store_events(std::slice::from_ref(&full), NOW).await.unwrap();
+    f.write("UPDATE event_counts SET events = 9223372036854775807 WHERE url = 'https://full.test'", vec![]).await;
+    let mut refused = vec![StoredEvent { id: EventId::from_uuid(new_id()), ..full }];
+    if f.store.db().dialect() == Dialect::Postgres {
+        refused.push(StoredEvent { user_agent: Some("a\0b".into()), ..f.event(job, EventType::Open) });
+    }
+    refused
+}
+
+fn a_refused_event_is_named_and_the_rest_is_stored_once(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, job) = Scene::one_job(store, |_| {}).await;
+        let refused = refused_events(&f, &job).await;
+        let foreign = StoredEvent { lead_id: LeadId::from_uuid(new_id()), ..f.event(&job, EventType::Open) };
+        let good = [f.event(&job, EventType::Open), f.event(&job, EventType::Open)];
+        let batch = [&good[..1], &refused, &[foreign.clone(), good[0].clone()], &good[1..]].concat();
+        for stored in [2, 0] {
+            let report = f.store.system().store_events(&batch, NOW).await.unwrap();
+            assert_eq!((report.stored, report.foreign), (stored, vec![foreign.id]));
+            let (ids, reasons): (Vec<_>, Vec<_>) = report.refused.into_iter().unzip();
+            assert_eq!(ids, refused.iter().map(|event| event.id).collect::<Vec<_>>());
+            assert!(reasons.iter().all(|why| why.contains("was refused") && !why.contains("full.test")), "{reasons:?}");
+            assert_eq!(counts(&f, "open").await, (2, 1), "nothing of them is counted twice");
+            assert_eq!(f.one::<i64>("SELECT COUNT(*) AS x FROM tracking_events").await, 3);
+        }
     });
 }
 
@@ -130,6 +164,7 @@ on_every_engine! {
     an_event_is_stored_once_however_often_it_comes
     a_lead_is_counted_once_per_link_and_verdict
     ids_that_belong_to_nothing_are_reported_and_the_rest_is_stored
+    a_refused_event_is_named_and_the_rest_is_stored_once
     a_human_open_marks_the_message
     an_unsubscribe_ends_all_that_the_lead_would_get
     unsubscribing_again_changes_nothing
