@@ -98,6 +98,8 @@ pub struct RetryPolicy {
     pub delays: Vec<Duration>,
     /// Tried no longer than this after the first attempt.
     pub expire: Duration,
+    /// How long an account waits by failed connections in a row; the last one repeats.
+    pub account_delays: Vec<Duration>,
 }
 
 impl Default for RetryPolicy {
@@ -106,6 +108,7 @@ impl Default for RetryPolicy {
         Self {
             delays: vec![minutes(5), minutes(15), minutes(60), minutes(240), minutes(720), minutes(1440)],
             expire: minutes(72 * 60),
+            account_delays: [1, 2, 4, 8, 16, 32, 60].map(minutes).to_vec(),
         }
     }
 }
@@ -235,7 +238,7 @@ fn refused(action: ReplyAction, send: &Attempted, policy: &RetryPolicy, now: Tim
         |effect, until, reason| Transition { account: Some(effect), ..Transition::again(until, reason) };
     match action {
         ReplyAction::BackOffAccount | ReplyAction::Throttle => {
-            let until = now + breaker_delay(send.account_failures, chance);
+            let until = now + spread(nth(&policy.account_delays, send.account_failures), chance);
             let effect = AccountEffect::BackOff { until, failures: send.account_failures.saturating_add(1) };
             account_waits(effect, until, Reason::AccountBackoff)
         }
@@ -267,8 +270,7 @@ fn bounced(reason: Reason, suppress: bool) -> Transition {
 
 fn retry(send: &Attempted, policy: &RetryPolicy, now: Timestamp, chance: f64) -> Transition {
     let attempts = send.attempts.saturating_add(1);
-    let index = usize::try_from(send.attempts).unwrap_or(usize::MAX).min(policy.delays.len().saturating_sub(1));
-    let delay = policy.delays.get(index).copied().unwrap_or(policy.expire);
+    let delay = nth(&policy.delays, send.attempts);
     let again_at = now + spread(delay, chance);
     let expires_at = send.first_attempt_at.unwrap_or(now) + policy.expire;
     if again_at > expires_at || send.max_attempts.is_some_and(|most| attempts >= most) {
@@ -290,10 +292,10 @@ fn unknown(send: &Attempted, now: Timestamp) -> Transition {
     }
 }
 
-/// 1, 2, 4 … 60 minutes by failed connections in a row, spread by +-25 %.
-fn breaker_delay(failures: u32, chance: f64) -> Duration {
-    let minutes = 1_u64.checked_shl(failures).unwrap_or(u64::MAX).clamp(1, 60);
-    spread(Duration::from_secs(minutes * 60), chance)
+/// The n-th of these waits, counted from 0; the last one repeats.
+fn nth(delays: &[Duration], n: u32) -> Duration {
+    let index = usize::try_from(n).unwrap_or(usize::MAX).min(delays.len().saturating_sub(1));
+    delays.get(index).copied().unwrap_or_default()
 }
 
 /// `min(2^n s, 300 s)` spread by +-25 %: how long to wait after the n-th error of our own database or queue.

@@ -73,7 +73,7 @@ pub(crate) struct LogSettings {
     pub(crate) format: LogFormat,
 }
 
-/// When a temporary refusal is tried again.
+/// When a temporary refusal, and an account whose server cannot be reached, are tried again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct RetrySettings {
@@ -81,6 +81,8 @@ pub(crate) struct RetrySettings {
     pub(crate) delays: Vec<Period>,
     /// How long after the first attempt a message is given up.
     pub(crate) expire: Period,
+    /// How long an account waits by failed connections in a row; the last one repeats.
+    pub(crate) account_delays: Vec<Period>,
 }
 
 /// Limits of accounts for which a campaign file gives none.
@@ -172,7 +174,12 @@ impl Default for LogSettings {
 impl Default for RetrySettings {
     fn default() -> Self {
         let policy = RetryPolicy::default();
-        Self { delays: policy.delays.into_iter().map(Period).collect(), expire: Period(policy.expire) }
+        let periods = |waits: Vec<Duration>| waits.into_iter().map(Period).collect();
+        Self {
+            delays: periods(policy.delays),
+            expire: Period(policy.expire),
+            account_delays: periods(policy.account_delays),
+        }
     }
 }
 
@@ -191,7 +198,12 @@ impl Default for WorkerSettings {
 impl RetrySettings {
     /// As `domain::settle` wants it.
     pub(crate) fn policy(&self) -> RetryPolicy {
-        RetryPolicy { delays: self.delays.iter().map(|delay| delay.0).collect(), expire: self.expire.0 }
+        let durations = |waits: &[Period]| waits.iter().map(|wait| wait.0).collect();
+        RetryPolicy {
+            delays: durations(&self.delays),
+            expire: self.expire.0,
+            account_delays: durations(&self.account_delays),
+        }
     }
 }
 
@@ -226,15 +238,18 @@ impl Settings {
         let is_within = |period: Period, least: u64, most: u64| {
             (Duration::from_secs(least)..=Duration::from_secs(most)).contains(&period.0)
         };
-        let delays = &self.retry.delays;
+        let are_waits = |waits: &[Period]| {
+            (1..=100).contains(&waits.len()) && waits.iter().all(|wait| is_within(*wait, 1, 30 * DAY))
+        };
         let worker = &self.worker;
         let ca_file = self.smtp.ca_file.as_ref();
         for (key, is_good, rule) in [
             ("token_ttl_days", (1..=3650).contains(&self.process.token_ttl_days), "must be 1 to 3650 days"),
             ("shutdown_grace", is_within(self.process.shutdown_grace, 0, 600), "must be at most 10m"),
+            ("retry.delays", are_waits(&self.retry.delays), "must hold 1 to 100 waits of 1s to 30d each"),
             (
-                "retry.delays",
-                !delays.is_empty() && delays.len() <= 100 && delays.iter().all(|d| is_within(*d, 1, 30 * DAY)),
+                "retry.account_delays",
+                are_waits(&self.retry.account_delays),
                 "must hold 1 to 100 waits of 1s to 30d each",
             ),
             ("retry.expire", is_within(self.retry.expire, 1, 365 * DAY), "must be 1s to 365d"),

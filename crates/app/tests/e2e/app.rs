@@ -347,6 +347,15 @@ impl Reading {
     }
 }
 
+impl Reading {
+    /// Kills without warning; what it had logged.
+    pub fn kill(mut self) -> Vec<String> {
+        let id = self.id.to_string();
+        assert!(Command::new("kill").args(["-KILL", &id]).status().unwrap().success());
+        self.reader.take().unwrap().join().unwrap().1
+    }
+}
+
 impl Drop for Reading {
     /// A case that failed leaves no process behind.
     fn drop(&mut self) {

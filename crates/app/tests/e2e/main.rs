@@ -31,6 +31,7 @@ mod redis_faults;
 mod refused_events;
 mod sample_events;
 mod scale_out;
+mod storm;
 mod strangers;
 mod tokens;
 mod tracker;

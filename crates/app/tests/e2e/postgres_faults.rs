@@ -12,25 +12,25 @@ const SENDS: usize = 3_000;
 const DOMAIN: &str = "restart.example";
 
 /// The sink's journal as it grows: each line a message that was accepted, read without looking again and again.
-struct Arrivals {
+pub struct Arrivals {
     tail: Process,
     read: usize,
 }
 
 impl Arrivals {
-    fn at(sink: &Sink) -> Self {
+    pub fn at(sink: &Sink) -> Self {
         let mut command = Command::new("sh");
         let tail = Process::start(command.args(["-c", "exec tail -n +1 -f \"$0\" >&2"]).arg(&sink.journal));
         Self { tail, read: 0 }
     }
 
-    fn wait_for(&mut self, count: usize) {
+    pub fn wait_for(&mut self, count: usize) {
         assert!(self.tail.wait_for("", count - self.read));
         self.read = count;
     }
 
     /// How long after the server's return the first message arrived that was not there before.
-    fn first_since(&mut self, returned: Instant, sink: &Sink) -> f64 {
+    pub fn first_since(&mut self, returned: Instant, sink: &Sink) -> f64 {
         let there = sink.accepted().len();
         self.wait_for(there + 1);
         returned.elapsed().as_secs_f64()

@@ -40,6 +40,12 @@ impl Redis {
         self.child = spawn(self.port, self.folder.path());
     }
 
+    /// Starts it again with nothing, as a host that lost its disk does.
+    pub fn start_empty(&mut self) {
+        self.folder = tempfile::tempdir().unwrap();
+        self.start_again();
+    }
+
     /// What `redis-cli` says.
     pub fn ask(&self, arguments: &[&str]) -> String {
         let port = self.port.to_string();

@@ -1,0 +1,225 @@
+//! FP12: everything is killed, cut and emptied at random while 3,000 mails of ten accounts are under way, and the
+//! receiver's own journal judges.
+//!
+//! Faults follow each other by progress, not by the clock: each after some more messages have arrived. Every kind comes
+//! in every storm, in an order that the seed gives. To add a fault: a variant of `Fault`, its arm in `Storm::strike`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::app::{App, Engine, Reading, Sink, number};
+use crate::gateway::Gateway;
+use crate::postgres_faults::Arrivals;
+
+const SENDS: usize = 3_000;
+const ACCOUNTS: usize = 10;
+/// Faults begin and end while mail is under way.
+const CALM: usize = SENDS / 10;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    KillWorker,
+    KillScheduler,
+    KillTracker,
+    CutConnections,
+    FlushRedis,
+    KillRedis,
+    EmptyRedis,
+    StopPostgres,
+    KillPostgres,
+}
+
+/// How often each kind comes in one storm.
+fn faults(engine: Engine) -> Vec<Fault> {
+    let mut kinds = vec![Fault::KillScheduler, Fault::KillTracker, Fault::CutConnections, Fault::CutConnections];
+    kinds.extend([Fault::KillWorker; 5]);
+    if engine != Engine::Sqlite {
+        kinds.extend([Fault::StopPostgres, Fault::KillPostgres]);
+    }
+    if engine == Engine::Redis {
+        kinds.extend([Fault::FlushRedis, Fault::FlushRedis, Fault::KillRedis, Fault::EmptyRedis]);
+    }
+    kinds
+}
+
+/// Numbers that a seed gives (SplitMix64).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((x ^ (x >> 31)) % bound as u64) as usize
+    }
+
+    fn shuffle<T>(&mut self, list: &mut [T]) {
+        for last in (1..list.len()).rev() {
+            list.swap(last, self.below(last + 1));
+        }
+    }
+}
+
+/// The seed of this run: given, or new; it is printed, so that a storm can be told again.
+fn seed() -> u64 {
+    let given = std::env::var("STORM_SEED").ok().map(|seed| seed.parse().expect("STORM_SEED is a number"));
+    given.unwrap_or_else(|| std::time::UNIX_EPOCH.elapsed().map_or(1, |t| u64::from(t.subsec_nanos())))
+}
+
+struct Storm {
+    app: App,
+    sink: Sink,
+    gateway: Gateway,
+    chance: Chance,
+    workers: Vec<Reading>,
+    scheduler: Reading,
+    tracker: Reading,
+}
+
+fn start(app: &App, part: &str) -> Reading {
+    let config = app.path("storm.toml");
+    let mut process = app.spawn(&[part, "--config", config.to_str().unwrap()]);
+    let ready = match part {
+        "worker" => "Waiting for jobs...",
+        "track" => "tracking API listens",
+        _ => return process.read_on(),
+    };
+    assert!(process.wait_for(ready, 1), "{}", process.seen.join(""));
+    process.read_on()
+}
+
+impl Storm {
+    fn brew(engine: Engine, policy: &str, seed: u64) -> Option<Self> {
+        let mut app = if engine == Engine::Sqlite { App::new(engine)? } else { App::on_own_postgres()? };
+        if engine == Engine::Postgres {
+            app.set("REDIS_URL", "");
+        }
+        app.set("LOG_LEVEL", "info");
+        let sink = Sink::start(&app, &["--delay", "5ms"]);
+        let server = sink.url.trim_start_matches("smtp://").split('?').next().unwrap();
+        let gateway = Gateway::to(server);
+        let mut extra = format!("on_unknown = \"{policy}\"\n");
+        for n in 1..ACCOUNTS {
+            extra.push_str(&format!(
+                "[[email_account]]\nemail = \"a{n}@acme.test\"\nsmtp = \"smtp://127.0.0.1:25?tls=none\"\n"
+            ));
+        }
+        let file = app.campaign("storm.example", (0..SENDS).map(|n| format!("l{n}")), 1, &extra);
+        let url = format!("smtp://{}?tls=none", gateway.address);
+        assert_eq!(app.json(&["campaign", "import", file.to_str().unwrap(), "--start", "--smtp", &url]).0, 0);
+        // A server that was gone is asked again soon: each cut would cost the account a minute.
+        std::fs::write(app.path("storm.toml"), "[retry]\naccount_delays = [\"1s\"]\n").unwrap();
+        let workers = vec![start(&app, "worker"), start(&app, "worker")];
+        let (scheduler, tracker) = (start(&app, "scheduler"), start(&app, "track"));
+        Some(Self { app, sink, gateway, chance: Chance(seed), workers, scheduler, tracker })
+    }
+
+    fn strike(&mut self, fault: Fault) {
+        match fault {
+            Fault::KillWorker => {
+                let which = self.chance.below(self.workers.len());
+                self.workers.swap_remove(which).kill();
+                self.workers.push(start(&self.app, "worker"));
+            }
+            Fault::KillScheduler => {
+                std::mem::replace(&mut self.scheduler, start(&self.app, "scheduler")).kill();
+            }
+            Fault::KillTracker => {
+                std::mem::replace(&mut self.tracker, start(&self.app, "track")).kill();
+            }
+            Fault::CutConnections => {
+                self.gateway.close();
+                self.gateway.reopen();
+            }
+            Fault::FlushRedis => assert_eq!(self.app.redis().ask(&["FLUSHALL"]), "OK"),
+            Fault::KillRedis => {
+                self.app.redis_mut().kill();
+                self.app.redis_mut().start_again();
+            }
+            Fault::EmptyRedis => {
+                self.app.redis_mut().kill();
+                self.app.redis_mut().start_empty();
+            }
+            Fault::StopPostgres => {
+                self.app.postgres().stop_at_once();
+                self.app.postgres().start_again();
+            }
+            Fault::KillPostgres => {
+                self.app.postgres().kill();
+                self.app.postgres().start_again();
+            }
+        }
+    }
+
+    /// Reads until nothing waits any more.
+    fn settled(&self) -> Value {
+        crate::http::wait_long(|| {
+            let (_, status) = self.app.json(&["campaign", "status", "Welcome"]);
+            let waits = number(&status, "pending") + number(&status, "deferred");
+            (waits == 0 && number(&status, "planned") as usize == SENDS).then_some(status)
+        })
+    }
+}
+
+fn storm(engine: Engine, policy: &str) {
+    let seed = seed();
+    let Some(mut storm) = Storm::brew(engine, policy, seed) else { return };
+    let mut faults = faults(engine);
+    storm.chance.shuffle(&mut faults);
+    let mut arrivals = Arrivals::at(&storm.sink);
+    // A fault in each stretch of mail, at a random place in it.
+    let stretch = (SENDS - 2 * CALM) / faults.len();
+    let mut fired: BTreeMap<String, usize> = BTreeMap::new();
+    let mut slowest: BTreeMap<String, f64> = BTreeMap::new();
+    for (n, fault) in faults.iter().enumerate() {
+        let at = CALM + n * stretch + storm.chance.below(stretch / 2);
+        arrivals.wait_for(at.max(storm.sink.accepted().len()));
+        storm.strike(*fault);
+        let seconds = arrivals.first_since(Instant::now(), &storm.sink);
+        let name = format!("{fault:?}");
+        *fired.entry(name.clone()).or_default() += 1;
+        let worst = slowest.entry(name).or_default();
+        *worst = worst.max((seconds * 10.0).round() / 10.0);
+    }
+    let struck_until = storm.sink.accepted().len();
+    assert!(struck_until < SENDS, "the last fault came after the last message");
+    let status = storm.settled();
+    let mut copies: HashMap<String, usize> = HashMap::new();
+    for id in storm.sink.accepted() {
+        *copies.entry(id).or_default() += 1;
+    }
+    let (held, unknown) = (number(&status, "held") as usize, number(&status, "unknown") as usize);
+    let lost = SENDS.saturating_sub(copies.len() + held);
+    let extra: usize = copies.values().map(|n| n - 1).sum();
+    let line = json!({
+        "engine": format!("{engine:?}"), "policy": policy, "seed": seed, "sends": SENDS, "fired": fired, "lost": lost,
+        "extra": extra, "unknown": unknown, "held": held, "recovery_seconds": slowest,
+    });
+    println!("STORM {line}");
+    assert_eq!(lost, 0, "{status}");
+    assert!(extra <= unknown, "extra {extra} > unknown {unknown}");
+    assert!(copies.values().all(|n| *n <= 2), "a third copy");
+    assert!(number(&status, "sent") as usize + held >= SENDS, "{status}");
+    if policy == "hold" {
+        assert_eq!((extra, held), (0, unknown), "a copy under hold");
+    }
+    for process in storm.workers.into_iter().chain([storm.scheduler, storm.tracker]) {
+        assert_eq!(process.stop().0.code(), Some(0), "nobody had died by himself");
+    }
+}
+
+fn fp12_a_storm_loses_nothing_and_copies_only_what_is_unknown(engine: Engine) {
+    storm(engine, "resend");
+}
+
+fn fp12_a_storm_under_hold_makes_no_copy(engine: Engine) {
+    storm(engine, "hold");
+}
+
+crate::on_every_engine! {
+    fp12_a_storm_loses_nothing_and_copies_only_what_is_unknown
+    fp12_a_storm_under_hold_makes_no_copy
+}
