@@ -117,7 +117,8 @@ fn read_secrets_file(config: &mut Config, problems: &Problems) {
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => {
-            problems.add(Problem::new(format!("failed to read: {error}")).at(Place::file(path.display().to_string())))
+            let problem = Problem::new(format!("failed to read: {error}")).at(Place::file(path.display().to_string()));
+            problems.add(problem.hint("let this user read it, or name another directory with --data"));
         }
     }
     if !config.is_embedded() {

@@ -149,6 +149,11 @@ impl Problems {
         result.map_err(|problem| self.add(problem)).ok()
     }
 
+    /// Whether one about this field, variable or option is noted.
+    pub(crate) fn hold(&self, field: &str) -> bool {
+        self.0.borrow().iter().any(|problem| problem.is_about(field))
+    }
+
     /// All that was noted, in the order in which it was found.
     pub(crate) fn into_vec(self) -> Vec<Problem> {
         self.0.into_inner()

@@ -205,7 +205,8 @@ impl GivenSecrets {
     /// Notes what processes on several hosts must be given because they must agree on it.
     pub(super) fn require(&self, problems: &Problems) {
         let needed = [("JWT_SECRET", self.jwt.is_none()), ("ENCRYPTION_KEY", self.encryption.is_none())];
-        for (name, _) in needed.into_iter().filter(|(_, is_missing)| *is_missing) {
+        // One that is there and cannot be used was noted before: it is not missing besides.
+        for (name, _) in needed.into_iter().filter(|(name, is_missing)| *is_missing && !problems.hold(name)) {
             let problem = Problem::new("not set, and all processes on one DATABASE_URL must share it").field(name);
             problems.add(problem.hint("openssl rand -base64 32, the same value for every process"));
         }

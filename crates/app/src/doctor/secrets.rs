@@ -40,9 +40,10 @@ pub(super) fn findings(scope: &Scope) -> Vec<Finding> {
         findings.push(Finding::new(CHECK, Level::Warning, text, format!("set it where that route is used; {MAKE}")));
     }
     findings.extend(mode(&file(&scope.config.data)));
-    if findings.is_empty() {
-        let text = if given.is_complete() { "there, long enough and random" } else { "made on the first start" };
-        findings.push(Finding::ok(CHECK, text));
+    if findings.is_empty() && given.is_complete() {
+        findings.push(Finding::ok(CHECK, "there, long enough and random"));
+    } else if findings.is_empty() && scope.config.is_embedded() {
+        findings.push(Finding::ok(CHECK, "made on the first start"));
     }
     findings
 }
