@@ -153,8 +153,7 @@ pub fn grant(
             continue;
         }
         let campaign_day = campaign.zone.day(limit.until);
-        let taken = campaign.days.get(&campaign_day).copied().unwrap_or_default().taken();
-        if campaign.daily_limit.is_some_and(|most| taken >= most) {
+        if campaign.is_full(&campaign_day) {
             let next = next_day_start(&campaign.zone, limit.until);
             later(&mut limit, next, Reason::CampaignCap, Scope::Campaign);
             continue;
@@ -167,37 +166,91 @@ pub fn grant(
     Err(limit)
 }
 
-/// Whether a dot may be written now: the last word of the limits, with a reservation turned into use.
+/// The days on which a send holds a reservation, if it does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reserved<'a> {
+    /// Of its account.
+    pub account_day: Option<&'a str>,
+    /// Of its campaign.
+    pub campaign_day: Option<&'a str>,
+}
+
+/// Whether a dot may be written now: the last word of the limits, with reservations turned into use.
 ///
-/// `reserved_day` is the account day on which the send holds a reservation. A dot on that day needs no new room; on
-/// another day it needs some, since the day of the dot is charged. A dot closer than the account's gap to its last
-/// one is refused with the moment at which it may come.
+/// Who has no limits has no book. A dot on the day that is reserved needs no new room; on another day it needs some,
+/// since the day of the dot is charged. A dot closer than the account's gap to its last one is refused with the moment
+/// at which it may come. Where the campaign's day is full, its reservation moves to the next day with room, which is
+/// that of the deferral's `until`; so whoever is carried over is not overtaken by those who are planned later.
 ///
 /// # Errors
-/// A `Deferral`; the book is unchanged then.
+/// A `Deferral`; but for that reservation the books are unchanged then.
 pub fn admit(
-    account: &mut AccountBook,
-    reserved_day: Option<&str>,
+    account: Option<&mut AccountBook>,
+    campaign: Option<&mut CampaignBook>,
+    reserved: Reserved<'_>,
     warmup: &WarmupTable,
     now: Timestamp,
-) -> Result<String, Deferral> {
-    let scope = Scope::Account(account.id);
-    if let Some(reason) = account.status.why_not() {
-        return Err(Deferral { until: Timestamp::MAX, reason, scope });
+) -> Result<(), Deferral> {
+    if let Some(book) = &account {
+        book.check(reserved.account_day, warmup, now)?;
     }
-    if let Some(last) = account.last_dot_at.filter(|last| now < *last + account.pace.min_gap) {
-        return Err(Deferral { until: last + account.pace.min_gap, reason: Reason::AccountGap, scope });
+    if let Some(book) = campaign {
+        let today = book.zone.day(now);
+        if reserved.campaign_day != Some(&today) && book.is_full(&today) {
+            return Err(book.postpone(reserved.campaign_day, now));
+        }
+        charge(&mut book.days, reserved.campaign_day, today);
     }
-    let today = account.pace.zone.day(now);
-    if reserved_day != Some(&today) && account.remaining(now, warmup) == 0 {
-        return Err(Deferral { until: next_day_start(&account.pace.zone, now), reason: Reason::AccountCap, scope });
+    if let Some(book) = account {
+        charge(&mut book.days, reserved.account_day, book.pace.zone.day(now));
+        book.last_dot_at = Some(now);
     }
-    if let Some(day) = reserved_day.and_then(|day| account.days.get_mut(day)) {
+    Ok(())
+}
+
+fn charge(days: &mut Days, reserved_day: Option<&str>, today: String) {
+    release(days, reserved_day);
+    days.entry(today).or_default().used += 1;
+}
+
+fn release(days: &mut Days, reserved_day: Option<&str>) {
+    if let Some(day) = reserved_day.and_then(|day| days.get_mut(day)) {
         day.reserved = day.reserved.saturating_sub(1);
     }
-    account.days.entry(today.clone()).or_default().used += 1;
-    account.last_dot_at = Some(now);
-    Ok(today)
+}
+
+impl AccountBook {
+    fn check(&self, reserved_day: Option<&str>, warmup: &WarmupTable, now: Timestamp) -> Result<(), Deferral> {
+        let scope = Scope::Account(self.id);
+        if let Some(reason) = self.status.why_not() {
+            return Err(Deferral { until: Timestamp::MAX, reason, scope });
+        }
+        if let Some(last) = self.last_dot_at.filter(|last| now < *last + self.pace.min_gap) {
+            return Err(Deferral { until: last + self.pace.min_gap, reason: Reason::AccountGap, scope });
+        }
+        if reserved_day != Some(&self.pace.zone.day(now)) && self.remaining(now, warmup) == 0 {
+            return Err(Deferral { until: next_day_start(&self.pace.zone, now), reason: Reason::AccountCap, scope });
+        }
+        Ok(())
+    }
+}
+
+impl CampaignBook {
+    fn is_full(&self, day: &str) -> bool {
+        let taken = self.days.get(day).copied().unwrap_or_default().taken();
+        self.daily_limit.is_some_and(|most| taken >= most)
+    }
+
+    /// Moves a reservation to the first day after today that has room, up to 400 days ahead.
+    fn postpone(&mut self, reserved_day: Option<&str>, now: Timestamp) -> Deferral {
+        release(&mut self.days, reserved_day);
+        let days = std::iter::successors(Some(now), |at| Some(next_day_start(&self.zone, *at)));
+        let found = days.skip(1).take(400).find(|at| !self.is_full(&self.zone.day(*at)));
+        if let Some(at) = found {
+            self.days.entry(self.zone.day(at)).or_default().reserved += 1;
+        }
+        Deferral { until: found.unwrap_or(Timestamp::MAX), reason: Reason::CampaignCap, scope: Scope::Campaign }
+    }
 }
 
 #[cfg(test)]

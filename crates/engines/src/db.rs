@@ -78,6 +78,8 @@ pub enum LockKind {
     EmailAccount = 2,
     /// The schema: exclusive for migrations.
     Schema = 3,
+    /// The days of a campaign with a daily limit: exclusive for whoever reads them to take room. After the two above.
+    CampaignDays = 4,
 }
 
 impl Db {
@@ -317,6 +319,9 @@ impl Tx {
         let mut keys: Vec<i64> = ids.into_iter().map(|id| lock_key(kind, id)).collect();
         keys.sort_unstable();
         keys.dedup();
+        if keys.is_empty() {
+            return Ok(());
+        }
         let result = session.lock(&keys, exclusive).await;
         self.note(&result);
         result

@@ -46,7 +46,7 @@ pub(super) const SETTLED: [(SendStatus, Option<Reason>); 24] = [
 ];
 
 /// What can stand against a dot (`why_refused`).
-const REFUSALS: [Reason; 13] = [
+const REFUSALS: [Reason; 14] = [
     Reason::CampaignPaused,
     Reason::CampaignCancelled,
     Reason::CampaignNotStarted,
@@ -54,6 +54,7 @@ const REFUSALS: [Reason; 13] = [
     Reason::AuthenticationFailed,
     Reason::AccountCap,
     Reason::AccountGap,
+    Reason::CampaignCap,
     Reason::StepInactive,
     Reason::LeadBounced,
     Reason::LeadUnsubscribed,

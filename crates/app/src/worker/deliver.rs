@@ -42,6 +42,13 @@ struct Parts {
     template: Arc<MessageTemplate>,
 }
 
+/// Local days of a send's account and campaign.
+#[derive(Clone)]
+struct Days {
+    account: Option<String>,
+    campaign: Option<String>,
+}
+
 /// How an attempt ended, for the ledger.
 struct Ended {
     outcome: Outcome,
@@ -49,8 +56,8 @@ struct Ended {
     /// The fence that the result belongs to.
     fence: i64,
     was_dot: bool,
-    /// The account day that is charged or reserved.
-    account_day: Option<String>,
+    /// The days that are charged or reserved.
+    days: Days,
     message: Option<OutboundMessage>,
 }
 
@@ -147,8 +154,8 @@ async fn cannot_load(worker: &Worker, item: &Item, why: &CacheError) {
 }
 
 fn before_any_attempt(job: &SendJob, outcome: Outcome) -> Ended {
-    let account_day = job.account_day.clone();
-    Ended { outcome, report: None, fence: job.fence, was_dot: false, account_day, message: None }
+    let days = Days { account: job.account_day.clone(), campaign: job.campaign_day.clone() };
+    Ended { outcome, report: None, fence: job.fence, was_dot: false, days, message: None }
 }
 
 /// Renders and writes the message; a panic of ours is this job's failure and no other's.
@@ -268,15 +275,15 @@ async fn attempt(
 #[derive(Default)]
 struct Asked {
     is_asked: AtomicBool,
-    /// The answer, and the account's day that it was asked for.
-    answer: OnceLock<(Answer, String)>,
+    /// The answer, and the days that it was asked for.
+    answer: OnceLock<(Answer, Days)>,
 }
 
 impl Asked {
-    /// The fence that is ours and the day that is charged.
-    fn granted(&self) -> Option<(i64, &String)> {
+    /// The fence that is ours and the days that are charged.
+    fn granted(&self) -> Option<(i64, &Days)> {
         match self.answer.get() {
-            Some((Answer::Granted(fence), day)) => Some((*fence, day)),
+            Some((Answer::Granted(fence), days)) => Some((*fence, days)),
             _ => None,
         }
     }
@@ -296,9 +303,7 @@ impl Asked {
         message: Option<OutboundMessage>,
     ) -> Ended {
         match self.granted() {
-            Some((fence, day)) => {
-                Ended { outcome, report, fence, was_dot: true, account_day: Some(day.clone()), message }
-            }
+            Some((fence, days)) => Ended { outcome, report, fence, was_dot: true, days: days.clone(), message },
             None => Ended { report, message, ..before_any_attempt(job, outcome) },
         }
     }
@@ -311,8 +316,10 @@ async fn ask_gate(worker: &Worker, parts: &Parts, job: &SendJob, message: &Messa
             return false;
         }
         asked.is_asked.store(true, Ordering::Release);
-        // The day of the dot is charged, not that of the dialogue's begin.
-        let dot_day = parts.sender.account.pace.zone.day(worker.ctx.clock.now());
+        // The days of the dot are charged, not those of the dialogue's begin.
+        let (now, campaign) = (worker.ctx.clock.now(), &parts.campaign.plan.settings);
+        let dot_day = parts.sender.account.pace.zone.day(now);
+        let campaign_dot_day = campaign.timezone.day(now);
         let request = DotRequest {
             send_id: job.send_id,
             tenant_id: job.tenant_id,
@@ -321,14 +328,17 @@ async fn ask_gate(worker: &Worker, parts: &Parts, job: &SendJob, message: &Messa
             fence: job.fence,
             reserved_day: job.account_day.clone(),
             campaign_day: job.campaign_day.clone(),
+            campaign_limit: campaign.daily_limit.map(|most| (most, campaign.timezone.clone())),
             dot_day: dot_day.clone(),
+            campaign_dot_day: campaign_dot_day.clone(),
             message_id: message.message_id.clone(),
             dated_at: message.date,
         };
         fault_point::reach("asking").await;
         let given = worker.gate.ask(request).await;
         fault_point::reach("granted").await;
-        asked.answer.get_or_init(|| (given, dot_day));
+        let days = Days { account: Some(dot_day), campaign: Some(campaign_dot_day) };
+        asked.answer.get_or_init(|| (given, days));
     }
     asked.granted().is_some()
 }
@@ -407,7 +417,8 @@ fn record(
         enrollment_id: job.enrollment_id,
         email_account_id: job.account.0,
         fence: ended.fence,
-        account_day: ended.account_day,
+        account_day: ended.days.account,
+        campaign_day: ended.days.campaign,
         was_dot: ended.was_dot,
         transition,
         attempt,

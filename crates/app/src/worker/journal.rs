@@ -266,6 +266,7 @@ mod tests {
             email_account_id: EmailAccountId::from_uuid(id),
             fence: 1,
             account_day: Some("2023-11-14".into()),
+            campaign_day: Some("2023-11-14".into()),
             was_dot: true,
             transition: settle(Outcome::Accepted, &attempted, &RetryPolicy::default(), now, 0.5),
             attempt: Some(engines::store::apply::AttemptRecord {

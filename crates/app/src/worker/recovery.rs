@@ -137,6 +137,7 @@ fn unknown(ctx: &Context, dot: OpenDot, now: domain::time::Timestamp) -> Settled
         email_account_id: dot.email_account_id,
         fence: dot.fence,
         account_day: dot.account_day,
+        campaign_day: dot.campaign_day,
         was_dot: true,
         transition: settle(Outcome::Unknown, &attempted, &policy, now, ctx.clock.chance()),
         attempt: None,

@@ -1,5 +1,7 @@
 //! Cases of `grant` and `admit`.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::schedule::{DaySet, LocalTime};
 
@@ -102,13 +104,18 @@ fn an_account_that_may_not_send_waits_for_a_person() {
     assert_eq!((d.until, d.reason), (Timestamp::MAX, Reason::AuthenticationFailed));
 }
 
+fn dot(account: &mut AccountBook, reserved_day: Option<&str>, now: Timestamp) -> Result<(), Deferral> {
+    let reserved = Reserved { account_day: reserved_day, campaign_day: None };
+    admit(Some(account), None, reserved, &WarmupTable::default(), now)
+}
+
 #[test]
 fn a_dot_turns_its_reservation_into_use() {
     let mut book = account(Some(1), Duration::ZERO);
     book.days.insert("2026-03-01".into(), DayUse { reserved: 1, used: 0 });
-    let day = admit(&mut book, Some("2026-03-01"), &WarmupTable::default(), NOON).unwrap();
-    assert_eq!(book.days[&day], DayUse { reserved: 0, used: 1 });
-    let d = admit(&mut book, None, &WarmupTable::default(), NOON).unwrap_err();
+    dot(&mut book, Some("2026-03-01"), NOON).unwrap();
+    assert_eq!(book.days["2026-03-01"], DayUse { reserved: 0, used: 1 });
+    let d = dot(&mut book, None, NOON).unwrap_err();
     assert_eq!(d.reason, Reason::AccountCap);
 }
 
@@ -116,7 +123,7 @@ fn a_dot_turns_its_reservation_into_use() {
 fn a_dot_on_a_later_day_is_charged_to_that_day() {
     let mut book = account(Some(1), Duration::ZERO);
     book.days.insert("2026-02-28".into(), DayUse { reserved: 1, used: 0 });
-    admit(&mut book, Some("2026-02-28"), &WarmupTable::default(), NOON).unwrap();
+    dot(&mut book, Some("2026-02-28"), NOON).unwrap();
     assert_eq!(book.days["2026-02-28"], DayUse::default());
     assert_eq!(book.days["2026-03-01"], DayUse { reserved: 0, used: 1 });
 }
@@ -124,10 +131,126 @@ fn a_dot_on_a_later_day_is_charged_to_that_day() {
 #[test]
 fn a_dot_too_close_to_the_last_is_refused_and_changes_nothing() {
     let mut book = account(None, Duration::from_secs(60));
-    admit(&mut book, None, &WarmupTable::default(), NOON).unwrap();
+    dot(&mut book, None, NOON).unwrap();
     let before = book.days.clone();
-    let d = admit(&mut book, None, &WarmupTable::default(), NOON + Duration::from_secs(59)).unwrap_err();
+    let d = dot(&mut book, None, NOON + Duration::from_secs(59)).unwrap_err();
     assert_eq!((d.until, d.reason), (NOON + Duration::from_secs(60), Reason::AccountGap));
     assert_eq!(book.days, before);
-    assert!(admit(&mut book, None, &WarmupTable::default(), NOON + Duration::from_secs(60)).is_ok());
+    assert!(dot(&mut book, None, NOON + Duration::from_secs(60)).is_ok());
+}
+
+#[test]
+fn a_campaigns_carried_over_dot_takes_room_of_its_day_or_moves_to_the_next_with_some() {
+    let mut book = campaign(Some(2));
+    for (day, reserved) in [("2026-02-28", 2), ("2026-03-01", 1), ("2026-03-02", 2)] {
+        book.days.insert(day.into(), DayUse { reserved, used: 0 });
+    }
+    let mut carried_over = || {
+        let reserved = Reserved { account_day: None, campaign_day: Some("2026-02-28") };
+        admit(None, Some(&mut book), reserved, &WarmupTable::default(), NOON)
+    };
+    assert_eq!(carried_over(), Ok(()));
+    let d = carried_over().unwrap_err();
+    assert_eq!((d.until, d.reason, d.scope), (NOON + 36 * HOUR, Reason::CampaignCap, Scope::Campaign));
+    assert_eq!(book.days["2026-02-28"], DayUse::default());
+    assert_eq!(book.days["2026-03-01"], DayUse { reserved: 1, used: 1 });
+    assert_eq!(book.days["2026-03-03"], DayUse { reserved: 1, used: 0 });
+}
+
+#[test]
+fn whom_one_limit_refuses_the_other_does_not_charge() {
+    let (mut book, mut full) = (account(Some(5), Duration::from_secs(60)), campaign(Some(1)));
+    full.days.insert("2026-03-01".into(), DayUse { reserved: 0, used: 1 });
+    let before = book.clone();
+    let refused = admit(Some(&mut book), Some(&mut full), Reserved::default(), &WarmupTable::default(), NOON);
+    assert_eq!(refused.unwrap_err().reason, Reason::CampaignCap);
+    assert_eq!((&book.days, book.last_dot_at), (&before.days, None));
+    book.last_dot_at = Some(NOON);
+    let before = full.days.clone();
+    let refused = admit(Some(&mut book), Some(&mut full), Reserved::default(), &WarmupTable::default(), NOON);
+    assert_eq!((refused.unwrap_err().reason, full.days), (Reason::AccountGap, before));
+}
+
+#[test]
+fn a_limit_of_nothing_waits_for_a_person() {
+    let mut book = campaign(Some(0));
+    let d = admit(None, Some(&mut book), Reserved::default(), &WarmupTable::default(), NOON).unwrap_err();
+    assert_eq!((d.until, d.reason), (Timestamp::MAX, Reason::CampaignCap));
+    assert!(book.days.is_empty());
+}
+
+/// What happens to a campaign's sends: a plan, or a dot of one of them, hours later.
+#[derive(Clone, Debug)]
+enum Step {
+    Plan,
+    Dot(usize),
+    Wait(u32),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![Just(Step::Plan), any::<usize>().prop_map(Step::Dot), (1_u32..40).prop_map(Step::Wait)]
+}
+
+/// A campaign's sends that are still to leave: from when, and the day that each holds.
+struct Sends {
+    book: CampaignBook,
+    open: Vec<(Timestamp, String)>,
+}
+
+impl Sends {
+    fn plan(&mut self, now: Timestamp) {
+        let (mut own, always) = (account(None, Duration::ZERO), Window::always(Zone::UTC));
+        let warmup = WarmupTable::default();
+        if let Ok(slot) = grant(&mut own, &mut self.book, &always, &warmup, now, Duration::ZERO, now) {
+            self.open.push((slot.at, slot.campaign_day));
+        }
+    }
+
+    fn dot(&mut self, which: usize, now: Timestamp) {
+        let (_, day) = self.open.remove(which);
+        let reserved = Reserved { account_day: None, campaign_day: Some(&day) };
+        if let Err(d) = admit(None, Some(&mut self.book), reserved, &WarmupTable::default(), now) {
+            self.open.push((d.until, self.book.zone.day(d.until)));
+        }
+        let (limit, days) = (self.book.daily_limit.unwrap(), &self.book.days);
+        assert!(days.values().all(|day| day.taken() <= limit), "{days:?}");
+        assert_eq!(days.values().map(|day| day.reserved as usize).sum::<usize>(), self.open.len());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// However late its sends leave, no day of a campaign sees more dots than its limit; and whoever asks when it may
+    /// leaves, whatever is planned meanwhile.
+    #[test]
+    fn no_day_of_a_campaign_exceeds_its_limit(limit in 1_u32..5, steps in prop::collection::vec(step(), 1..60)) {
+        let mut book = campaign(Some(limit));
+        book.zone = "Europe/Berlin".parse().unwrap();
+        let (mut sends, mut now) = (Sends { book, open: Vec::new() }, NOON);
+        for step in steps {
+            match step {
+                Step::Plan => sends.plan(now),
+                Step::Wait(hours) => now = now + HOUR * hours,
+                Step::Dot(which) => {
+                    let due: Vec<usize> = (0..sends.open.len()).filter(|n| sends.open[*n].0 <= now).collect();
+                    if let Some(which) = due.get(which.checked_rem(due.len()).unwrap_or(0)) {
+                        sends.dot(*which, now);
+                    }
+                }
+            }
+        }
+        let waiting = sends.open.len();
+        for _ in 0..=waiting {
+            let Some(next) = sends.open.iter().map(|(at, _)| *at).min() else { break };
+            now = now.max(next);
+            sends.plan(now);
+            for _ in 0..sends.open.len() {
+                if let Some(which) = sends.open.iter().position(|(at, _)| *at <= now) {
+                    sends.dot(which, now);
+                }
+            }
+        }
+        prop_assert!(sends.open.is_empty(), "{} of {waiting} never left", sends.open.len());
+    }
 }

@@ -163,6 +163,7 @@ impl SystemStore {
             }
             Err(e) => return Err(e),
         };
+        dot::lock_days(&mut tx, &campaign).await?;
         let own = Own::read(&mut tx, tenant_id, campaign_id, group).await?;
         let mut answers = HashMap::new();
         let mut fresh = Vec::new();

@@ -138,6 +138,8 @@ pub struct Settled {
     pub fence: i64,
     /// The account day that is charged (after a dot) or reserved (before it).
     pub account_day: Option<String>,
+    /// The campaign day, likewise.
+    pub campaign_day: Option<String>,
     /// Whether the dot's intent was recorded.
     pub was_dot: bool,
     /// What to write.
@@ -275,13 +277,17 @@ fn settle_row(r: &Settled) -> Vec<Value> {
 }
 
 fn give_back(days: &mut DayChanges, r: &Settled) {
-    let Some(day) = &r.account_day else { return };
-    if r.was_dot {
-        if r.transition.give_back {
-            days.add("account", r.email_account_id.uuid(), r.tenant_id, day, 0, -1);
+    let (reserved, used) = match r.was_dot {
+        true if r.transition.give_back => (0, -1),
+        false if !keeps_slot(r) => (-1, 0),
+        _ => return,
+    };
+    for (scope, id, day) in
+        [("account", r.email_account_id.uuid(), &r.account_day), ("campaign", r.campaign_id.uuid(), &r.campaign_day)]
+    {
+        if let Some(day) = day {
+            days.add(scope, id, r.tenant_id, day, reserved, used);
         }
-    } else if !keeps_slot(r) {
-        days.add("account", r.email_account_id.uuid(), r.tenant_id, day, -1, 0);
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! Races: whoever excludes one lead cancels its sends in its own transaction, so the row lock decides who was first.
 //! Whoever stops many takes the lock of the campaign or account exclusively; the gate takes them shared, first thing.
+//! Who takes room of a campaign's days takes their lock next, before any row: an account's row stands for its days.
 //! To add a last-moment check: the WHERE of `INTEND`, and its reason in `refusal`.
 
 pub(super) mod refusal;
@@ -11,13 +12,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use domain::ids::{CampaignId, EmailAccountId, SendId, TenantId};
-use domain::pace::{AccountBook, DayUse, Days, Deferral, admit};
+use domain::pace::{AccountBook, CampaignBook, DayUse, Days, Deferral, Reserved, admit};
 use domain::reason::Reason;
 use domain::schedule::WarmupTable;
-use domain::time::Timestamp;
+use domain::time::{Timestamp, Zone};
 use uuid::Uuid;
 
 use super::SystemStore;
+use super::campaigns::CampaignBundle;
 use super::fetch::account_pace;
 use crate::db::{Access, LockKind, Tx};
 use crate::error::Result;
@@ -43,9 +45,10 @@ statements! {
         FROM {rows r(scope text, scope_id uuid, day text, tenant_id uuid)}
         WHERE true ON CONFLICT (scope, scope_id, day) DO NOTHING";
     INTEND = "UPDATE sends SET status = 'dot', fence = sends.fence + 1, owner = $1, account_day = r.dot_day,
-            message_id = COALESCE(sends.message_id, r.message_id),
+            campaign_day = r.campaign_dot_day, message_id = COALESCE(sends.message_id, r.message_id),
             first_attempt_at = COALESCE(sends.first_attempt_at, r.dated_at), last_attempt_at = $2, updated_at = $2
-        FROM {rows r(id uuid, tenant_id uuid, fence bigint, message_id text, dated_at timestamptz, dot_day text)},
+        FROM {rows r(id uuid, tenant_id uuid, fence bigint, message_id text, dated_at timestamptz, dot_day text,
+            campaign_dot_day text)},
             campaigns c, email_accounts a, leads l, campaign_sequence_steps st
         WHERE sends.id = r.id AND sends.tenant_id = r.tenant_id AND sends.fence = r.fence
             AND sends.status IN ('planned', 'queued')
@@ -60,13 +63,13 @@ statements! {
     SAVE_LAST_DOT = "UPDATE email_accounts SET last_dot_at = r.at FROM {rows r(id uuid, at timestamptz)}
         WHERE email_accounts.id = r.id";
     POSTPONE = "UPDATE sends SET status = 'queued', owner = NULL, not_before = r.not_before, reason = r.reason,
-            account_day = r.account_day, hinted_at = NULL, updated_at = $2
-        FROM {rows r(id uuid, tenant_id uuid, fence bigint, not_before timestamptz, reason text, account_day text)}
+            account_day = r.account_day, campaign_day = r.campaign_day, hinted_at = NULL, updated_at = $2
+        FROM {rows r(id uuid, tenant_id uuid, fence bigint, not_before timestamptz, reason text, account_day text,
+            campaign_day text)}
         WHERE sends.id = r.id AND sends.tenant_id = r.tenant_id AND sends.fence = r.fence AND sends.owner = $1
             AND sends.status = 'dot'";
     // The transaction in doubt may still be under way at the server: whoever waits for its locks sees how it ended.
     LOCK = "SELECT id FROM sends WHERE id {any $1} ORDER BY id {for update}";
-    // The campaign's slot stays used: the next dot must not take another send's.
     WITHDRAW = "UPDATE sends SET status = 'queued', owner = NULL, not_before = $2, hinted_at = NULL, account_day = NULL,
             campaign_day = NULL, reason = 'given_back', updated_at = $2
         FROM {rows r(id uuid, tenant_id uuid, fence bigint)}
@@ -91,8 +94,12 @@ pub struct DotRequest {
     pub reserved_day: Option<String>,
     /// The campaign day on which it is reserved.
     pub campaign_day: Option<String>,
+    /// The campaign's daily limit, and the zone of its days; none = no limit, and nothing is asked.
+    pub campaign_limit: Option<(u32, Zone)>,
     /// The account's local day now: the day that is charged.
     pub dot_day: String,
+    /// The campaign's local day now: charged as well.
+    pub campaign_dot_day: String,
     /// Fixed by the first attempt.
     pub message_id: String,
     /// The message's Date; fixed by the first attempt.
@@ -126,16 +133,20 @@ impl SystemStore {
         let mut tx = self.db.begin(Access::Write).await?;
         tx.lock(LockKind::Campaign, false, requests.iter().map(|r| r.campaign_id.uuid())).await?;
         tx.lock(LockKind::EmailAccount, false, requests.iter().map(|r| r.email_account_id.uuid())).await?;
+        let campaigns = read_campaign_books(&mut tx, requests, now).await?;
         let ids: Vec<Uuid> =
             requests.iter().map(|r| r.email_account_id.uuid()).collect::<BTreeSet<_>>().into_iter().collect();
         let limited = tx.query(&LIMITED_ACCOUNTS, values![ids]).await?;
-        let mut books = with_days(&mut tx, &limited, now).await?;
+        let mut books = Books { accounts: with_days(&mut tx, &limited, now).await?, campaigns };
         // Two holders of one send may meet in one batch: the first asks, the others are refused.
         let mut seen = HashSet::new();
         let asked: Vec<&DotRequest> = requests.iter().filter(|r| seen.insert((r.send_id, r.fence))).collect();
         let rows: Rows = asked
             .iter()
-            .map(|r| values![r.send_id, r.tenant_id, r.fence, &r.message_id, r.dated_at, &r.dot_day])
+            .map(|r| {
+                let days = [&r.dot_day, &r.campaign_dot_day];
+                values![r.send_id, r.tenant_id, r.fence, &r.message_id, r.dated_at, days[0], days[1]]
+            })
             .collect();
         let granted = tx.query_rows(&INTEND, rows, values![owner, now]).await?;
         let mut fences: Fences = granted
@@ -145,14 +156,17 @@ impl SystemStore {
                 Ok(((row.get("id")?, fence - 1), fence))
             })
             .collect::<Result<_>>()?;
-        let refused = admit_all(&asked, &mut fences, &mut books, warmup, now);
+        let refused = books.admit_all(&asked, &mut fences, warmup, now);
         postpone(&mut tx, &refused, owner, now).await?;
         let mut changes = DayChanges::default();
+        for refusal in &refused {
+            changes.move_reservation(refusal);
+        }
         for request in asked.iter().filter(|r| fences.contains_key(&(r.send_id, r.fence))) {
             changes.charge(request);
         }
         changes.write(&mut tx, now).await?;
-        let dots: Rows = books.values().map(|book| values![book.id, book.last_dot_at]).collect();
+        let dots: Rows = books.accounts.values().map(|book| values![book.id, book.last_dot_at]).collect();
         tx.execute_rows(&SAVE_LAST_DOT, dots, vec![]).await?;
         tx.commit().await?;
         let answer = |r: &DotRequest| {
@@ -175,6 +189,7 @@ impl SystemStore {
         let mut changes = DayChanges::default();
         for request in requests.iter().filter(|r| ids.contains(&r.send_id)) {
             changes.add("account", request.email_account_id.uuid(), request.tenant_id, &request.dot_day, 0, -1);
+            changes.add("campaign", request.campaign_id.uuid(), request.tenant_id, &request.campaign_dot_day, 0, -1);
         }
         changes.write(&mut tx, now).await?;
         tx.commit().await?;
@@ -185,48 +200,101 @@ impl SystemStore {
 /// The new fence of each granted request, by send and the fence that it came with.
 type Fences = HashMap<(SendId, i64), i64>;
 
-/// Asks the limits of each granted request, in order; those refused leave `fences`.
-fn admit_all<'a>(
-    requests: &[&'a DotRequest],
-    fences: &mut Fences,
-    books: &mut BTreeMap<EmailAccountId, AccountBook>,
-    warmup: &WarmupTable,
-    now: Timestamp,
-) -> Vec<(&'a DotRequest, Deferral)> {
-    let mut refused = Vec::new();
-    // Those refused for the gap come back one gap after the other, not all at once.
-    let mut waiting: HashMap<EmailAccountId, u32> = HashMap::new();
-    for &request in requests {
-        let Some(book) = books.get_mut(&request.email_account_id) else { continue };
-        let key = (request.send_id, request.fence);
-        if !fences.contains_key(&key) {
-            continue;
-        }
-        if let Err(mut deferral) = admit(book, request.reserved_day.as_deref(), warmup, now) {
-            if deferral.reason == Reason::AccountGap {
+/// The books of those that have limits.
+struct Books {
+    accounts: BTreeMap<EmailAccountId, AccountBook>,
+    campaigns: BTreeMap<CampaignId, CampaignBook>,
+}
+
+/// A request that its limits refuse.
+struct Refusal<'a> {
+    request: &'a DotRequest,
+    deferral: Deferral,
+    /// The campaign day that holds its slot from now on.
+    campaign_day: Option<String>,
+}
+
+impl Books {
+    /// Asks the limits of each granted request, in order; those refused leave `fences`.
+    fn admit_all<'a>(
+        &mut self,
+        requests: &[&'a DotRequest],
+        fences: &mut Fences,
+        warmup: &WarmupTable,
+        now: Timestamp,
+    ) -> Vec<Refusal<'a>> {
+        let mut refused = Vec::new();
+        // Those refused for the gap come back one gap after the other, not all at once.
+        let mut waiting: HashMap<EmailAccountId, u32> = HashMap::new();
+        for &request in requests {
+            let key = (request.send_id, request.fence);
+            if !fences.contains_key(&key) {
+                continue;
+            }
+            let Err(mut refusal) = self.admit(request, warmup, now) else { continue };
+            if let (Reason::AccountGap, Some(book)) =
+                (refusal.deferral.reason, self.accounts.get(&request.email_account_id))
+            {
                 let ahead = waiting.entry(book.id).or_default();
-                deferral.until = deferral.until + book.pace.min_gap * *ahead;
+                refusal.deferral.until = refusal.deferral.until + book.pace.min_gap * *ahead;
                 *ahead += 1;
             }
             fences.remove(&key);
-            refused.push((request, deferral));
+            refused.push(refusal);
         }
+        refused
     }
-    refused
+
+    fn admit<'a>(&mut self, request: &'a DotRequest, warmup: &WarmupTable, now: Timestamp) -> Result<(), Refusal<'a>> {
+        let reserved =
+            Reserved { account_day: request.reserved_day.as_deref(), campaign_day: request.campaign_day.as_deref() };
+        let account = self.accounts.get_mut(&request.email_account_id);
+        let mut campaign = self.campaigns.get_mut(&request.campaign_id);
+        admit(account, campaign.as_deref_mut(), reserved, warmup, now).map_err(|deferral| {
+            let moved = campaign.filter(|_| deferral.reason == Reason::CampaignCap);
+            let campaign_day = match moved {
+                Some(_) if deferral.until == Timestamp::MAX => None,
+                Some(book) => Some(book.zone.day(deferral.until)),
+                None => request.campaign_day.clone(),
+            };
+            Refusal { request, deferral, campaign_day }
+        })
+    }
 }
 
-async fn postpone(tx: &mut Tx, refused: &[(&DotRequest, Deferral)], owner: &str, now: Timestamp) -> Result<()> {
+async fn postpone(tx: &mut Tx, refused: &[Refusal<'_>], owner: &str, now: Timestamp) -> Result<()> {
     let rows: Rows = refused
         .iter()
-        .map(|(r, deferral)| {
+        .map(|Refusal { request: r, deferral, campaign_day }| {
             // A send that waits for a person is looked at again tomorrow.
             let until = deferral.until.min(now + Duration::from_secs(24 * 3600));
             let reserved = r.reserved_day.clone();
-            values![r.send_id, r.tenant_id, r.fence + 1, until, deferral.reason, reserved]
+            values![r.send_id, r.tenant_id, r.fence + 1, until, deferral.reason, reserved, campaign_day.clone()]
         })
         .collect();
     tx.execute_rows(&POSTPONE, rows, values![owner, now]).await?;
     Ok(())
+}
+
+/// The books of the campaigns that have a limit, under lock; where none has, nothing is asked.
+async fn read_campaign_books(
+    tx: &mut Tx,
+    requests: &[DotRequest],
+    now: Timestamp,
+) -> Result<BTreeMap<CampaignId, CampaignBook>> {
+    let limits: BTreeMap<CampaignId, &(u32, Zone)> =
+        requests.iter().filter_map(|r| Some((r.campaign_id, r.campaign_limit.as_ref()?))).collect();
+    if limits.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let ids: Vec<Uuid> = limits.keys().map(|id| id.uuid()).collect();
+    tx.lock(LockKind::CampaignDays, true, ids.iter().copied()).await?;
+    let mut days = read_days(tx, "campaign", &ids, now).await?;
+    let book = |(id, (limit, zone)): (CampaignId, &(u32, Zone))| {
+        let days = days.remove(&id.uuid()).unwrap_or_default();
+        (id, CampaignBook { daily_limit: Some(*limit), zone: zone.clone(), days })
+    };
+    Ok(limits.into_iter().map(book).collect())
 }
 
 /// The books of these accounts under lock.
@@ -261,6 +329,12 @@ async fn with_days(tx: &mut Tx, rows: &[Row], now: Timestamp) -> Result<BTreeMap
         .collect()
 }
 
+/// Takes the lock of a campaign's days where it has a limit; to be held before any row's.
+pub(super) async fn lock_days(tx: &mut Tx, campaign: &CampaignBundle) -> Result<()> {
+    let limited = campaign.plan.settings.daily_limit.map(|_| campaign.plan.id.uuid());
+    tx.lock(LockKind::CampaignDays, true, limited).await
+}
+
 /// Days around now: two days back covers every zone.
 pub(super) async fn read_days(tx: &mut Tx, scope: &str, ids: &[Uuid], now: Timestamp) -> Result<HashMap<Uuid, Days>> {
     let from = domain::time::Zone::UTC.day(now - Duration::from_secs(2 * 24 * 3600));
@@ -292,15 +366,30 @@ impl DayChanges {
         entry.2 += used;
     }
 
-    /// A dot: the reservation goes, the day of the dot is charged.
+    /// A dot: the reservations go, the days of the dot are charged.
     fn charge(&mut self, request: &DotRequest) {
-        let (account, tenant_id) = (request.email_account_id.uuid(), request.tenant_id);
-        if let Some(day) = &request.reserved_day {
-            self.add("account", account, tenant_id, day, -1, 0);
+        let (account, campaign) = (request.email_account_id.uuid(), request.campaign_id.uuid());
+        for (scope, id, reserved, today) in [
+            ("account", account, &request.reserved_day, &request.dot_day),
+            ("campaign", campaign, &request.campaign_day, &request.campaign_dot_day),
+        ] {
+            if let Some(day) = reserved {
+                self.add(scope, id, request.tenant_id, day, -1, 0);
+            }
+            self.add(scope, id, request.tenant_id, today, 0, 1);
         }
-        self.add("account", account, tenant_id, &request.dot_day, 0, 1);
-        if let Some(day) = &request.campaign_day {
-            self.add("campaign", request.campaign_id.uuid(), tenant_id, day, -1, 1);
+    }
+
+    /// A refused dot whose campaign holds a slot for it on another day now.
+    fn move_reservation(&mut self, refusal: &Refusal<'_>) {
+        let Refusal { request, campaign_day, .. } = refusal;
+        if *campaign_day == request.campaign_day {
+            return;
+        }
+        for (day, reserved) in [(&request.campaign_day, -1), (campaign_day, 1)] {
+            if let Some(day) = day {
+                self.add("campaign", request.campaign_id.uuid(), request.tenant_id, day, reserved, 0);
+            }
         }
     }
 

@@ -228,6 +228,7 @@ impl SystemStore {
             tx.commit().await?;
             return Ok(PlanPage::default());
         }
+        dot::lock_days(&mut tx, &campaign).await?;
         let candidates = read_candidates(&mut tx, request).await?;
         let full = candidates.len() >= request.limit as usize;
         let last = candidates.last().map(|c| (c.due.at, c.enrollment_id));

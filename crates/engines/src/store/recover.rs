@@ -32,7 +32,7 @@ statements! {
     OWNERS = "SELECT owner, heartbeat FROM workers";
     REMOVE_OWNER = "DELETE FROM workers WHERE owner = $1 AND NOT EXISTS (SELECT 1 FROM sends WHERE owner = $1 AND open)";
     DOTS = "SELECT s.id, s.tenant_id, s.campaign_id, s.lead_id, s.step_id, s.step_order, s.enrollment_id, s.email_account_id,
-            s.fence, s.attempts, s.max_attempts, s.unknowns, s.first_attempt_at, s.account_day, c.settings
+            s.fence, s.attempts, s.max_attempts, s.unknowns, s.first_attempt_at, s.account_day, s.campaign_day, c.settings
         FROM sends s JOIN campaigns c ON c.id = s.campaign_id
         WHERE s.open AND s.status = 'dot' AND s.owner = $1";
     RECONCILE = "UPDATE sends SET hinted_at = $1, hinted_epoch = $2 WHERE id IN (
@@ -88,6 +88,7 @@ pub struct OpenDot {
     pub unknowns: u32,
     pub first_attempt_at: Option<Timestamp>,
     pub account_day: Option<String>,
+    pub campaign_day: Option<String>,
     pub on_unknown: OnUnknown,
 }
 
@@ -190,6 +191,7 @@ fn open_dot(row: &Row) -> Result<OpenDot> {
         unknowns: row.get("unknowns")?,
         first_attempt_at: row.get("first_attempt_at")?,
         account_day: row.get("account_day")?,
+        campaign_day: row.get("campaign_day")?,
         // Settings that cannot be read allow no second copy, and hold up nobody else's sends.
         on_unknown: serde_json::from_value(settings).map_or(OnUnknown::Hold, |s: CampaignSettings| s.on_unknown),
     })

@@ -4,6 +4,7 @@
 
 mod adopt;
 mod apply;
+mod campaign_days;
 mod dead_letters;
 mod dot;
 mod foreign_ids;

@@ -170,7 +170,13 @@ impl Scene {
     }
 
     pub async fn dot(&self, job: &SendJob, now: Timestamp) -> DotAnswer {
-        self.intend(&[request(job, now)], now).await[0]
+        self.intend(&[self.request(job, now)], now).await[0]
+    }
+
+    /// What a connection asks the gate for this send, with its campaign's limit.
+    pub fn request(&self, job: &SendJob, now: Timestamp) -> DotRequest {
+        let campaign_limit = self.setup.settings.daily_limit.map(|most| (most, Zone::UTC));
+        DotRequest { campaign_limit, ..request(job, now) }
     }
 
     /// The fence of a dot that must be granted.
@@ -261,7 +267,7 @@ impl Scene {
     }
 }
 
-/// What a connection asks the gate for this send.
+/// What a connection asks the gate for this send, of a campaign without a limit.
 pub fn request(job: &SendJob, now: Timestamp) -> DotRequest {
     DotRequest {
         send_id: job.send_id,
@@ -271,7 +277,9 @@ pub fn request(job: &SendJob, now: Timestamp) -> DotRequest {
         fence: job.fence,
         reserved_day: job.account_day.clone(),
         campaign_day: job.campaign_day.clone(),
+        campaign_limit: None,
         dot_day: Zone::UTC.day(now),
+        campaign_dot_day: Zone::UTC.day(now),
         message_id: message_id(job),
         dated_at: now,
     }
@@ -328,6 +336,7 @@ pub fn result(job: &SendJob, fence: i64, outcome: Outcome, now: Timestamp) -> Se
         email_account_id: job.account.0,
         fence,
         account_day: Some(Zone::UTC.day(now)),
+        campaign_day: Some(Zone::UTC.day(now)),
         was_dot: true,
         transition: settle(outcome, &attempted, &RetryPolicy::default(), now, 0.5),
         attempt: Some(attempt),
