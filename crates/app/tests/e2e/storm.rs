@@ -98,7 +98,7 @@ impl Storm {
             app.set("REDIS_URL", "");
         }
         app.set("LOG_LEVEL", "info");
-        let sink = Sink::start(&app, &["--delay", "5ms"]);
+        let sink = Sink::start(&app, &["--delay", "200ms"]);
         let server = sink.url.trim_start_matches("smtp://").split('?').next().unwrap();
         let gateway = Gateway::to(server);
         let mut extra = format!("on_unknown = \"{policy}\"\n");
@@ -110,8 +110,10 @@ impl Storm {
         let file = app.campaign("storm.example", (0..SENDS).map(|n| format!("l{n}")), 1, &extra);
         let url = format!("smtp://{}?tls=none", gateway.address);
         assert_eq!(app.json(&["campaign", "import", file.to_str().unwrap(), "--start", "--smtp", &url]).0, 0);
-        // A server that was gone is asked again soon: each cut would cost the account a minute.
-        std::fs::write(app.path("storm.toml"), "[retry]\naccount_delays = [\"1s\"]\n").unwrap();
+        // Slow enough that every fault meets mail under way; and a server that was gone is asked again soon, since each
+        // cut would cost its account a minute.
+        let config = "[worker]\nconnections = 10\nconnections_per_account = 1\n[retry]\naccount_delays = [\"1s\"]\n";
+        std::fs::write(app.path("storm.toml"), config).unwrap();
         let workers = vec![start(&app, "worker"), start(&app, "worker")];
         let (scheduler, tracker) = (start(&app, "scheduler"), start(&app, "track"));
         Some(Self { app, sink, gateway, chance: Chance(seed), workers, scheduler, tracker })
@@ -178,6 +180,7 @@ fn storm(engine: Engine, policy: &str) {
         let at = CALM + n * stretch + storm.chance.below(stretch / 2);
         arrivals.wait_for(at.max(storm.sink.accepted().len()));
         storm.strike(*fault);
+        assert!(storm.sink.accepted().len() < SENDS, "the mail was over before the storm");
         let seconds = arrivals.first_since(Instant::now(), &storm.sink);
         let name = format!("{fault:?}");
         *fired.entry(name.clone()).or_default() += 1;
