@@ -4,6 +4,7 @@
 //! installed. Not part of the product. To add a chore: a variant of `Command`; a service: a file beside `postgres`.
 #![expect(clippy::print_stdout, reason = "a chore's result is what it prints")]
 
+mod chaos;
 mod machine;
 mod postfix;
 mod postgres;
@@ -27,6 +28,8 @@ struct Cli {
 enum Command {
     /// Format, lint and test everything against real services; ends with `N passed, N failed`
     Test(TestArgs),
+    /// Prove delivery: every fault by its tests, then storms of kills, cuts and floods; prints what fired and what was lost
+    Chaos(chaos::ChaosArgs),
     /// Start the same services, run a command with their addresses in its environment, tear them down
     Env(EnvArgs),
 }
@@ -53,6 +56,7 @@ struct EnvArgs {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Test(args) => suite::test(&args.engines, &args.filter),
+        Command::Chaos(args) => chaos::run(&args),
         Command::Env(args) => suite::env(&args.command),
     };
     match result {

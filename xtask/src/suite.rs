@@ -108,10 +108,10 @@ fn cargo(arguments: &[&str]) -> anyhow::Result<bool> {
     Ok(Command::new("cargo").args(arguments).stdin(Stdio::null()).status()?.success())
 }
 
-type Environment = Vec<(&'static str, String)>;
+pub(crate) type Environment = Vec<(&'static str, String)>;
 
 /// Starts the services, does the work, and takes them down again whatever happens.
-fn with_services<T>(work: impl FnOnce(Environment, &Path) -> anyhow::Result<T>) -> anyhow::Result<T> {
+pub(crate) fn with_services<T>(work: impl FnOnce(Environment, &Path) -> anyhow::Result<T>) -> anyhow::Result<T> {
     // An interrupted run must not leave services behind: the end of the work ends us in order.
     ctrlc::set_handler(|| {
         eprintln!("xtask: stopping");
