@@ -111,9 +111,10 @@ impl Storm {
         let file = app.campaign("storm.example", (0..SENDS).map(|n| format!("l{n}")), 1, &extra);
         let url = format!("smtp://{}?tls=none", gateway.address);
         assert_eq!(app.json(&["campaign", "import", file.to_str().unwrap(), "--start", "--smtp", &url]).0, 0);
-        // Slow enough that every fault meets mail under way; and a server that was gone is asked again soon, since each
-        // cut would cost its account a minute.
-        let config = "[worker]\nconnections = 10\nconnections_per_account = 1\n[retry]\naccount_delays = [\"1s\"]\n";
+        // Slow enough that every fault meets mail under way; and what was cut is tried again soon, which would cost an account
+        // a minute and a message five.
+        let config = "[worker]\nconnections = 10\nconnections_per_account = 1\n\
+                      [retry]\ndelays = [\"1s\"]\naccount_delays = [\"1s\"]\n";
         std::fs::write(app.path("storm.toml"), config).unwrap();
         let workers = vec![start(&app, "worker"), start(&app, "worker")];
         let (scheduler, tracker) = (start(&app, "scheduler"), start(&app, "track"));
