@@ -30,6 +30,8 @@ words! {
         CampaignPaused = "campaign_paused",
         /// The campaign was cancelled or put away.
         CampaignCancelled = "campaign_cancelled",
+        /// A person ended a send that was held.
+        CancelledByPerson = "cancelled_by_person",
         /// The campaign has not started.
         CampaignNotStarted = "campaign_not_started",
         /// The sending window is closed.
@@ -92,6 +94,7 @@ impl Reason {
             Self::TooLate => "its moment passed by more than max_lateness",
             Self::CampaignPaused => "the campaign is paused",
             Self::CampaignCancelled => "the campaign was cancelled",
+            Self::CancelledByPerson => "a person decided that it is over",
             Self::CampaignNotStarted => "the campaign has not started",
             Self::WindowClosed => "the sending window is closed",
             Self::WindowNeverOpens => "the sending window does not open within 400 days",

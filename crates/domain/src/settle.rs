@@ -4,8 +4,11 @@
 //! the transition down (`engines`) or for reading a reply (`mail` classifies it).
 //! To add an outcome: a variant of `Outcome` and an arm in `settle`; the ledger needs no change.
 
+mod resolve;
+
 use std::time::Duration;
 
+pub use resolve::{Decision, Held, Unresolvable, may_send_again, resolve};
 use serde::{Deserialize, Serialize};
 
 use crate::campaign::OnUnknown;
