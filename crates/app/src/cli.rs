@@ -15,6 +15,7 @@ mod queue;
 mod run;
 mod schema;
 mod secret;
+mod send;
 mod serve;
 mod sink;
 mod time_scale;
@@ -108,6 +109,8 @@ enum Command {
     #[command(subcommand)]
     Campaign(campaign::Command),
     #[command(subcommand)]
+    Send(send::Command),
+    #[command(subcommand)]
     Lead(lead::Command),
     #[command(subcommand)]
     Events(events::Command),
@@ -134,6 +137,7 @@ impl Command {
             Self::Worker(args) => args.run(global),
             Self::Track(args) => args.run(global),
             Self::Lead(command) => command.run(global),
+            Self::Send(command) => command.run(global),
             Self::Events(command) => command.run(global),
             Self::Queue(command) => command.run(global),
             Self::Campaign(command) => command.run(global),

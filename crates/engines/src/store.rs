@@ -15,6 +15,8 @@ pub mod fetch;
 pub mod leads;
 pub mod plan;
 pub mod recover;
+pub mod resolve;
+pub mod sends;
 pub mod setup;
 pub mod status;
 pub mod system;
@@ -79,6 +81,8 @@ pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]
         leads::STATEMENTS,
         plan::STATEMENTS,
         recover::STATEMENTS,
+        resolve::STATEMENTS,
+        sends::STATEMENTS,
         setup::STATEMENTS,
         status::STATEMENTS,
         system::STATEMENTS,

@@ -121,7 +121,7 @@ pub fn assemble(
     };
     let base = sender.public_url;
     let unsubscribe = format!("{base}/unsubscribe?token={}", keys.sign(&claims(Purpose::Unsubscribe, None)));
-    let data = data(sender, order, &unsubscribe);
+    let data = data(order.lead, sender.company_name, sender.company_address, &unsubscribe);
     let budget = Budget::default();
     let subject = order.subject.unwrap_or(&template.subject).render(&data, budget)?;
     let mut html = template.html.render(&data, budget)?;
@@ -143,10 +143,7 @@ pub fn assemble(
         );
         links::before_body_end(&mut html.text, &pixel);
     }
-    let shown_subject = match (subject.text.trim(), order.thread_subject) {
-        ("", Some(thread)) => format!("Re: {thread}"),
-        (own, _) => own.to_owned(),
-    };
+    let shown_subject = shown_subject(&subject.text, order.thread_subject);
     let known = order.message_id.map(str::to_owned);
     let message_id = known.unwrap_or_else(|| message_id(keys, order.send_id, sender.from));
     let short = |id: uuid::Uuid| id.simple().to_string()[20..].to_owned();
@@ -172,9 +169,30 @@ pub fn assemble(
     Ok(Message { bytes, message_id, date: order.date, subject: shown_subject, warnings })
 }
 
+/// The subject of a message that has gone and is not made again, as `assemble` shows it.
+///
+/// # Errors
+/// A template over its budget.
+pub fn subject(
+    template: &Template,
+    lead: &Lead,
+    company_name: &str,
+    company_address: &str,
+    thread_subject: Option<&str>,
+) -> Result<String, RenderError> {
+    let data = data(lead, company_name, company_address, "");
+    Ok(shown_subject(&template.render(&data, Budget::default())?.text, thread_subject))
+}
+
+fn shown_subject(own: &str, thread: Option<&str>) -> String {
+    match (own.trim(), thread) {
+        ("", Some(thread)) => format!("Re: {thread}"),
+        (own, _) => own.to_owned(),
+    }
+}
+
 /// What templates see: the lead's fields at the top and under `lead`, custom ones under `custom` and `customField`.
-fn data(sender: &Sender<'_>, order: &Order<'_>, unsubscribe: &str) -> Value {
-    let lead = order.lead;
+fn data(lead: &Lead, company_name: &str, company_address: &str, unsubscribe: &str) -> Value {
     let (first, last) = split_name(lead.name.as_deref(), lead.first_name.as_deref(), lead.last_name.as_deref());
     let whole = match (&lead.name, first, last) {
         (Some(name), _, _) => Some(name.clone()),
@@ -202,8 +220,8 @@ fn data(sender: &Sender<'_>, order: &Order<'_>, unsubscribe: &str) -> Value {
     fields.insert("custom".into(), lead.custom_fields.clone());
     fields.insert("custom_field".into(), lead.custom_fields.clone());
     fields.insert("unsubscribe_url".into(), Value::from(unsubscribe));
-    fields.insert("company_name".into(), Value::from(sender.company_name));
-    fields.insert("company_address".into(), Value::from(sender.company_address));
+    fields.insert("company_name".into(), Value::from(company_name));
+    fields.insert("company_address".into(), Value::from(company_address));
     Value::Object(fields)
 }
 

@@ -3,7 +3,9 @@
 //! Not responsible for reading campaign files (`campaign_file`). To add a verb: a variant and its file or function.
 
 mod check;
+mod failures;
 mod import;
+mod resend;
 mod steer;
 
 use std::path::PathBuf;
@@ -38,6 +40,13 @@ Examples:
     /// End a campaign: what is not sent yet never will be
     #[command(after_help = "Example:\n  penguinmails campaign cancel Welcome --tenant Acme")]
     Cancel(CampaignArgs),
+    /// List every send that failed, bounced or is held, each with its reason
+    #[command(after_help = "\
+Examples:
+  penguinmails campaign failures Welcome
+  penguinmails campaign failures Welcome --json")]
+    Failures(CampaignArgs),
+    ResendFailed(resend::ResendArgs),
 }
 
 impl Command {
@@ -49,6 +58,8 @@ impl Command {
             Self::Pause(args) => steer::run(&args, steer::Verb::Pause, global),
             Self::Resume(args) => steer::run(&args, steer::Verb::Resume, global),
             Self::Cancel(args) => steer::run(&args, steer::Verb::Cancel, global),
+            Self::Failures(args) => failures::run(&args, global),
+            Self::ResendFailed(args) => resend::run(&args, global),
         }
     }
 }
@@ -86,7 +97,7 @@ pub(crate) struct ImportArgs {
     pub(crate) update: bool,
 }
 
-/// A campaign that is there already: for `status`, `pause`, `resume` and `cancel`.
+/// A campaign that is there already: for `status`, `pause`, `failures` and the like.
 #[derive(Debug, Args)]
 pub(crate) struct CampaignArgs {
     /// Name or id of the campaign

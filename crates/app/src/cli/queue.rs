@@ -3,8 +3,10 @@
 //! To add a verb: a variant of `QueueCommand` and its function.
 
 use clap::Args;
+use domain::ids::CampaignId;
+use domain::time::Timestamp;
 use engines::queue::{Job, List};
-use engines::store::dead_letters::Selection;
+use engines::store::dead_letters::{DeadLetter, Selection};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -17,6 +19,11 @@ use crate::dead_letter::copy;
 use crate::exit::{Exit, Failure};
 use crate::problem::{InputErrors, Problem};
 use crate::telemetry;
+
+/// Letters that are replayed at once.
+const PAGE: u32 = 500;
+/// Why a letter of a send stays.
+pub(super) const EXCLUDED: &str = "the lead gets no mail any more, or the campaign has ended";
 
 /// The queue and its dead letters
 #[derive(Debug, clap::Subcommand)]
@@ -32,8 +39,17 @@ pub(crate) enum QueueCommand {
 
 /// Which dead letters to list.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  penguinmails queue dead --limit 20")]
+#[command(after_help = "\
+Examples:
+  penguinmails queue dead --limit 20
+  penguinmails queue dead --campaign Welcome --json")]
 pub(crate) struct DeadArgs {
+    /// Those of a campaign's sends, by its name or id
+    #[arg(long, value_name = "NAME|ID")]
+    pub(crate) campaign: Option<String>,
+    /// The tenant of the campaign, where two have one of that name
+    #[arg(long, value_name = "NAME", requires = "campaign")]
+    pub(crate) tenant: Option<String>,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub(crate) limit: u32,
@@ -44,21 +60,21 @@ pub(crate) struct DeadArgs {
 #[command(after_help = "\
 Examples:
   penguinmails queue replay 018f3a5e-0000-7000-8000-000000000001
-  penguinmails queue replay --failed-of Welcome
+  penguinmails queue replay --campaign Welcome
   penguinmails queue replay --all")]
 #[group(required = true, multiple = false, id = "which")]
 pub(crate) struct ReplayArgs {
     /// One, by its id
     #[arg(value_name = "ID")]
     pub(crate) id: Option<Uuid>,
-    /// The failed sends of a campaign, by its name or id
-    #[arg(long, value_name = "CAMPAIGN")]
-    pub(crate) failed_of: Option<String>,
+    /// Those of a campaign's sends, by its name or id
+    #[arg(long, value_name = "NAME|ID")]
+    pub(crate) campaign: Option<String>,
     /// All
     #[arg(long)]
     pub(crate) all: bool,
     /// The tenant of the campaign, where two have one of that name
-    #[arg(long, value_name = "NAME", requires = "failed_of")]
+    #[arg(long, value_name = "NAME", requires = "campaign")]
     pub(crate) tenant: Option<String>,
 }
 
@@ -70,7 +86,7 @@ impl QueueCommand {
             let ctx = Context::open(config, 1.0).await?;
             let (value, text) = match self {
                 Self::Status => status(&ctx).await?,
-                Self::Dead(args) => dead(&ctx, args.limit).await?,
+                Self::Dead(args) => dead(&ctx, &args).await?,
                 Self::Replay(args) => replay(&ctx, &args).await?,
             };
             if global.json {
@@ -102,8 +118,17 @@ async fn status(ctx: &Context) -> Result<(Value, String), Failure> {
     Ok((json!({ "lanes": lanes, "deadLetters": dead }), text))
 }
 
-async fn dead(ctx: &Context, limit: u32) -> Result<(Value, String), Failure> {
-    let letters = ctx.store.system().list_dead_letters(Selection::default(), limit).await?;
+async fn of_campaign(ctx: &Context, name: Option<&str>, tenant: Option<&str>) -> Result<Option<CampaignId>, Failure> {
+    match name {
+        Some(name) => Ok(Some(find(ctx, name, tenant).await?.id)),
+        None => Ok(None),
+    }
+}
+
+async fn dead(ctx: &Context, args: &DeadArgs) -> Result<(Value, String), Failure> {
+    let campaign_id = of_campaign(ctx, args.campaign.as_deref(), args.tenant.as_deref()).await?;
+    let which = Selection { campaign_id, ..Selection::default() };
+    let letters = ctx.store.system().list_dead_letters(which, args.limit).await?;
     let value: Vec<Value> = letters.iter().map(copy).collect();
     let mut text = String::new();
     for letter in &letters {
@@ -118,25 +143,54 @@ async fn dead(ctx: &Context, limit: u32) -> Result<(Value, String), Failure> {
 }
 
 async fn replay(ctx: &Context, args: &ReplayArgs) -> Result<(Value, String), Failure> {
-    let campaign_id = match &args.failed_of {
-        Some(name) => Some(find(ctx, name, args.tenant.as_deref()).await?.id),
-        None => None,
-    };
-    let which = Selection { id: args.id, campaign_id };
-    let now = ctx.clock.now();
-    let system = ctx.store.system();
-    let (mut replayed, payloads) = system.replay_sends(which, now).await?;
-    for letter in payloads {
-        let list = [List::EmailSending, List::Analytics].into_iter().find(|list| list.name() == letter.queue_name);
-        let job = Job { id: letter.id, payload: letter.payload, priority: letter.original_priority, not_before: now };
-        let list = list.unwrap_or(List::EmailSending);
-        // Pushed before it is marked: a second push of the same id is a no-op, and a lost mark only asks again.
-        ctx.queue.push(list, vec![job], now).await?;
-        replayed += system.mark_replayed(letter.id, now).await?;
+    let campaign_id = of_campaign(ctx, args.campaign.as_deref(), args.tenant.as_deref()).await?;
+    let mut which = Selection { id: args.id, campaign_id, after: None };
+    let (now, system) = (ctx.clock.now(), ctx.store.system());
+    // As many as there were: what is buried again meanwhile waits for the next replay.
+    let mut left = system.count_dead_letters().await?;
+    let (mut replayed, mut excluded) = (0, 0);
+    while left > 0 {
+        let letters = system.list_dead_letters(which, PAGE.min(u32::try_from(left).unwrap_or(PAGE))).await?;
+        let Some(last) = letters.last() else { break };
+        which.after = Some((last.failed_at, last.id));
+        left = left.saturating_sub(letters.len() as u64);
+        let (sends, payloads): (Vec<DeadLetter>, _) = letters.into_iter().partition(|letter| letter.send_id.is_some());
+        let again = system.replay_sends(&sends, now).await?;
+        excluded += again.excluded;
+        replayed += again.queued + push(ctx, &payloads, now).await?;
     }
     if let (Some(id), 0) = (args.id, replayed) {
-        let problem = Problem::new(format!("no dead letter `{id}` waits (hint: `penguinmails queue dead` lists them)"));
-        return Err(InputErrors::from(problem.field("ID")).into());
+        let problem = match excluded {
+            0 => format!("no dead letter `{id}` waits (hint: `penguinmails queue dead` lists them)"),
+            _ => format!("the dead letter `{id}` stays: {EXCLUDED}"),
+        };
+        return Err(InputErrors::from(Problem::new(problem).field("ID")).into());
     }
-    Ok((json!({ "replayed": replayed }), format!("{replayed} dead letters are back at work")))
+    let mut text = format!("{replayed} dead letters are back at work");
+    if excluded > 0 {
+        text.push_str(&format!("\n{excluded} stay: {EXCLUDED}"));
+    }
+    Ok((json!({ "replayed": replayed, "excluded": excluded }), text))
+}
+
+/// Puts jobs that were never sends back onto their lists as they were; how many were not buried again since.
+async fn push(ctx: &Context, letters: &[DeadLetter], now: Timestamp) -> Result<u64, Failure> {
+    for list in [List::EmailSending, List::Analytics] {
+        let is_analytics = |letter: &DeadLetter| letter.queue_name == List::Analytics.name();
+        let jobs: Vec<Job> = letters
+            .iter()
+            .filter(|letter| is_analytics(letter) == (list == List::Analytics))
+            .map(|letter| Job {
+                id: letter.id,
+                payload: letter.payload.clone(),
+                priority: letter.original_priority,
+                not_before: now,
+            })
+            .collect();
+        if !jobs.is_empty() {
+            // Pushed before they are marked: a second push of an id is a no-op, and a lost mark only asks again.
+            ctx.queue.push(list, jobs, now).await?;
+        }
+    }
+    Ok(ctx.store.system().mark_replayed(letters, now).await?)
 }

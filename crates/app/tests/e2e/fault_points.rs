@@ -189,12 +189,34 @@ fn fp18_whoever_stops_a_send_before_its_dot_wins(engine: Engine) {
     });
 }
 
+fn a_job_that_three_workers_died_over_waits_for_a_person(engine: Engine) {
+    let Some(scene) = Scene::new(engine, "") else { return };
+    scene.worker_at("fetched").kill();
+    for _ in 0..2 {
+        scene.held_at("worker", "fetched").kill();
+    }
+    let worker = scene.next_worker();
+    assert_eq!(scene.settled(), End { unknown: 0, ..NEVER });
+    let send = &scene.app.json(&["campaign", "failures", "Welcome"]).1["failures"][0];
+    assert_eq!((send["state"].as_str(), send["reason"].as_str()), (Some("held"), Some("poison")));
+    let id = send["sendId"].as_str().unwrap();
+    let shown = scene.app.json(&["send", "show", id]).1;
+    assert_eq!(
+        (shown["why"].as_str(), shown["attempts"].as_array().map(Vec::len)),
+        (Some("three tries ended without a result"), Some(0))
+    );
+    assert_eq!(scene.app.json(&["send", "resolve", id, "--resend"]).0, 0);
+    assert_eq!(scene.settled(), ONCE);
+    assert!(worker.stop().0.success());
+}
+
 crate::on_every_engine! {
     fp02_a_scheduler_killed_before_its_hint_is_healed_by_reconciliation
     fp04_to_fp07_a_worker_killed_at_any_point_loses_nothing
     fp06_and_fp07_under_hold_a_kill_makes_no_copy
     fp09_a_graceful_stop_at_any_point_leaves_nothing_unknown
     fp18_whoever_stops_a_send_before_its_dot_wins
+    a_job_that_three_workers_died_over_waits_for_a_person
 }
 
 /// Not on SQLite: there a process that is stopped may hold the file's one write lock, and nobody overtakes it.

@@ -21,6 +21,7 @@ mod maildir;
 mod metrics;
 mod name_server;
 mod outcomes;
+mod people;
 mod postfix;
 mod postgres_faults;
 mod postgres_server;

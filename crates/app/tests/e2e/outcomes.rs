@@ -40,7 +40,7 @@ fn each_answer_has_its_outcome_and_its_reason(engine: Engine) {
     assert_eq!((copies("silent-once+a"), copies("silent+a")), (2, 2), "at most one extra copy each");
     let (_, dead) = app.json(&["queue", "dead"]);
     assert_eq!(dead["deadLetters"].as_array().unwrap().len(), 1);
-    assert_eq!(app.json(&["queue", "replay", "--failed-of", "Welcome"]).1["replayed"], 1);
+    assert_eq!(app.json(&["queue", "replay", "--campaign", "Welcome"]).1["replayed"], 1);
 }
 
 fn hold_sends_no_second_copy(engine: Engine) {

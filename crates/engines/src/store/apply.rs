@@ -322,7 +322,7 @@ async fn write_attempts(
     tx.execute_rows(&ATTEMPT, rows, vec![]).await.map(drop)
 }
 
-async fn write_outbound(
+pub(super) async fn write_outbound(
     tx: &mut Tx,
     done: &[&Settled],
     new_id: &(dyn Fn() -> Uuid + Send + Sync),
@@ -353,7 +353,7 @@ async fn write_outbound(
     tx.execute_rows(&COUNT_STEPS, counts, values![now]).await.map(drop)
 }
 
-async fn move_enrollments(tx: &mut Tx, done: &[&Settled], now: Timestamp) -> Result<()> {
+pub(super) async fn move_enrollments(tx: &mut Tx, done: &[&Settled], now: Timestamp) -> Result<()> {
     let rows = done
         .iter()
         .filter_map(|r| {

@@ -1,36 +1,33 @@
 //! Dead letters: kept, listed, replayable.
 //!
-//! A dead letter of a send is replayed in the ledger (the send goes back to `queued`, its enrollment and campaign open
-//! again); one of a payload that was never a send goes back to its queue as it is. To add a filter: `Selection`.
+//! A dead letter of a send is replayed in the ledger (`resolve` sends it again); one of a payload that was never a send
+//! goes back to its queue as it is. To add a filter: `Selection`.
 
 use domain::ids::{CampaignId, SendId, TenantId};
 use domain::time::Timestamp;
 use uuid::Uuid;
 
 use super::SystemStore;
-use crate::db::{Access, Tx};
+use super::resolve::{self, SentAgain};
+use crate::db::Access;
 use crate::error::Result;
-use crate::value::Row;
+use crate::value::{Row, Rows};
 use crate::{statements, values};
 
 statements! {
     INSERT = "INSERT INTO dead_letters (id, tenant_id, queue_name, payload, error, failed_at, attempt_count, original_priority, created_at, updated_at)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $6, $6)
         ON CONFLICT (id) DO UPDATE SET error = excluded.error, failed_at = excluded.failed_at, replayed_at = NULL, updated_at = excluded.updated_at";
-    LIST = "SELECT d.id, d.tenant_id, d.send_id, d.queue_name, d.payload, d.error, d.failed_at, d.attempt_count, d.original_priority,
-            s.campaign_id
-        FROM dead_letters d LEFT JOIN sends s ON s.id = d.send_id
-        WHERE d.replayed_at IS NULL AND ($1::uuid IS NULL OR d.id = $1) AND ($2::uuid IS NULL OR s.campaign_id = $2)
+    LIST = "SELECT d.id, d.tenant_id, d.send_id, d.queue_name, d.payload, d.error, d.failed_at, d.attempt_count, d.original_priority
+        FROM dead_letters d
+        WHERE d.replayed_at IS NULL AND (d.failed_at, d.id) > ($4, $5) AND ($1::uuid IS NULL OR d.id = $1)
+            AND ($2::uuid IS NULL OR EXISTS (SELECT 1 FROM sends s WHERE s.id = d.send_id AND s.campaign_id = $2))
         ORDER BY d.failed_at, d.id LIMIT $3";
     OF_SENDS = "SELECT d.id, d.tenant_id, d.send_id, d.queue_name, d.payload, d.error, d.failed_at, d.attempt_count, d.original_priority
         FROM dead_letters d WHERE d.replayed_at IS NULL AND d.send_id {any $1}";
-    REPLAY = "UPDATE dead_letters SET replayed_at = $2, updated_at = $2 WHERE id = $1 AND replayed_at IS NULL";
-    REQUEUE = "UPDATE sends SET status = 'queued', open = true, reason = NULL, attempts = 0, first_attempt_at = NULL,
-            not_before = $2, hinted_at = NULL, settled_at = NULL, updated_at = $2
-        WHERE id = $1 AND status = 'failed' RETURNING enrollment_id, campaign_id";
-    REOPEN_ENROLLMENT = "UPDATE campaign_leads SET status = 'active', stop_reason = NULL, due_at = NULL, updated_at = $2
-        WHERE id = $1 AND status = 'stopped'";
-    REOPEN_CAMPAIGN = "UPDATE campaigns SET status = 'sending', completed_at = NULL, updated_at = $2 WHERE id = $1 AND status = 'completed'";
+    // One that was buried again since it was read waits for another replay.
+    MARK = "UPDATE dead_letters SET replayed_at = $1, updated_at = $1 FROM {rows r(id uuid, failed_at timestamptz)}
+        WHERE dead_letters.id = r.id AND dead_letters.failed_at = r.failed_at AND dead_letters.replayed_at IS NULL";
 }
 
 /// A dead letter.
@@ -63,6 +60,8 @@ pub struct Selection {
     pub id: Option<Uuid>,
     /// Those of a campaign.
     pub campaign_id: Option<CampaignId>,
+    /// Those behind the one that failed then and has this id: the next page.
+    pub after: Option<(Timestamp, Uuid)>,
 }
 
 fn dead_letter(row: &Row) -> Result<DeadLetter> {
@@ -99,12 +98,13 @@ impl SystemStore {
         self.db.write(&INSERT, params).await.map(drop)
     }
 
-    /// Dead letters that were not replayed, oldest first.
+    /// The first dead letters of the selection that were not replayed, oldest first.
     ///
     /// # Errors
     /// The database.
     pub async fn list_dead_letters(&self, which: Selection, limit: u32) -> Result<Vec<DeadLetter>> {
-        let params = values![which.id, which.campaign_id, limit];
+        let (at, id) = which.after.unwrap_or((Timestamp::from_micros(i64::MIN), Uuid::nil()));
+        let params = values![which.id, which.campaign_id, limit, at, id];
         self.db.read(&LIST, params).await?.iter().map(dead_letter).collect()
     }
 
@@ -117,45 +117,30 @@ impl SystemStore {
         self.db.read(&OF_SENDS, values![ids]).await?.iter().map(dead_letter).collect()
     }
 
-    /// Replays dead letters of sends; the others are returned, for the caller to push and then to mark.
+    /// Sends those of these letters' sends again that may go; letters of none are for the caller to push and to mark.
     ///
     /// # Errors
     /// The database; nothing is changed then.
-    pub async fn replay_sends(&self, which: Selection, now: Timestamp) -> Result<(u64, Vec<DeadLetter>)> {
-        let mut tx = self.db.begin(Access::Write).await?;
-        let letters = tx.query(&LIST, values![which.id, which.campaign_id, i64::from(u32::MAX)]).await?;
-        let mut replayed = 0;
-        let mut payloads = Vec::new();
-        for row in &letters {
-            let letter = dead_letter(row)?;
-            match letter.send_id {
-                Some(send_id) => {
-                    replayed += tx.execute(&REPLAY, values![letter.id, now]).await?;
-                    requeue(&mut tx, send_id, now).await?;
-                }
-                None => payloads.push(letter),
-            }
+    pub async fn replay_sends(&self, letters: &[DeadLetter], now: Timestamp) -> Result<SentAgain> {
+        let sends: Vec<SendId> = letters.iter().filter_map(|letter| letter.send_id).collect();
+        if sends.is_empty() {
+            return Ok(SentAgain::default());
         }
+        let mut tx = self.db.begin(Access::Write).await?;
+        let done = resolve::send_again(&mut tx, None, &sends, now).await?;
         tx.commit().await?;
-        Ok((replayed, payloads))
+        Ok(done)
     }
 
-    /// Marks one as replayed; 0 where it was before.
+    /// Marks letters as replayed that are still as they were read; how many.
     ///
     /// # Errors
     /// The database.
-    pub async fn mark_replayed(&self, id: Uuid, now: Timestamp) -> Result<u64> {
+    pub async fn mark_replayed(&self, letters: &[DeadLetter], now: Timestamp) -> Result<u64> {
+        let rows: Rows = letters.iter().map(|letter| values![letter.id, letter.failed_at]).collect();
         let mut tx = self.db.begin(Access::Write).await?;
-        let marked = tx.execute(&REPLAY, values![id, now]).await?;
+        let marked = tx.execute_rows(&MARK, rows, values![now]).await?;
         tx.commit().await?;
         Ok(marked)
     }
-}
-
-async fn requeue(tx: &mut Tx, send_id: SendId, now: Timestamp) -> Result<()> {
-    if let Some(row) = tx.query_opt(&REQUEUE, values![send_id, now]).await? {
-        tx.execute(&REOPEN_ENROLLMENT, values![row.get::<Uuid>("enrollment_id")?, now]).await?;
-        tx.execute(&REOPEN_CAMPAIGN, values![row.get::<Uuid>("campaign_id")?, now]).await?;
-    }
-    Ok(())
 }

@@ -167,7 +167,8 @@ fn send_job(row: &Row) -> Result<SendJob> {
     })
 }
 
-fn lead(row: &Row) -> Result<Lead> {
+/// The lead of a row that has all of its columns.
+pub(super) fn lead(row: &Row) -> Result<Lead> {
     Ok(Lead {
         id: row.get("id")?,
         tenant_id: row.get("tenant_id")?,

@@ -8,15 +8,18 @@ use std::path::Path;
 
 use domain::email_account::AccountStatus;
 use domain::event::EventType;
+use domain::send::SendStatus;
+use domain::settle::Outcome;
 use domain::step::Due;
 use engines::dialect::Dialect;
 use engines::store::TenantStore;
+use engines::store::apply::Applied;
 use engines::store::events::StoredEvent;
 use engines::store::fetch::SendJob;
 use engines::store::leads::NewLead;
 use engines::{Db, Store};
 
-use super::scene::{DAY, Scene};
+use super::scene::{DAY, Scene, result};
 use crate::engine::{Engine, NOW, connect, new_id, with_store};
 use crate::on_every_engine;
 
@@ -58,6 +61,10 @@ impl Target {
         let job = f.jobs(NOW).await.remove(0);
         let open = f.event(&job, EventType::Open);
         f.store.system().store_events(std::slice::from_ref(&open), NOW).await.unwrap();
+        let tried = "INSERT INTO send_attempts (id, tenant_id, send_id, fence, owner, started_at, finished_at, stage,
+                outcome, counted, created_at, updated_at)
+            SELECT $1, tenant_id, id, 1, 'worker-1', $3, $3, 'rcpt', 'refused', true, $3, $3 FROM sends WHERE id = $2";
+        f.write(tried, engines::values![new_id(), job.send_id, NOW]).await;
         let bounced = "UPDATE sends SET status = 'bounced', open = false, reason = 'recipient_refused', settled_at = $2
             WHERE id = $1";
         f.write(bounced, engines::values![job.send_id, NOW]).await;
@@ -79,13 +86,25 @@ impl Target {
             }
             "get_account" => store.get_account(account).await.is_ok(),
             "get_campaign" => store.get_campaign(campaign).await.is_ok(),
+            "find_send_of_lead" => store.find_send_of_lead(campaign, self.job.lead.id, None).await.unwrap().is_some(),
+            "get_send" => store.get_send(self.job.send_id, NOW).await.is_ok(),
             "get_template" => store.get_template(self.job.template.0).await.is_ok(),
             "import_leads" => {
                 let leads = vec![NewLead { email: self.job.lead.email.clone(), ..NewLead::default() }];
                 store.import_leads(Some((campaign, Due { step_order: 1, at: NOW })), leads, &new_id, NOW).await.is_ok()
             }
+            "list_attempts" => !store.list_attempts(self.job.send_id, 10).await.unwrap().is_empty(),
+            "list_failures" => !store.list_failures(campaign, None, 10).await.unwrap().is_empty(),
             "list_event_counts" => !store.list_event_counts(campaign).await.unwrap().is_empty(),
             "pause_campaign" => store.pause_campaign(campaign, NOW).await.unwrap(),
+            "resolve_send" => {
+                let mut cancelled = result(&self.job, self.job.fence, Outcome::Poison, NOW);
+                cancelled.transition.status = SendStatus::Cancelled;
+                store.resolve_send(&cancelled, &new_id, NOW).await.unwrap() == Applied::Done
+            }
+            "send_failed_again" => {
+                store.send_failed_again(campaign, None, None, 10, NOW).await.unwrap().done.queued > 0
+            }
             "resume_campaign" => store.resume_campaign(campaign, NOW).await.unwrap(),
             "set_account_status" => store.set_account_status(account, AccountStatus::Paused, None, NOW).await.is_ok(),
             "start_campaign" => store.start_campaign(campaign, NOW).await.unwrap(),
@@ -106,6 +125,13 @@ impl Target {
             _ => "UPDATE campaigns SET status = 'sending'",
         };
         self.f.write(status, vec![]).await;
+        let status = match function {
+            "resolve_send" => "held",
+            "send_failed_again" => "failed",
+            _ => "bounced",
+        };
+        let ended = "UPDATE sends SET status = $2, open = false, reason = 'recipient_refused' WHERE id = $1";
+        self.f.write(ended, engines::values![self.job.send_id, status]).await;
     }
 
     /// Asks every function as one who must neither see nor change anything.

@@ -1,0 +1,149 @@
+//! `penguinmails send resolve`: a person's decision about a held send.
+//!
+//! Not responsible for what it does (`domain::settle::resolve`) or for writing it (`engines::store::resolve`).
+//! To add a decision: a flag here and a variant of `Decision`.
+
+use clap::Args;
+use domain::campaign::CampaignStatus;
+use domain::plan::exclusion;
+use domain::settle::{Decision, Held, resolve};
+use engines::store::apply::{Applied, OutboundMessage, Settled};
+use engines::store::campaigns::CampaignBundle;
+use engines::store::sends::SendDetail;
+use mail::template::{Kind, Template};
+use serde_json::json;
+
+use super::super::{Global, Outcome, block_on, output};
+use super::Which;
+use crate::clock::Clock;
+use crate::config::{self, Environment};
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::problem::{InputErrors, Problem};
+use crate::telemetry;
+
+/// Decide about a send that is held: the ledger cannot know whether it has arrived
+///
+/// Ask the recipient's server, or look into the account's folder of sent mail; `send show` has the Message-ID.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  penguinmails send resolve 018f3a5e-0000-7000-8000-000000000001 --sent
+      It has arrived: the lead goes on with the next step
+  penguinmails send resolve --campaign Welcome --lead ana@acme.test --resend
+      It has not: once more, as the same message; cut off again, it is held again
+  penguinmails send resolve 018f3a5e-0000-7000-8000-000000000001 --cancel
+      Leave it; the lead goes on with the next step")]
+pub(crate) struct ResolveArgs {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    decision: DecisionArgs,
+}
+
+/// One of the three.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct DecisionArgs {
+    /// It has arrived
+    #[arg(long)]
+    sent: bool,
+    /// It has not arrived: send it again
+    #[arg(long)]
+    resend: bool,
+    /// It is over, whatever became of it
+    #[arg(long)]
+    cancel: bool,
+}
+
+impl DecisionArgs {
+    fn decision(&self) -> Decision {
+        match (self.sent, self.resend) {
+            (true, _) => Decision::Sent,
+            (_, true) => Decision::Resend,
+            _ => Decision::Cancel,
+        }
+    }
+}
+
+pub(super) fn run(args: &ResolveArgs, global: &Global) -> Outcome {
+    let config = config::load(&global.options(), &Environment::of_process())?;
+    telemetry::init(&config, &Clock::system());
+    block_on(async {
+        let ctx = Context::open(config, 1.0).await?;
+        let (tenant, id) = args.which.find(&ctx).await?;
+        let now = ctx.clock.now();
+        let send = tenant.get_send(id, now).await?;
+        let campaign = tenant.get_campaign(send.campaign_id).await?;
+        let resolved = decide(&send, &campaign, args.decision.decision(), now)?;
+        let status = resolved.transition.status;
+        if tenant.resolve_send(&resolved, &|| ctx.clock.uuid_v7(), now).await? != Applied::Done {
+            let status = tenant.get_send(id, now).await?.status;
+            let text = format!("the send `{id}` changed meanwhile, and nothing was done: it is {status} now");
+            return Err(InputErrors::from(Problem::new(text).hint("`penguinmails send show` tells more")).into());
+        }
+        if global.json {
+            output::print_json(&json!({ "sendId": id, "state": status }));
+        } else {
+            output::print(format_args!("send {id}: {status}"));
+            if send.campaign_status == CampaignStatus::Paused && status.is_open() {
+                output::note("it waits: its campaign is paused");
+            }
+        }
+        Ok(Exit::Done)
+    })?
+}
+
+fn decide(
+    send: &SendDetail,
+    campaign: &CampaignBundle,
+    decision: Decision,
+    now: domain::time::Timestamp,
+) -> Result<Settled, Failure> {
+    let refuse = |why: String| {
+        let problem = Problem::new(format!("the send `{}` cannot be resolved: {why}", send.send_id));
+        Failure::from(InputErrors::from(problem))
+    };
+    let held = Held {
+        status: send.status,
+        campaign: campaign.plan.status,
+        exclusion: exclusion(send.lead.status, send.suppressed, campaign.plan.settings.stop_on_reply),
+        last_dot_at: send.last_attempt_at,
+        steps: &campaign.plan.steps,
+        step_order: send.step_order,
+    };
+    let transition = resolve(decision, &held, now).map_err(|e| refuse(e.to_string()))?;
+    let email_account_id = send.email_account_id.ok_or_else(|| refuse("it has no email account".to_owned()))?;
+    Ok(Settled {
+        send_id: send.send_id,
+        tenant_id: send.lead.tenant_id,
+        campaign_id: send.campaign_id,
+        lead_id: send.lead.id,
+        step_id: send.step_id,
+        step_order: send.step_order,
+        enrollment_id: send.enrollment_id,
+        email_account_id,
+        fence: send.fence,
+        account_day: None,
+        campaign_day: None,
+        was_dot: false,
+        transition,
+        attempt: None,
+        message: message(send, campaign),
+    })
+}
+
+/// What is kept of the message, as its result would have told; none where no dot of it was ever granted.
+fn message(send: &SendDetail, campaign: &CampaignBundle) -> Option<OutboundMessage> {
+    let template = send.subject.as_deref().and_then(|source| Template::parse(source, Kind::Header).ok());
+    let (company, address) = (&campaign.company_name, &campaign.company_address);
+    let thread = send.thread_subject.as_deref();
+    let subject = template.and_then(|t| mail::assemble::subject(&t, &send.lead, company, address, thread).ok());
+    Some(OutboundMessage {
+        message_id: send.message_id.clone()?,
+        from: send.account_email.clone()?,
+        to: send.lead.email.clone(),
+        // A template that was changed since, and renders no more, takes nothing else from the record.
+        subject: subject.unwrap_or_default(),
+    })
+}
