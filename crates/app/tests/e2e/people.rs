@@ -157,3 +157,43 @@ crate::on_every_engine! {
     a_second_cut_is_held_again
     failed_sends_are_listed_and_go_again_once
 }
+
+/// Rows are written as another program would, which only PostgreSQL lets it.
+mod many_letters {
+    use super::*;
+
+    fn more_letters_than_one_page_go_back_to_their_queues(engine: Engine) {
+        let Some(app) = App::new(engine) else { return };
+        assert_eq!(app.json(&["migrate"]).0, 0);
+        app.sql(
+            "INSERT INTO dead_letters (id, queue_name, payload, error, failed_at, attempt_count, original_priority, created_at,
+                updated_at)
+            SELECT gen_random_uuid(), CASE n % 2 WHEN 0 THEN 'queue:email-sending' ELSE 'queue:analytics-processing' END,
+                '{broken', 'not JSON', now() - n % 7 * interval '1 hour', 1, 100, now(), now()
+            FROM generate_series(1, 1201) n",
+        );
+        let one = app.json(&["queue", "dead", "--limit", "1"]).1["deadLetters"][0]["id"].clone();
+        let replay = |which: &str| app.json(&["queue", "replay", which]);
+        assert_eq!(replay(one.as_str().unwrap()).1["replayed"], 1);
+        let (exit, gone) = replay(one.as_str().unwrap());
+        assert!(exit == 2 && gone.to_string().contains("no dead letter"), "{gone}");
+        assert_eq!(replay("--all").1["replayed"], 1200);
+        assert_eq!(replay("--all").1["replayed"], 0);
+        let status = app.json(&["queue", "status"]).1;
+        let ready = status["lanes"].as_array().unwrap().iter().map(|lane| number(lane, "ready"));
+        assert_eq!((ready.sum::<u64>(), number(&status, "deadLetters")), (1201, 0), "{status}");
+    }
+
+    mod postgres {
+        #[test]
+        fn more_letters_than_one_page_go_back_to_their_queues() {
+            super::more_letters_than_one_page_go_back_to_their_queues(super::Engine::Postgres);
+        }
+    }
+    mod redis {
+        #[test]
+        fn more_letters_than_one_page_go_back_to_their_queues() {
+            super::more_letters_than_one_page_go_back_to_their_queues(super::Engine::Redis);
+        }
+    }
+}
