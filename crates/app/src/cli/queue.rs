@@ -62,8 +62,18 @@ Examples:
   penguinmails queue replay 018f3a5e-0000-7000-8000-000000000001
   penguinmails queue replay --campaign Welcome
   penguinmails queue replay --all")]
-#[group(required = true, multiple = false, id = "which")]
 pub(crate) struct ReplayArgs {
+    #[command(flatten)]
+    which: LettersArgs,
+    /// The tenant of the campaign, where two have one of that name
+    #[arg(long, value_name = "NAME", requires = "campaign")]
+    tenant: Option<String>,
+}
+
+/// One, a campaign's, or all.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct LettersArgs {
     /// One, by its id
     #[arg(value_name = "ID")]
     pub(crate) id: Option<Uuid>,
@@ -73,9 +83,6 @@ pub(crate) struct ReplayArgs {
     /// All
     #[arg(long)]
     pub(crate) all: bool,
-    /// The tenant of the campaign, where two have one of that name
-    #[arg(long, value_name = "NAME", requires = "campaign")]
-    pub(crate) tenant: Option<String>,
 }
 
 impl QueueCommand {
@@ -143,8 +150,8 @@ async fn dead(ctx: &Context, args: &DeadArgs) -> Result<(Value, String), Failure
 }
 
 async fn replay(ctx: &Context, args: &ReplayArgs) -> Result<(Value, String), Failure> {
-    let campaign_id = of_campaign(ctx, args.campaign.as_deref(), args.tenant.as_deref()).await?;
-    let mut which = Selection { id: args.id, campaign_id, after: None };
+    let campaign_id = of_campaign(ctx, args.which.campaign.as_deref(), args.tenant.as_deref()).await?;
+    let mut which = Selection { id: args.which.id, campaign_id, after: None };
     let (now, system) = (ctx.clock.now(), ctx.store.system());
     // As many as there were: what is buried again meanwhile waits for the next replay.
     let mut left = system.count_dead_letters().await?;
@@ -159,16 +166,16 @@ async fn replay(ctx: &Context, args: &ReplayArgs) -> Result<(Value, String), Fai
         excluded += again.excluded;
         replayed += again.queued + push(ctx, &payloads, now).await?;
     }
-    if let (Some(id), 0) = (args.id, replayed) {
+    if let (Some(id), 0) = (args.which.id, replayed) {
         let problem = match excluded {
             0 => format!("no dead letter `{id}` waits (hint: `penguinmails queue dead` lists them)"),
-            _ => format!("the dead letter `{id}` stays: {EXCLUDED}"),
+            _ => format!("the dead letter `{id}` stays, since {EXCLUDED}"),
         };
         return Err(InputErrors::from(Problem::new(problem).field("ID")).into());
     }
     let mut text = format!("{replayed} dead letters are back at work");
     if excluded > 0 {
-        text.push_str(&format!("\n{excluded} stay: {EXCLUDED}"));
+        text.push_str(&format!("\nleft as they are: {excluded}, since {EXCLUDED}"));
     }
     Ok((json!({ "replayed": replayed, "excluded": excluded }), text))
 }

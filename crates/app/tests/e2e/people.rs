@@ -147,7 +147,8 @@ fn failed_sends_are_listed_and_go_again_once(engine: Engine) {
     assert_eq!((status(&app)["status"].as_str(), dead()), (Some("completed"), 2));
     let send = show(&app, "spam+a");
     assert_eq!((send["attempts"].as_array().unwrap().len(), number(&send, "counted")), (2, 1), "the history stays");
-    assert_eq!(app.json(&["queue", "replay", "--campaign", "Welcome"]).1["replayed"], 2);
+    let replay = ["queue", "replay", "--campaign", "Welcome", "--tenant", "Acme people.example"];
+    assert_eq!(app.json(&replay).1["replayed"], 2);
     assert_eq!((status(&app)["status"].as_str(), dead()), (Some("sending"), 0));
 }
 

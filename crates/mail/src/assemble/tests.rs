@@ -127,3 +127,13 @@ fn a_follow_up_without_a_subject_answers_the_first_mail() {
     assert_eq!(make("<p>x</p>", None, &lead(true), Some("Hello Bo"), "").subject, "Re: Hello Bo");
     assert_eq!(make("<p>x</p>", None, &lead(true), Some("Hello Bo"), "Own").subject, "Own");
 }
+
+#[test]
+fn a_subject_alone_is_that_of_the_message() {
+    for (source, thread) in [("Hi {{ firstName }} of {{ company_name }}", None), ("{{ nothing }}", Some("Hi Bo"))] {
+        let message = make("<p>x</p>", None, &lead(true), thread, source);
+        let template = Template::parse(source, Kind::Header).unwrap();
+        let alone = subject(&template, &lead(true), "Acme <Ltd>", "1 Main Street", thread).unwrap();
+        assert_eq!((alone.as_str(), alone.contains("Hi Bo")), (message.subject.as_str(), true));
+    }
+}

@@ -77,7 +77,7 @@ fn line(row: &Row) -> String {
     if let Some(code) = row.code {
         let _ = write!(text, ", last reply {code}{}", row.enhanced.as_ref().map_or(String::new(), |e| format!(" {e}")));
     }
-    let _ = write!(text, ", {} attempts", row.attempts);
+    let _ = write!(text, ", {} attempt{}", row.attempts, if row.attempts == 1 { "" } else { "s" });
     if row.unknowns > 0 {
         let _ = write!(text, ", {} cut after the dot", row.unknowns);
     }

@@ -60,9 +60,9 @@ pub(super) fn run(args: &ResendArgs, global: &Global) -> Outcome {
         if global.json {
             output::print_json(&json!({ "campaignId": campaign.id, "queued": queued, "excluded": excluded }));
         } else {
-            output::print(format_args!("{}: {queued} failed sends are back at work", campaign.name));
+            output::print(format_args!("{}: back at work: {queued} of the failed sends", campaign.name));
             if excluded > 0 {
-                output::print(format_args!("{excluded} stay failed: {EXCLUDED}"));
+                output::print(format_args!("left as they are: {excluded}, since {EXCLUDED}"));
             }
         }
         Ok(Exit::Done)
