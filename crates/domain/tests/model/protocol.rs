@@ -10,7 +10,7 @@ use domain::settle::{Attempted, Outcome, ReplyAction, RetryPolicy, Transition, s
 use domain::time::Zone;
 
 use super::action::{Action, Action as A, Fault};
-use super::state::{Broken, End, Ended, Hint, Job, LATER, NOW, Owner, Phase, Reply, State, Worker};
+use super::state::{Broken, End, Ended, Hint, Job, LATER, NOW, Owner, Phase, Reply, State};
 
 /// A way to get the protocol wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,8 +149,7 @@ impl World {
 
     fn lease(&self, s: &mut State, w: usize) -> Option<()> {
         let worker = &mut s.workers[w];
-        // What the journal keeps of the process before comes first.
-        if worker.phase != Phase::Idle || worker.journal.is_some() || s.hint != Hint::Visible {
+        if worker.phase != Phase::Idle || s.hint != Hint::Visible {
             return None;
         }
         s.hint = if self.is(Mutant::Brpop) { Hint::Absent } else { Hint::Leased(Owner::of(w)) };
@@ -202,9 +201,10 @@ impl World {
         Some(Phase::InDoubt(job))
     }
 
+    /// Whoever is started on the directory writes down what a dead process left there.
     fn replay(&self, s: &mut State, w: usize, is_heard: bool) -> Option<()> {
         let worker = &mut s.workers[w];
-        let ended = worker.journal.filter(|_| worker.phase == Phase::Idle)?;
+        let ended = worker.journal?;
         if is_heard {
             worker.journal = None;
         }
@@ -214,21 +214,15 @@ impl World {
 
     /// P7: to the journal, to the ledger.
     fn result(&self, s: &mut State, action: Action, w: usize) -> Option<()> {
-        let Worker { phase: Phase::Ended { ended, in_journal }, .. } = s.workers[w] else { return None };
-        let worker = &mut s.workers[w];
-        match action {
-            A::Journal(_) if !in_journal => {
-                worker.phase = Phase::Ended { ended, in_journal: true };
-                worker.journal = Some(ended);
-            }
-            A::Apply(_) => {
-                worker.phase = Phase::Acking;
-                worker.journal = None;
-                s.row = s.row.map(|row| self.written(&row, &ended));
-            }
-            A::ApplyLost(_) => s.row = s.row.map(|row| self.written(&row, &ended)),
-            _ => return None,
+        let Phase::Ended { ended, in_journal } = s.workers[w].phase else { return None };
+        if action == A::Journal(w) {
+            s.workers[w].phase = Phase::Ended { ended, in_journal: true };
+            return (!in_journal).then_some(());
         }
+        if action == A::Apply(w) {
+            s.workers[w].phase = Phase::Acking;
+        }
+        s.row = s.row.map(|row| self.written(&row, &ended));
         Some(())
     }
 
@@ -296,6 +290,9 @@ fn process(s: &mut State, action: Action, w: usize) -> Option<()> {
         }
         (A::Kill(_), phase) if phase != Phase::Down => {
             s.ghost_seen |= worker.seen;
+            if let Phase::Ended { ended, in_journal: true } = phase {
+                worker.journal = Some(ended);
+            }
             (worker.phase, worker.seen) = (Phase::Down, false);
             leave(s, me);
         }

@@ -58,7 +58,7 @@ pub fn explore(world: &World) -> Explored {
             let action = found.actions[step];
             let Some(next) = world.step(&state, action) else { continue };
             let new = u32::try_from(found.states.len()).unwrap();
-            let (next, is_swapped) = next.with_small_fences().in_order();
+            let (next, is_swapped) = next.forgetful().in_order();
             found.states.push(next);
             let index = known.insert(&found.states, new);
             if index == new {

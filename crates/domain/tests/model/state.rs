@@ -120,7 +120,7 @@ pub struct Worker {
     pub phase: Phase,
     /// Whether its heartbeat stands in the ledger, where reapers look.
     pub seen: bool,
-    /// What its directory keeps of results; it outlives the process.
+    /// The last result that a process before it kept and did not get written down.
     pub journal: Option<Ended>,
 }
 
@@ -192,33 +192,34 @@ impl State {
         if key(&swapped) < key(&self) { (swapped, true) } else { (self, false) }
     }
 
-    /// The same moment with small fences: only whether one is the row's, or the one before it, makes a difference, now and
-    /// later, since the row's never falls. And a heartbeat of the dead that nothing belongs to is nobody's.
-    pub fn with_small_fences(mut self) -> Self {
+    /// The same moment without what makes no difference any more: of fences only whether one is the row's, or the one
+    /// before it, since the row's never falls; of whoever holds an older one, not what it has read; nothing of results
+    /// that come too late for ever, nor of a heartbeat of the dead that nothing belongs to.
+    pub fn forgetful(mut self) -> Self {
         let Some(row) = &mut self.row else { return self };
         let newest = row.fence;
         row.fence = NEWEST;
-        let small = |fence: &mut u8| {
-            let behind = (newest - i64::from(*fence)).clamp(-1, 2);
-            *fence = u8::try_from(NEWEST - behind).unwrap();
+        let is_final = row.status.is_final();
+        let small = |fence: u8| {
+            let behind = (newest - i64::from(fence)).clamp(-1, 2);
+            u8::try_from(NEWEST - behind).unwrap()
         };
+        let read = |job: Job, fence: u8| match newest > i64::from(fence) || is_final {
+            true => Job { fence: small(job.fence), attempts: 0, unknowns: 0 },
+            false => Job { fence: small(job.fence), ..job },
+        };
+        let result = |ended: Ended| Ended { fence: small(ended.fence), job: read(ended.job, ended.fence), ..ended };
         for worker in &mut self.workers {
-            match &mut worker.phase {
-                Phase::Fetched(job) | Phase::InDoubt(job) => small(&mut job.fence),
-                Phase::Granted(job, fence) | Phase::Dotted(job, fence, _) => {
-                    small(&mut job.fence);
-                    small(fence);
-                }
-                Phase::Ended { ended, .. } => {
-                    small(&mut ended.job.fence);
-                    small(&mut ended.fence);
-                }
-                Phase::Down | Phase::Idle | Phase::Leased | Phase::Acking => {}
-            }
-            if let Some(ended) = &mut worker.journal {
-                small(&mut ended.job.fence);
-                small(&mut ended.fence);
-            }
+            worker.phase = match worker.phase {
+                Phase::Fetched(job) => Phase::Fetched(read(job, job.fence)),
+                Phase::InDoubt(job) => Phase::InDoubt(Job { fence: small(job.fence), attempts: 0, unknowns: 0 }),
+                Phase::Granted(job, fence) => Phase::Granted(read(job, fence), small(fence)),
+                Phase::Dotted(job, fence, reply) => Phase::Dotted(read(job, fence), small(fence), reply),
+                Phase::Ended { ended, in_journal } => Phase::Ended { ended: result(ended), in_journal },
+                phase @ (Phase::Down | Phase::Idle | Phase::Leased | Phase::Acking) => phase,
+            };
+            let is_stale = |ended: &Ended| is_final || i64::from(ended.fence) < newest;
+            worker.journal = worker.journal.filter(|ended| !is_stale(ended)).map(result);
         }
         self.ghost_seen &= self.hint == Hint::Leased(Owner::Ghost) || row.owner == Some(Owner::Ghost);
         self
