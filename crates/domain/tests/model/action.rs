@@ -134,20 +134,21 @@ pub enum Fault {
 }
 
 impl Action {
-    /// The same step by the other worker.
-    pub fn by_the_other(self) -> Self {
-        let all = all();
-        let (of_all, of_one) = (OF_ALL.len(), of_worker(0).len());
-        match self {
-            A::Reap(owner) => A::Reap(owner.other()),
-            _ => match all.iter().position(|action| *action == self).unwrap() {
-                place if place < of_all => self,
-                place if place < of_all + of_one => all[place + of_one],
-                place => all[place - of_one],
-            },
-        }
+    /// Whose step it is, where it is a worker's.
+    pub fn worker(self) -> Option<usize> {
+        (0..2).find(|w| of_worker(*w).contains(&self))
     }
 
+    /// The same step by the other worker.
+    pub fn by_the_other(self) -> Self {
+        let Some(w) = self.worker() else {
+            return if let A::Reap(owner) = self { A::Reap(owner.other()) } else { self };
+        };
+        let place = of_worker(w).iter().position(|action| *action == self).unwrap();
+        of_worker(1 - w)[place]
+    }
+
+    /// What it is besides the way forward.
     pub fn fault(self, state: &State) -> Option<Fault> {
         Some(match self {
             A::Kill(_) => Fault::Kill,

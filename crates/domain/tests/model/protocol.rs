@@ -116,7 +116,8 @@ impl World {
                 let brings = runs && row.is_grantable(NOW) && !s.suppressed && s.hint == Hint::Absent;
                 brings.then(|| s.hint = Hint::Visible)
             }
-            A::Sweep if s.suppressed && row.is_waiting() => row.cancel().map(|cancelled| *row = cancelled),
+            // What is not due yet is looked at when it is.
+            A::Sweep if s.suppressed && row.is_grantable(NOW) => row.cancel().map(|cancelled| *row = cancelled),
             A::Sweep => {
                 let owner = row.owner.filter(|_| !self.is(Mutant::OwnersByHeartbeat))?;
                 *seen(s, owner) = true;
@@ -248,7 +249,7 @@ pub fn outcome(end: End) -> Outcome {
     match end {
         End::Accepted => Outcome::Accepted,
         End::Retry => Outcome::Refused(ReplyAction::Retry),
-        End::Bounced => Outcome::Refused(ReplyAction::BounceHard),
+        End::Bounced => Outcome::Refused(ReplyAction::BounceSoft),
         End::Unknown => Outcome::Unknown,
         End::BackOff => Outcome::Refused(ReplyAction::BackOffAccount),
         End::GivenBack => Outcome::GivenBack,

@@ -16,4 +16,5 @@ pub mod scene;
 mod setup;
 mod status;
 mod tenancy;
+mod traces;
 mod tracking;
