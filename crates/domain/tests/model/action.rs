@@ -133,6 +133,23 @@ pub enum Fault {
     Suppression,
 }
 
+impl Fault {
+    pub const ALL: [Self; 12] = [
+        Self::Kill,
+        Self::Cut,
+        Self::WrongReap,
+        Self::Doubt,
+        Self::Break,
+        Self::Unseen,
+        Self::Refusal,
+        Self::Flush,
+        Self::Lost,
+        Self::Twice,
+        Self::Stop,
+        Self::Suppression,
+    ];
+}
+
 impl Action {
     /// Whose step it is, where it is a worker's.
     pub fn worker(self) -> Option<usize> {

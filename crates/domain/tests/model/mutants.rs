@@ -9,24 +9,9 @@ use super::protocol::{Mutant, World};
 use super::search::{LOST, Violation, explore};
 use super::state::End;
 
-const ALL: [Fault; 12] = [
-    Fault::Kill,
-    Fault::Cut,
-    Fault::WrongReap,
-    Fault::Doubt,
-    Fault::Break,
-    Fault::Unseen,
-    Fault::Refusal,
-    Fault::Flush,
-    Fault::Lost,
-    Fault::Twice,
-    Fault::Stop,
-    Fault::Suppression,
-];
-
 /// The shortest way in which a mutant breaks a promise where these faults happen; without it they break none.
 fn caught(mutant: Mutant, faults: &[Fault], rule: &str) -> Violation {
-    let without: Vec<Fault> = ALL.into_iter().filter(|fault| !faults.contains(fault)).collect();
+    let without: Vec<Fault> = Fault::ALL.into_iter().filter(|fault| !faults.contains(fault)).collect();
     let mut world = World { without, ..World::new(OnUnknown::Resend) };
     if let Some(broken) = explore(&world).broken {
         panic!("the protocol itself: {broken}");

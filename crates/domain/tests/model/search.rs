@@ -82,8 +82,8 @@ impl Explored {
         &self.states
     }
 
-    /// The shortest way to a moment, each worker in one place throughout.
-    pub fn trace(&self, mut at: usize) -> Vec<Action> {
+    /// The shortest way to a moment, and whether that moment has the workers the other way round.
+    pub fn trace(&self, mut at: usize) -> (Vec<Action>, bool) {
         let mut steps = Vec::new();
         while at > 0 {
             let (before, step, swapped) = self.from[at];
@@ -96,11 +96,11 @@ impl Explored {
             trace.push(if is_swapped { action.by_the_other() } else { action });
             is_swapped ^= swaps;
         }
-        trace
+        (trace, is_swapped)
     }
 
     fn violation(&self, rule: &'static str, at: usize) -> Violation {
-        Violation { rule, trace: self.trace(at), end: self.states[at] }
+        Violation { rule, trace: self.trace(at).0, end: self.states[at] }
     }
 
     /// The nearest moment from which the way forward leads to no end.

@@ -48,12 +48,12 @@ pub struct Driver<'a> {
 
 impl<'a> Driver<'a> {
     /// A new lead, and two workers that have begun; the account is as if nothing had gone by it.
-    pub async fn begin(scene: &'a Scene, world: &'a World, seed: u64) -> Self {
-        let email = format!("walk{seed}@example.test");
+    pub async fn begin(scene: &'a Scene, world: &'a World, name: &str) -> Self {
+        let email = format!("{name}@example.test");
         scene.import(vec![NewLead { email: email.clone(), ..NewLead::default() }], NOW).await;
         let fresh = "UPDATE email_accounts SET backoff_until = NULL, backoff_failures = 0, last_slot_at = NULL, last_dot_at = NULL";
         scene.write(fresh, vec![]).await;
-        let names = [0, 1].map(|place| format!("walk{seed}-{place}"));
+        let names = [0, 1].map(|place| format!("{name}-{place}"));
         for name in &names {
             scene.store.system().heartbeat(name, "host", 1, NOW).await.unwrap();
         }
