@@ -76,7 +76,7 @@ const OF_ALL: [Action; 12] = [
 ];
 
 /// The steps of one worker.
-const fn of_worker(w: usize) -> [Action; 30] {
+const fn of_worker(w: usize) -> [Action; 31] {
     [
         A::Start(w),
         A::StartUnseen(w),
@@ -90,6 +90,7 @@ const fn of_worker(w: usize) -> [Action; 30] {
         A::Refuse(w, End::Retry),
         A::Refuse(w, End::Bounced),
         A::Refuse(w, End::BackOff),
+        A::Refuse(w, End::Poison),
         A::Intend(w),
         A::IntendInDoubt(w, true),
         A::IntendInDoubt(w, false),

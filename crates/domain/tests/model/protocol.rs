@@ -29,7 +29,8 @@ pub enum Mutant {
     ResultWithoutFence,
     /// A known outcome leaves the fence as it was.
     ResultKeepsFence,
-    /// An intent in doubt is taken back from whoever has it.
+    /// An intent in doubt is taken back from whoever has it. The same happens where one process works on a send twice at
+    /// once: its name and the fence do not tell its two intents apart.
     WithdrawAnyOwners,
     /// Every unknown outcome is sent again.
     ResendForEver,
@@ -253,6 +254,7 @@ pub fn outcome(end: End) -> Outcome {
         End::Unknown => Outcome::Unknown,
         End::BackOff => Outcome::Refused(ReplyAction::BackOffAccount),
         End::GivenBack => Outcome::GivenBack,
+        End::Poison => Outcome::Poison,
     }
 }
 

@@ -85,6 +85,8 @@ pub enum End {
     BackOff,
     /// A graceful stop before the dot.
     GivenBack,
+    /// Too many deliveries of the job ended without a result.
+    Poison,
 }
 
 /// A result, with the fence that it belongs to.

@@ -40,9 +40,10 @@ const WORLDS: [&[Fault]; 6] = [
     &[Fault::Cut, Fault::Suppression],
 ];
 /// Kinds that try a predicate each; the others are as many as the model has.
-const RARE: [&str; 8] = [
+const RARE: [&str; 9] = [
     "Intend(0): dot other's, 1 behind, changes nothing",
     "Intend(0): queued nobody's, 1 behind, changes nothing",
+    "Intend(0): held nobody's, 0 behind, changes nothing",
     "Intend(0): held nobody's, 1 behind, changes nothing",
     "Withdraw(0): dot own, 1 behind, changes it",
     "Withdraw(0): dot other's, 1 behind, changes nothing",

@@ -273,6 +273,7 @@ impl<'a> Driver<'a> {
             email_account_id: dot.email_account_id,
             fence: dot.fence,
             account_day: dot.account_day.clone(),
+            campaign_day: dot.campaign_day.clone(),
             was_dot: true,
             transition: self.settle(Outcome::Unknown, dot.attempts, dot.unknowns),
             attempt: None,
