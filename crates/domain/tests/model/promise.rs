@@ -19,12 +19,20 @@ fn holds(name: &str, world: &World) -> Explored {
 
 #[test]
 fn nothing_is_lost_and_copies_are_at_most_one_and_the_unknowns() {
-    let found = holds("any faults, resend", &World::new(OnUnknown::Resend));
+    let without = vec![Fault::Suppression];
+    let found = holds("any faults, resend", &World { without, ..World::new(OnUnknown::Resend) });
     assert!(found.states().len() > 1_000_000);
     // The faults fired: a model in which nothing goes wrong proves nothing.
     for copies in 0..=2 {
         assert!(found.states().iter().any(|state| state.copies == copies), "never {copies} copies");
     }
+}
+
+#[test]
+fn a_suppressed_address_gets_no_dot_and_its_send_ends() {
+    let without = vec![Fault::Unseen, Fault::Stop, Fault::Break, Fault::Refusal];
+    let found = holds("suppression, resend", &World { without, ..World::new(OnUnknown::Resend) });
+    assert!(found.states().iter().any(|state| state.status() == Some(SendStatus::Cancelled)));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The protocol (P1 to P10): what each step of one message does to scheduler, queue, two workers, ledger and server.
 //!
-//! What the ledger does is `domain::ledger` and `domain::settle` themselves; what the queue does is its contract. Not
+//! What the ledger does is `domain::ledger` and `domain::settle` themselves; what the queue does is its contract. A
+//! process has a send in work at most once at a time: `Mutant::WithdrawAnyOwners` is what happens where it has not. Not
 //! responsible for which steps there are (`action`). To add a step's meaning: its arm in `World::step`; a way to get the
 //! protocol wrong: a `Mutant`, and the place where it strays.
 
@@ -176,12 +177,12 @@ impl World {
                 s.workers[w].phase = match (action, intended) {
                     (A::Intend(_), Some(dot)) => Phase::Granted(job, small(dot.fence)),
                     (A::Intend(_), None) => Phase::Acking,
-                    (_, dot) => self.doubt(job, dot)?,
+                    (_, dot) => self.doubt(job, dot),
                 };
                 Some(())
             }
             (A::IntendInDoubt(_, false), Phase::Fetched(job)) => {
-                s.workers[w].phase = self.doubt(job, None)?;
+                s.workers[w].phase = self.doubt(job, None);
                 Some(())
             }
             (A::Withdraw(_) | A::WithdrawLost(_), Phase::InDoubt(job)) => {
@@ -196,11 +197,11 @@ impl World {
         }
     }
 
-    fn doubt(&self, job: Job, dot: Option<Row<Owner>>) -> Option<Phase> {
-        if self.is(Mutant::DotInDoubt) {
-            return Some(Phase::Granted(job, dot.map_or(job.fence + 1, |dot| small(dot.fence))));
+    fn doubt(&self, job: Job, dot: Option<Row<Owner>>) -> Phase {
+        match self.is(Mutant::DotInDoubt) {
+            true => Phase::Granted(job, dot.map_or(job.fence + 1, |dot| small(dot.fence))),
+            false => Phase::InDoubt(job),
         }
-        Some(Phase::InDoubt(job))
     }
 
     /// Whoever is started on the directory writes down what a dead process left there.
