@@ -11,6 +11,7 @@ pub mod event;
 pub mod ids;
 pub mod job;
 pub mod lead;
+pub mod ledger;
 pub mod pace;
 pub mod plan;
 pub mod reason;

@@ -42,6 +42,12 @@ statements! {
                 AND c.status = 'sending' AND a.status = 'active' AND (a.backoff_until IS NULL OR a.backoff_until <= $1)
             ORDER BY s.not_before, s.id LIMIT $4 {for update of s skip locked})
         RETURNING id, tenant_id, campaign_id, lead_id, step_id, email_account_id, priority, not_before";
+    // Reapers find owners by their heartbeats. One whose first could not be written, or that was declared dead too early and
+    // went on, may have left a dot without one.
+    NAME_OWNERS = "INSERT INTO workers (owner, host, pid, heartbeat, created_at, updated_at)
+        SELECT DISTINCT s.owner, '', CAST(0 AS bigint), CAST(0 AS bigint), $1::timestamptz, $1::timestamptz FROM sends s
+        WHERE s.open AND s.status = 'dot' AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.owner = s.owner)
+        ON CONFLICT (owner) DO NOTHING";
     // Every state has an exit: what a switched-off step, an ended campaign or an excluded lead left open ends here.
     SKIP_INACTIVE = "UPDATE sends SET status = 'skipped', open = false, reason = 'step_inactive', settled_at = $1, updated_at = $1
         WHERE open AND status IN ('planned', 'queued')
@@ -135,7 +141,7 @@ impl SystemStore {
     }
 
     /// Ends open sends that can never go (step switched off, campaign ended, lead excluded) and frees their
-    /// enrollments; how many.
+    /// enrollments; how many. Gives owners of dots a heartbeat that stands still where they have none.
     ///
     /// # Errors
     /// The database.
@@ -147,6 +153,7 @@ impl SystemStore {
                 ended.push(row.get("enrollment_id")?);
             }
         }
+        tx.execute(&NAME_OWNERS, values![now]).await?;
         let count = ended.len() as u64;
         if count > 0 {
             tx.execute(&FREE_ENROLLMENTS, values![now, ended]).await?;

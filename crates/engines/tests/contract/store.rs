@@ -18,4 +18,5 @@ mod sends;
 mod setup;
 mod status;
 mod tenancy;
+mod traces;
 mod tracking;

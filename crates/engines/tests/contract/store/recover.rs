@@ -62,6 +62,27 @@ fn an_owner_with_an_open_dot_is_not_forgotten(engine: Engine) {
     });
 }
 
+/// Declared dead while it was slow, an owner goes on to one more dot and is killed before its next heartbeat.
+fn the_sweep_names_an_owner_whose_dot_no_heartbeat_shows(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, job) = Scene::one_job(store, |_| {}).await;
+        let system = f.store.system();
+        system.heartbeat(OWNER, "host", 1, NOW).await.unwrap();
+        system.remove_owner(OWNER).await.unwrap();
+        let fence = f.granted(&job, NOW).await;
+        assert!(system.list_owners().await.unwrap().is_empty(), "no reaper would ever ask for its dots");
+        assert_eq!(system.sweep(NOW).await.unwrap(), 0);
+        assert_eq!(system.sweep(NOW).await.unwrap(), 0);
+        assert_eq!(system.list_owners().await.unwrap(), [(OWNER.to_owned(), 0)]);
+        // It lives: its heartbeat goes on from there.
+        system.heartbeat(OWNER, "host", 1, NOW).await.unwrap();
+        assert_eq!(system.list_owners().await.unwrap(), [(OWNER.to_owned(), 1)]);
+        f.settled(&job, fence, Outcome::Accepted, NOW).await;
+        system.remove_owner(OWNER).await.unwrap();
+        assert!(system.list_owners().await.unwrap().is_empty());
+    });
+}
+
 fn a_wrong_reapers_verdict_leaves_the_fence_for_the_slow_owners_250(engine: Engine) {
     with_store(engine, async |store: Store| {
         let (f, job, fence) = Scene::one_dot(store, |_| {}).await;
@@ -210,6 +231,7 @@ on_every_engine! {
     dots_of_gives_an_owners_open_dots_and_nobody_elses
     settings_that_make_no_sense_leave_a_dead_owners_dot_to_a_person
     an_owner_with_an_open_dot_is_not_forgotten
+    the_sweep_names_an_owner_whose_dot_no_heartbeat_shows
     a_wrong_reapers_verdict_leaves_the_fence_for_the_slow_owners_250
     reconcile_brings_what_has_no_hint_and_marks_it
     two_reconcilers_at_once_bring_each_send_once
