@@ -68,7 +68,10 @@ impl PostgresServer {
 
     /// Starts it with what it kept; returns when it takes connections.
     pub fn start_again(&mut self) {
-        self.postmaster = spawn(&self.folder.path().join("data"));
+        let data = self.folder.path().join("data");
+        // A child that was born in the moment of the kill lives until it notices; a server waits for it.
+        let started = (0..500).find_map(|_| try_spawn(&data).ok());
+        self.postmaster = started.expect("postgres starts again");
     }
 
     fn signal(&mut self, signal: &str, children: &[&str]) {
@@ -109,6 +112,11 @@ fn program(name: &str) -> Command {
 }
 
 fn spawn(data: &std::path::Path) -> Child {
+    try_spawn(data).unwrap_or_else(|said| panic!("postgres did not start: {said}"))
+}
+
+/// The server when it takes connections; else what it said.
+fn try_spawn(data: &std::path::Path) -> Result<Child, String> {
     let mut command = program("postgres");
     command.arg("-D").arg(data).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -119,8 +127,11 @@ fn spawn(data: &std::path::Path) -> Child {
         seen.push(line);
         ready
     });
-    assert!(is_ready, "postgres did not start: {}", seen.join("\n"));
+    if !is_ready {
+        child.wait().unwrap();
+        return Err(seen.join("\n"));
+    }
     // Read on to the end: a full pipe would stop the server.
     std::thread::spawn(move || lines.for_each(drop));
-    child
+    Ok(child)
 }
