@@ -39,6 +39,7 @@ const MIGRATIONS: &[Migration] = migrations![
     5 "0005_queue",
     6 "0006_deployment",
     7 "0007_lookups",
+    8 "0008_lanes",
 ];
 
 /// Made outside the list: it is what the list is recorded in.
