@@ -37,6 +37,7 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) {
         pulse.works();
         let pause = match run_once(&ctx).await {
             Ok(0) => {
+                errors = 0;
                 idle = (idle * 2).min(Duration::from_millis(500));
                 idle
             }
@@ -45,7 +46,8 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) {
                 continue;
             }
             Err(e) => {
-                let pause = loop_delay(errors, e.is_transient(), ctx.clock.chance());
+                // Also where a person has to help: it must not show late that they did.
+                let pause = loop_delay(errors, true, ctx.clock.chance());
                 errors += 1;
                 tracing::warn!(error = %e, pause_ms = pause.as_millis(), "events cannot be stored now");
                 pause

@@ -47,7 +47,11 @@ pub(crate) async fn open(config: &Config, clock: &Clock) -> Result<(Db, Report),
     }
 }
 
-fn connect(config: &Config) -> Result<Db, Failure> {
+/// The same without asking it for anything.
+///
+/// # Errors
+/// `Input` where the address or the data directory needs a person.
+pub(crate) fn connect(config: &Config) -> Result<Db, Failure> {
     match &config.database {
         Database::Embedded(path) => {
             let wrong = |error: &dyn std::fmt::Display| {

@@ -98,10 +98,10 @@ pub(crate) async fn examine(request: Request, env: &Environment) -> Vec<Finding>
     let mut findings = configuration::findings(problems);
     findings.extend(secrets::findings(&scope));
     findings.extend(data_dir::findings(&scope));
-    if redis_is_named {
-        findings.extend(queue::findings(&scope).await);
-    }
     let store = if database_is_named { database::open(&scope, &mut findings).await } else { None };
+    if redis_is_named {
+        findings.extend(queue::findings(&scope, store.as_ref()).await);
+    }
     if let Some(store) = store {
         findings.extend(campaigns::findings(&store).await);
         findings.extend(accounts::findings(&scope, &store).await);

@@ -2,12 +2,12 @@
 //!
 //! Not responsible for the queue's contract (`engines::queue`). To add an engine: a branch in `open`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use engines::queue::Queue;
 use engines::queue::redis::RedisQueue;
 use engines::queue::table::TableQueue;
+use engines::queue::{List, Queue};
 use engines::{Db, Error, Store};
 use secrecy::ExposeSecret as _;
 
@@ -18,6 +18,8 @@ use crate::problem::{InputErrors, Problem};
 
 /// How long Redis may be away at start (SPEC 2).
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Real time between two looks at whom Redis serves.
+const CLAIM: Duration = Duration::from_secs(2);
 /// The oldest version that the queue is tried with.
 pub(crate) const OLDEST_REDIS: u32 = 7;
 
@@ -31,14 +33,35 @@ pub(crate) async fn open(config: &Config, db: Db, store: &Store, clock: &Clock) 
     let redis = connect(url.expose_secret()).await?;
     look_over(&redis, config.settings.redis.strict).await?;
     let ours = store.system().deployment(clock.uuid_v7(), clock.now()).await?;
-    let claimed = redis.claim(ours).await.map_err(failure)?;
-    if claimed != ours {
-        let problem = Problem::new(format!("another deployment (`{claimed}`) uses this Redis with another database"));
-        let hint = "give each deployment a Redis or a database number of its own; or, where the other one is gone for \
-                    good, delete the key `{queue:email-sending}:instance`";
-        return Err(refused(problem.field("REDIS_URL").hint(hint)));
+    let holder = redis.claim(ours).await.map_err(failure)?;
+    if holder != ours {
+        return Err(failure(Error::RedisTaken { holder }));
     }
-    Ok(Arc::new(redis))
+    let redis = Arc::new(redis);
+    tokio::spawn(keep_claim(Arc::downgrade(&redis)));
+    Ok(redis)
+}
+
+/// Claims Redis again whenever it was emptied, for as long as anybody uses it, and says when somebody else was faster:
+/// it is then used no more, as one that does not answer.
+async fn keep_claim(redis: Weak<RedisQueue>) {
+    let mut is_taken = false;
+    loop {
+        tokio::time::sleep(CLAIM).await;
+        let Some(redis) = redis.upgrade() else { return };
+        match redis.epoch(List::EmailSending).await {
+            Ok(_) if is_taken => {
+                tracing::info!("Redis serves this deployment again");
+                is_taken = false;
+            }
+            Err(error @ Error::RedisTaken { .. }) if !is_taken => {
+                tracing::error!(%error, "Redis is not used any more");
+                is_taken = true;
+            }
+            // Whoever uses it says that it does not answer.
+            _ => {}
+        }
+    }
 }
 
 async fn connect(url: &str) -> Result<RedisQueue, Failure> {

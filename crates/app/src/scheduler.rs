@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use domain::ids::{CampaignId, TenantId};
 use domain::settle::loop_delay;
-use engines::queue::List;
+use engines::queue::{List, NO_EPOCH};
 use engines::store::plan::PlanRequest;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -99,9 +99,10 @@ async fn turn_over(ctx: &Context, goes_on: &(dyn Fn() + Sync)) -> engines::error
 async fn plan_campaigns(ctx: &Context, goes_on: &(dyn Fn() + Sync), turn: &mut Turn) -> engines::error::Result<()> {
     let system = ctx.store.system();
     goes_on();
+    let epoch = epoch(ctx).await;
     for (tenant_id, campaign_id) in system.due_campaigns(ctx.clock.now()).await? {
         // One campaign that cannot be planned must not stop the others.
-        if let Err(e) = plan_campaign(ctx, tenant_id, campaign_id, goes_on, turn).await {
+        if let Err(e) = plan_campaign(ctx, tenant_id, campaign_id, goes_on, epoch, turn).await {
             if e.is_transient() {
                 return Err(e);
             }
@@ -117,32 +118,47 @@ async fn plan_campaigns(ctx: &Context, goes_on: &(dyn Fn() + Sync), turn: &mut T
     Ok(())
 }
 
+/// The queue's epoch; none where it does not answer: then nobody waits for it again in this turn.
+async fn epoch(ctx: &Context) -> Option<i64> {
+    let epoch = ctx.queue.epoch(List::EmailSending).await;
+    if let Err(e) = &epoch {
+        tracing::warn!(error = %e, "hints cannot be pushed now: they are brought again from the ledger");
+    }
+    epoch.ok()
+}
+
 async fn plan_campaign(
     ctx: &Context,
     tenant_id: TenantId,
     campaign_id: CampaignId,
     goes_on: &(dyn Fn() + Sync),
+    mut epoch: Option<i64>,
     turn: &mut Turn,
 ) -> engines::error::Result<()> {
     // Far enough that a tick's worth of slots is there even when time runs faster.
     let horizon = ctx.config.settings.scheduler.horizon.0.max(ctx.clock.span(TICK * 2));
-    let epoch = ctx.queue.epoch(List::EmailSending).await?;
     let mut after = None;
     loop {
         goes_on();
         let now = ctx.clock.now();
-        let request = PlanRequest { tenant_id, campaign_id, now, horizon, limit: PAGE, epoch, after };
+        let hinted = epoch.unwrap_or(NO_EPOCH);
+        let request = PlanRequest { tenant_id, campaign_id, now, horizon, limit: PAGE, epoch: hinted, after };
         let warmup = &ctx.config.settings.email_account.warmup;
         let page = ctx.store.system().plan_page(&request, warmup, &|| ctx.clock.uuid_v7()).await?;
         turn.planned += page.planned.len() as u64;
         turn.skipped += page.skipped;
         turn.deferred += page.deferred;
         fault_point::reach("recorded").await;
-        let jobs = page.planned.iter().map(|hint| crate::hint::job(hint, now)).collect();
-        match ctx.queue.push(List::EmailSending, jobs, now).await {
-            Ok(new) => turn.enqueued += new,
-            // No error of the turn: the ledger holds the sends, and reconciliation brings their hints.
-            Err(e) => tracing::warn!(error = %e, "hints cannot be pushed now"),
+        if epoch.is_some() {
+            let jobs = page.planned.iter().map(|hint| crate::hint::job(hint, now)).collect();
+            match ctx.queue.push(List::EmailSending, jobs, now).await {
+                Ok(new) => turn.enqueued += new,
+                // No error of the turn: the ledger holds the sends, and reconciliation brings their hints.
+                Err(e) => {
+                    tracing::warn!(error = %e, "hints cannot be pushed now");
+                    epoch = None;
+                }
+            }
         }
         match page.next {
             Some(next) => after = Some(next),

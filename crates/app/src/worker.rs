@@ -6,6 +6,7 @@
 
 mod cache;
 mod deliver;
+mod fallback;
 mod gate;
 mod intake;
 mod journal;
@@ -14,10 +15,11 @@ mod pooled;
 mod recovery;
 mod results;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use domain::ids::SendId;
 use domain::settle::loop_delay;
 use engines::queue::{Leased, List, Token, Verdict};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -50,15 +52,16 @@ pub(super) struct Worker {
     results: results::Results,
     /// Jobs that may be in work at once.
     room: Arc<Semaphore>,
-    /// Leases that must be extended.
-    in_work: Mutex<HashSet<Token>>,
+    /// Sends in work, with the leases that must be extended: none where the ledger itself gave the job.
+    in_work: Mutex<HashMap<SendId, Option<Token>>>,
     /// Rung when there may be something to lease.
     wake: Notify,
 }
 
 /// A job on its way through the worker; its permit gives the room back when it is dropped.
 pub(super) struct Item {
-    token: Token,
+    /// The lease; none where the job came from the ledger itself.
+    token: Option<Token>,
     job: engines::store::fetch::SendJob,
     poison: bool,
     /// Of the high lane: it overtakes the others of its account within the worker too.
@@ -78,7 +81,7 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) -> Exit {
         gate,
         results,
         room: Arc::new(Semaphore::new(capacity)),
-        in_work: Mutex::new(HashSet::new()),
+        in_work: Mutex::new(HashMap::new()),
         wake: Notify::new(),
         shutdown: shutdown.clone(),
         ctx,
@@ -129,10 +132,22 @@ async fn lease_jobs(worker: &Arc<Worker>) {
         let room = worker.room.available_permits().min(BATCH - 1) + 1;
         drop(first);
         pulse.works();
-        let taken = take_batch(worker, &mut lanes, room, &mut owed).await;
+        let leased = match lease(worker, room, &mut owed).await {
+            Ok(leased) => leased,
+            Err(e) => {
+                // Short, also where a person has to help: that the queue is back has to show within seconds.
+                let pause = loop_delay(errors.min(1), true, worker.ctx.clock.chance());
+                errors += 1;
+                tracing::warn!(error = %e, "jobs cannot be leased now: the ledger gives them meanwhile");
+                fallback::run(worker, &mut lanes, pause, &pulse).await;
+                continue;
+            }
+        };
+        let handed_out = hand_out(worker, &mut lanes, leased, &mut owed).await;
         pulse.waits();
-        match taken {
+        match handed_out {
             Ok(0) => {
+                errors = 0;
                 worker.shutdown.unless_stopping(tokio::time::timeout(idle, worker.wake.notified())).await;
                 idle = (idle * 2).min(Duration::from_millis(250));
             }
@@ -143,20 +158,15 @@ async fn lease_jobs(worker: &Arc<Worker>) {
             Err(e) => {
                 let pause = loop_delay(errors, e.is_transient(), worker.ctx.clock.chance());
                 errors += 1;
-                tracing::warn!(error = %e, pause_ms = pause.as_millis(), "jobs cannot be leased now");
+                tracing::warn!(error = %e, pause_ms = pause.as_millis(), "jobs cannot be worked on now");
                 worker.shutdown.unless_stopping(tokio::time::sleep(pause)).await;
             }
         }
     }
 }
 
-/// One turn: how many jobs were leased. What stands in `owed` after an error is given back by the next turn.
-async fn take_batch(
-    worker: &Arc<Worker>,
-    lanes: &mut lane::Lanes,
-    room: usize,
-    owed: &mut Vec<(Token, Verdict)>,
-) -> engines::error::Result<usize> {
+/// Leases jobs; what stands in `owed` after an error of the last turn is given back before.
+async fn lease(worker: &Worker, room: usize, owed: &mut Vec<(Token, Verdict)>) -> engines::error::Result<Vec<Leased>> {
     let ctx = &worker.ctx;
     let now = ctx.clock.now();
     if !owed.is_empty() {
@@ -164,8 +174,20 @@ async fn take_batch(
         owed.clear();
     }
     let leased = ctx.queue.lease(LIST, &ctx.owner, room, ctx.clock.span(LEASE), now).await?;
+    ctx.metrics.worker.leased.inc_by(leased.len() as u64);
+    Ok(leased)
+}
+
+/// Hands leased jobs to their accounts' lanes; how many were leased.
+async fn hand_out(
+    worker: &Arc<Worker>,
+    lanes: &mut lane::Lanes,
+    leased: Vec<Leased>,
+    owed: &mut Vec<(Token, Verdict)>,
+) -> engines::error::Result<usize> {
+    let ctx = &worker.ctx;
+    let now = ctx.clock.now();
     let count = leased.len();
-    ctx.metrics.worker.leased.inc_by(count as u64);
     if leased.is_empty() {
         return Ok(0);
     }
@@ -176,17 +198,21 @@ async fn take_batch(
     owed.clear();
     fault_point::reach("fetched").await;
     for (leased, job) in ready {
+        let (token, send_id) = (leased.token, job.send_id);
         let Ok(permit) = Arc::clone(&worker.room).try_acquire_owned() else {
-            verdicts.push((leased.token, Verdict::RetryAt(now)));
+            verdicts.push((token, Verdict::RetryAt(now)));
             continue;
         };
-        let token = leased.token;
-        worker.hold(token);
+        if !worker.hold(send_id, Some(token)) {
+            // Another hint of a send that is in work here: the first one ends it.
+            verdicts.push((token, Verdict::Ack));
+            continue;
+        }
         let urgent = LIST.lane(leased.priority) == engines::queue::Lane::High;
-        let item = Item { token, job, poison: leased.expirations >= POISON, urgent, _room: permit };
+        let item = Item { token: Some(token), job, poison: leased.expirations >= POISON, urgent, _room: permit };
         if lanes.dispatch(worker, item).is_err() {
             // The lane is full: one slow account must not fill the worker.
-            worker.release(token);
+            worker.release(send_id);
             let pause = ctx.clock.span(Duration::from_secs(1).mul_f64(1.0 + 2.0 * ctx.clock.chance()));
             verdicts.push((token, Verdict::RetryAt(now + pause)));
         }
@@ -212,11 +238,11 @@ async fn take_in(worker: &Arc<Worker>, leased: Vec<Leased>) -> engines::error::R
                 all.0.extend(verdicts);
                 all.1.extend(ready);
             }
+            Err(e) if e.is_transient() => return Err(e),
             Err(e) if job.expirations >= POISON => {
                 dead_letter::bury(ctx, LIST, &job, format!("cannot be worked on: {e}")).await?;
                 all.0.push((job.token, Verdict::Ack));
             }
-            Err(e) if e.is_transient() => return Err(e),
             // Its lease ends by time, which counts.
             Err(e) => tracing::error!(job_id = %job.token.id, error = %e, "a job cannot be worked on"),
         }
@@ -232,7 +258,7 @@ async fn extend_leases(worker: Arc<Worker>) {
         pulse.waits();
         tokio::time::sleep(LEASE / 3).await;
         pulse.works();
-        let tokens: Vec<Token> = worker.held().iter().copied().collect();
+        let tokens: Vec<Token> = worker.held().values().copied().flatten().collect();
         if tokens.is_empty() {
             continue;
         }
@@ -250,23 +276,33 @@ async fn extend_leases(worker: Arc<Worker>) {
 }
 
 impl Worker {
-    fn held(&self) -> std::sync::MutexGuard<'_, HashSet<Token>> {
+    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<SendId, Option<Token>>> {
         self.in_work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hold(&self, token: Token) {
+    /// Takes a send into work; false where it is already.
+    fn hold(&self, send_id: SendId, token: Option<Token>) -> bool {
         let mut held = self.held();
-        held.insert(token);
+        if held.contains_key(&send_id) {
+            return false;
+        }
+        held.insert(send_id, token);
+        self.count(&held);
+        true
+    }
+
+    /// Whether it is in work.
+    fn holds(&self, send_id: SendId) -> bool {
+        self.held().contains_key(&send_id)
+    }
+
+    fn release(&self, send_id: SendId) {
+        let mut held = self.held();
+        held.remove(&send_id);
         self.count(&held);
     }
 
-    fn release(&self, token: Token) {
-        let mut held = self.held();
-        held.remove(&token);
-        self.count(&held);
-    }
-
-    fn count(&self, held: &HashSet<Token>) {
+    fn count(&self, held: &HashMap<SendId, Option<Token>>) {
         self.ctx.metrics.worker.in_work.set(i64::try_from(held.len()).unwrap_or(i64::MAX));
     }
 }

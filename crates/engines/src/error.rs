@@ -89,6 +89,16 @@ pub enum Error {
         /// Code and text without values.
         message: String,
     },
+    /// Another deployment, with another database, has this Redis.
+    #[error(
+        "another deployment (`{holder}`) uses this Redis with another database (hint: give each deployment a Redis or \
+         a database number of its own; or, where the other one is gone for good, delete the key \
+         `{{queue:email-sending}}:instance`)"
+    )]
+    RedisTaken {
+        /// Whose it is.
+        holder: uuid::Uuid,
+    },
     /// The address of Redis is malformed.
     #[error(
         "address of redis {0} (hint: redis://user:password@host:6379/0, redis+sentinel://host,host/master or \
@@ -117,6 +127,7 @@ impl Error {
             Self::RedisFull(_) => "redis_full",
             Self::RedisKey { .. } => "redis_key",
             Self::RedisRefused { .. } => "redis_refused",
+            Self::RedisTaken { .. } => "redis_taken",
             Self::RedisAddress(_) => "redis_address",
             Self::Schema(_) => "schema",
         }

@@ -40,6 +40,7 @@ const MIGRATIONS: &[Migration] = migrations![
     6 "0006_deployment",
     7 "0007_lookups",
     8 "0008_failures",
+    9 "0009_lanes",
 ];
 
 /// Made outside the list: it is what the list is recorded in.

@@ -16,6 +16,7 @@
 //!   others then; it neither waits for all of them nor do they wait for it.
 //! - Everything is batched, and no call spans two lanes in one indivisible step: on a Redis Cluster lanes lie apart.
 //! - `epoch` changes when jobs may have been lost (an emptied Redis); hints of an older epoch count as lost.
+//! - A lane that cannot be read holds up no other: `lease` fails only where no lane answers.
 //!
 //! Dead letters are rows in SQL, written before the job is acknowledged: no engine keeps the only copy of one.
 //! To add an engine: a module here that implements `Queue`, and a line in the suite.
@@ -23,6 +24,7 @@
 pub mod redis;
 pub mod table;
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,6 +32,12 @@ use domain::time::Timestamp;
 use uuid::Uuid;
 
 use crate::error::Result;
+
+/// The epoch of a send that has no hint: no queue's, so that reconciliation brings one at once.
+pub const NO_EPOCH: i64 = 0;
+/// The epoch of hints that were pushed while nobody could tell the real one: no queue's, so that they count as lost once
+/// it is known.
+pub const UNKNOWN_EPOCH: i64 = -2;
 
 /// A list: which kind of jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,7 +66,7 @@ impl List {
     }
 
     /// The lane of a priority: the base lane where the list has no others.
-    pub const fn lane(self, priority: u16) -> Lane {
+    pub fn lane(self, priority: u16) -> Lane {
         match self {
             Self::EmailSending => Lane::of(priority),
             Self::Analytics => Lane::Base,
@@ -79,11 +87,17 @@ pub enum Lane {
 
 impl Lane {
     /// The lane of a priority.
-    pub const fn of(priority: u16) -> Self {
-        match priority {
-            0..=50 => Self::High,
-            51..=150 => Self::Base,
-            _ => Self::Low,
+    pub fn of(priority: u16) -> Self {
+        let lanes = [Self::High, Self::Base, Self::Low];
+        lanes.into_iter().find(|lane| lane.priorities().contains(&priority)).expect("their ranges leave no gap")
+    }
+
+    /// Its priorities.
+    pub const fn priorities(self) -> RangeInclusive<u16> {
+        match self {
+            Self::High => 0..=50,
+            Self::Base => 51..=150,
+            Self::Low => 151..=u16::MAX,
         }
     }
 
@@ -183,8 +197,8 @@ pub trait Queue: Send + Sync {
     /// Ends leases whose time is over or whose owner is in `dead`: the jobs are visible again. How many.
     async fn reap(&self, list: List, dead: &[String], now: Timestamp) -> Result<u64>;
 
-    /// How full each lane is, in the order of `List::lanes`.
-    async fn depth(&self, list: List, now: Timestamp) -> Result<Vec<Depth>>;
+    /// How full a lane is.
+    async fn depth(&self, list: List, lane: Lane, now: Timestamp) -> Result<Depth>;
 
     /// The generation of what is in the queue.
     async fn epoch(&self, list: List) -> Result<i64>;

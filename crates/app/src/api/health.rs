@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use engines::queue::List;
+use engines::queue::{Lane, List};
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
@@ -111,7 +111,7 @@ async fn check_schema(ctx: &Context) -> Result<(), String> {
 
 async fn queue(ctx: &Context) -> engines::error::Result<()> {
     ctx.queue.epoch(List::EmailSending).await?;
-    ctx.queue.depth(List::Analytics, ctx.clock.now()).await.map(drop)
+    ctx.queue.depth(List::Analytics, Lane::Base, ctx.clock.now()).await.map(drop)
 }
 
 /// Whether the key opens what other processes have sealed. That secrets are there was checked at start.

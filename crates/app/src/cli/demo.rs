@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::Args;
 use domain::email_account::TlsMode;
-use engines::queue::List;
+use engines::queue::{Lane, List};
 use engines::store::status::CampaignReport;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio::sync::mpsc;
@@ -164,8 +164,8 @@ async fn servers_done_reading(
         let deeds = Arc::clone(&audience.deeds);
         audience.finish().await;
         for _ in 0..100 {
-            let depth = ctx.queue.depth(List::Analytics, ctx.clock.now()).await?;
-            if depth.iter().all(|lane| lane.ready + lane.delayed + lane.leased == 0) {
+            let depth = ctx.queue.depth(List::Analytics, Lane::Base, ctx.clock.now()).await?;
+            if depth.ready + depth.delayed + depth.leased == 0 {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;

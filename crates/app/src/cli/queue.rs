@@ -110,8 +110,8 @@ async fn status(ctx: &Context) -> Result<(Value, String), Failure> {
     let mut lanes = Vec::new();
     let mut text = String::new();
     for list in [List::EmailSending, List::Analytics] {
-        let depths = ctx.queue.depth(list, ctx.clock.now()).await?;
-        for (lane, depth) in list.lanes().iter().zip(depths) {
+        for lane in list.lanes() {
+            let depth = ctx.queue.depth(list, *lane, ctx.clock.now()).await?;
             let name = format!("{}{}", list.name(), lane.suffix());
             text.push_str(&format!(
                 "{name}: {} ready, {} delayed, {} leased\n",

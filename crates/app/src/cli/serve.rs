@@ -11,9 +11,9 @@ use super::time_scale::TimeScale;
 use super::{Global, Outcome, block_on, output};
 use crate::api::{Api, Needs};
 use crate::clock::Clock;
-use crate::config::{self, Environment};
-use crate::context::Context;
-use crate::exit::Exit;
+use crate::config::{self, Config, Environment};
+use crate::context::{Context, Opening};
+use crate::exit::{Exit, Failure};
 use crate::lifecycle::Shutdown;
 use crate::problem::InputErrors;
 use crate::routes::Listener;
@@ -127,16 +127,23 @@ impl TrackArgs {
     }
 }
 
-async fn open(global: &Global, time: TimeScale) -> Result<Arc<Context>, crate::exit::Failure> {
+async fn open(global: &Global, time: TimeScale) -> Result<Arc<Context>, Failure> {
+    Context::open(configure(global)?, time.time_scale).await
+}
+
+fn configure(global: &Global) -> Result<Config, Failure> {
     let config = config::load(&global.options(), &Environment::of_process())?;
     telemetry::init(&config, &Clock::system());
-    Context::open(config, time.time_scale).await
+    Ok(config)
 }
 
 /// Runs these parts until they are stopped; a worker takes events from their queue as well.
 fn serve(global: &Global, time: TimeScale, parts: &[Part]) -> Outcome {
     block_on(async {
-        let ctx = open(global, time).await?;
+        let (ctx, opening) = match parts {
+            [Part::Track] => Context::open_for_tracking(configure(global)?).await?,
+            _ => (open(global, time).await?, None),
+        };
         let shutdown = Shutdown::on_signals()?;
         let has = |part| parts.contains(&part);
         let listener = if has(Part::Track) { Some(tracking::bind(&ctx).await?) } else { None };
@@ -159,10 +166,27 @@ fn serve(global: &Global, time: TimeScale, parts: &[Part]) -> Outcome {
                 tracking::run(Arc::clone(&ctx), listener, shutdown.clone()).await;
             }
         };
-        let ((), exit, (), (), ()) = tokio::join!(schedule, send, count, track, shutdown.stopping());
+        let opened = finish_opening(opening, &shutdown);
+        let ((), exit, (), (), opened, ()) = tokio::join!(schedule, send, count, track, opened, shutdown.stopping());
         watched.end().await;
-        Ok(exit)
+        opened.map(|()| exit)
     })?
+}
+
+/// Stops the process where a person has to mend something before the rest can be opened.
+async fn finish_opening(opening: Option<Opening>, shutdown: &Shutdown) -> Result<(), Failure> {
+    let Some(opening) = opening else { return Ok(()) };
+    match shutdown.unless_stopping(opening).await {
+        Some(Ok(Err(failure))) => {
+            shutdown.stop();
+            Err(failure)
+        }
+        Some(Err(panicked)) => {
+            shutdown.stop();
+            Err(anyhow::Error::from(panicked).into())
+        }
+        Some(Ok(Ok(()))) | None => Ok(()),
+    }
 }
 
 /// The listeners that answer for the others, from before these begin until after they have ended.

@@ -379,7 +379,7 @@ const CALLS: [&str; 8] = ["push", "lease", "extend", "settle", "reap", "depth", 
 
 impl Queue {
     pub(super) fn new(names: &mut Names<'_>) -> Self {
-        let redis = ["redis_unavailable", "redis_full", "redis_key", "redis_refused"];
+        let redis = ["redis_unavailable", "redis_full", "redis_key", "redis_refused", "redis_taken"];
         let kinds = ERRORS.into_iter().chain(redis).map(|kind| [kind]);
         Self {
             calls: names.many_in(

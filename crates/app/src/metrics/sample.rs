@@ -98,10 +98,9 @@ impl Metrics {
     async fn sample_queue(&self, ctx: &Context) {
         let now = ctx.clock.now();
         for list in LISTS {
-            let depths = timeout(LIMIT, ctx.queue.depth(list, now)).await.ok().and_then(Result::ok);
-            for (index, of) in list.lanes().iter().enumerate() {
-                let depth = depths.as_ref().and_then(|all| all.get(index));
-                let value = |read: fn(&Depth) -> u64| depth.map_or(f64::NAN, |depth| read(depth) as f64);
+            for of in list.lanes() {
+                let depth = timeout(LIMIT, ctx.queue.depth(list, *of, now)).await.ok().and_then(Result::ok);
+                let value = |read: fn(&Depth) -> u64| depth.as_ref().map_or(f64::NAN, |depth| read(depth) as f64);
                 let set = |state, value| self.sampled.queue.set([list.name(), lane(*of), state], value);
                 set("ready", value(|depth| depth.ready));
                 set("delayed", value(|depth| depth.delayed));

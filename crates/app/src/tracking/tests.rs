@@ -3,8 +3,8 @@
 use domain::event::{Event, EventType};
 use domain::ids::{CampaignId, EventId, LeadId, StepId, TenantId};
 use engines::Db;
-use engines::queue::List;
 use engines::queue::table::TableQueue;
+use engines::queue::{Lane, List};
 
 use super::{events, spool};
 use crate::config::{self, Environment, Options};
@@ -34,7 +34,7 @@ fn event(ctx: &Context) -> Event {
 }
 
 async fn ready(ctx: &Context) -> u64 {
-    ctx.queue.depth(List::Analytics, ctx.clock.now()).await.unwrap()[0].ready
+    ctx.queue.depth(List::Analytics, Lane::Base, ctx.clock.now()).await.unwrap().ready
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use domain::ids::{SendId, TenantId};
 use domain::job::EmailJobPayload;
 use domain::plan::Moment;
 use engines::error::Result;
-use engines::queue::{Leased, Token, Verdict};
+use engines::queue::{Leased, Token, UNKNOWN_EPOCH, Verdict};
 use engines::store::adopt::{AdoptRequest, Adopted};
 use engines::store::fetch::SendJob;
 
@@ -109,7 +109,8 @@ impl Intake {
         let ctx = &worker.ctx;
         let request = AdoptRequest {
             moment: Moment { now: ctx.clock.now(), horizon: ctx.config.settings.scheduler.horizon.0 },
-            epoch: ctx.queue.epoch(LIST).await?,
+            // The lane of the epoch may be away while that of these jobs is not.
+            epoch: ctx.queue.epoch(LIST).await.unwrap_or(UNKNOWN_EPOCH),
             warmup: &ctx.config.settings.email_account.warmup,
         };
         let payloads: Vec<EmailJobPayload> = jobs.iter().map(|(_, _, payload)| payload.clone()).collect();

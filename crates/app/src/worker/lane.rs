@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use domain::ids::EmailAccountId;
+use domain::ids::{EmailAccountId, SendId};
 use engines::queue::Verdict;
 use tokio::sync::{Mutex, mpsc};
 
@@ -57,12 +57,18 @@ impl Lines {
 pub(super) struct Full;
 
 impl Lanes {
+    /// How many jobs the account's lane takes now.
+    pub(super) fn room(&self, worker: &Worker, account: EmailAccountId, urgent: bool) -> usize {
+        let Some(lane) = self.0.get(&account) else { return room_of(worker) };
+        if urgent { lane.urgent.capacity() } else { lane.jobs.capacity() }
+    }
+
     /// Hands a job to its account's lane.
     pub(super) fn dispatch(&mut self, worker: &Arc<Worker>, item: Item) -> Result<(), Full> {
-        let most = worker.ctx.config.settings.worker.connections_per_account.max(1) as usize;
+        let most = connections(worker);
         let lane = self.0.entry(item.job.account.0).or_insert_with(|| {
-            let (urgent, urgent_line) = mpsc::channel(most * 2);
-            let (jobs, line) = mpsc::channel(most * 2);
+            let (urgent, urgent_line) = mpsc::channel(room_of(worker));
+            let (jobs, line) = mpsc::channel(room_of(worker));
             Arc::new(Lane {
                 urgent,
                 jobs,
@@ -81,6 +87,16 @@ impl Lanes {
         }
         Ok(())
     }
+}
+
+/// Most connections of an account.
+fn connections(worker: &Worker) -> usize {
+    worker.ctx.config.settings.worker.connections_per_account.max(1) as usize
+}
+
+/// Jobs that wait in an empty lane at most.
+fn room_of(worker: &Worker) -> usize {
+    connections(worker) * 2
 }
 
 impl Lane {
@@ -114,7 +130,7 @@ impl Drop for Serving {
 }
 
 /// A job in work: its lease is extended while it lives, also no longer than a panic.
-struct InWork<'a>(&'a Worker, engines::queue::Token);
+struct InWork<'a>(&'a Worker, SendId);
 
 impl Drop for InWork<'_> {
     fn drop(&mut self) {
@@ -147,7 +163,7 @@ async fn serve(worker: Arc<Worker>, mut serving: Serving) {
             }
         };
         let token = item.token;
-        let in_work = InWork(&worker, token);
+        let in_work = InWork(&worker, item.job.send_id);
         if worker.shutdown.is_stopping() {
             let now = worker.ctx.clock.now();
             worker.results.write(token, None, Verdict::RetryAt(now)).await;

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use domain::settle::{Attempted, Outcome, settle};
 use domain::time::Zone;
-use engines::queue::List;
+use engines::queue::{Lane, List, UNKNOWN_EPOCH};
 use engines::store::apply::Settled;
 use engines::store::recover::OpenDot;
 
 use self::watch::Watch;
 use super::gate::Why;
-use super::{Worker, journal};
+use super::{LIST, Worker, journal};
 use crate::context::Context;
 use crate::liveness::Loop;
 
@@ -27,10 +27,10 @@ const TOO_QUIET: Duration = Duration::from_secs(9);
 /// Real time between two looks at owners.
 const LOOK: Duration = Duration::from_secs(2);
 /// A hint that is older is pushed again.
-const STALE_HINT: Duration = Duration::from_secs(60);
-/// Most hints in the queue that reconciliation tops up to.
+pub(super) const STALE_HINT: Duration = Duration::from_secs(60);
+/// Most hints in a lane of the queue that reconciliation tops up to.
 const OUTSTANDING: u64 = 10_000;
-/// Most hints in one turn.
+/// Most hints of a lane in one turn.
 const TURN: u32 = 1_000;
 
 /// One heartbeat; whether it was written.
@@ -171,17 +171,40 @@ pub(super) async fn reconcile(worker: Arc<Worker>) {
     }
 }
 
+/// One pass over all lanes, each with a budget of its own; fails where no lane answers.
 async fn reconcile_once(ctx: &Context) -> engines::error::Result<u64> {
-    let list = List::EmailSending;
+    // Where the epoch's own lane alone is away, the others go on; what they get counts as lost once it is known.
+    let epoch = ctx.queue.epoch(LIST).await.unwrap_or(UNKNOWN_EPOCH);
+    let lane = |lane| reconcile_lane(ctx, lane, epoch);
+    let (high, base, low) = tokio::join!(lane(Lane::High), lane(Lane::Base), lane(Lane::Low));
+    let (mut brought, mut failure, mut well) = (0, None, false);
+    for answer in [high, base, low] {
+        match answer {
+            Ok(count) => (brought, well) = (brought + count, true),
+            Err(e) => failure = Some(e),
+        }
+    }
+    match failure {
+        Some(e) if !well => Err(e),
+        Some(e) => {
+            tracing::debug!(error = %e, "hints of one lane cannot be brought again now");
+            Ok(brought)
+        }
+        None => Ok(brought),
+    }
+}
+
+async fn reconcile_lane(ctx: &Context, lane: Lane, epoch: i64) -> engines::error::Result<u64> {
     let now = ctx.clock.now();
-    let waiting: u64 = ctx.queue.depth(list, now).await?.iter().map(|lane| lane.ready + lane.delayed).sum();
-    if waiting >= OUTSTANDING {
+    let depth = ctx.queue.depth(LIST, lane, now).await?;
+    let room = OUTSTANDING.saturating_sub(depth.ready + depth.delayed);
+    let limit = TURN.min(u32::try_from(room).unwrap_or(TURN));
+    if limit == 0 {
         return Ok(0);
     }
-    let epoch = ctx.queue.epoch(list).await?;
     let stale = now - ctx.clock.span(STALE_HINT);
-    let hints = ctx.store.system().reconcile(epoch, stale, TURN, now).await?;
+    let hints = ctx.store.system().reconcile(lane, epoch, stale, limit, now).await?;
     let count = hints.len() as u64;
-    ctx.queue.push(list, hints.iter().map(|hint| crate::hint::job(hint, now)).collect(), now).await?;
+    ctx.queue.push(LIST, hints.iter().map(|hint| crate::hint::job(hint, now)).collect(), now).await?;
     Ok(count)
 }

@@ -7,7 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use domain::ids::SendId;
@@ -36,7 +36,8 @@ const TIDY: Duration = Duration::from_secs(1);
 
 /// What ends a job.
 pub(super) struct Ending {
-    pub(super) token: Token,
+    /// None where the job came from the ledger itself, so that the queue knows nothing of it.
+    pub(super) token: Option<Token>,
     /// What the ledger learns; none where it knows already or nothing happened.
     pub(super) settled: Option<Settled>,
     /// What the queue learns.
@@ -58,6 +59,8 @@ pub(super) struct Results {
     queue: mpsc::Sender<Ending>,
     /// Results that were handed over and are not written yet.
     open: AtomicUsize,
+    /// Whether the queue answers, so that it is worth telling it anything.
+    acknowledges: Arc<AtomicBool>,
 }
 
 /// The two tasks behind `Results`.
@@ -69,22 +72,28 @@ pub(super) struct Tasks {
 pub(super) fn start(ctx: &Arc<Context>, gate: &Shut) -> (Results, Tasks) {
     let (sender, queue) = mpsc::channel(BATCH * 4);
     let (batches, kept) = mpsc::channel(BATCHES);
+    let acknowledges = Arc::new(AtomicBool::new(true));
     let tasks = Tasks {
         keeper: tokio::spawn(keep(Arc::clone(ctx), queue, batches, gate.clone())),
-        writer: tokio::spawn(write(Arc::clone(ctx), kept)),
+        writer: tokio::spawn(write(Arc::clone(ctx), kept, Arc::clone(&acknowledges))),
     };
-    (Results { queue: sender, open: AtomicUsize::new(0) }, tasks)
+    (Results { queue: sender, open: AtomicUsize::new(0), acknowledges }, tasks)
 }
 
 impl Results {
     /// Hands a result over; it returns when the result is durable.
-    pub(super) async fn write(&self, token: Token, settled: Option<Settled>, verdict: Verdict) {
+    pub(super) async fn write(&self, token: Option<Token>, settled: Option<Settled>, verdict: Verdict) {
         let (done, written) = oneshot::channel();
         self.open.fetch_add(1, Ordering::AcqRel);
         if self.queue.send(Ending { token, settled, verdict, done }).await.is_ok() {
             let _writer_gone = written.await;
         }
         self.open.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Says whether the queue answers: while it does not, results do not wait for it.
+    pub(super) fn acknowledge(&self, answers: bool) {
+        self.acknowledges.store(answers, Ordering::Release);
     }
 
     /// Waits for results that are still on their way to be written; the journal keeps those that are not in time.
@@ -144,7 +153,7 @@ async fn append(mut journal: Journal, results: Vec<Settled>) -> (io::Result<Opti
 }
 
 /// Writes to the ledger what has come meanwhile, in one transaction.
-async fn write(ctx: Arc<Context>, mut batches: mpsc::Receiver<Batch>) {
+async fn write(ctx: Arc<Context>, mut batches: mpsc::Receiver<Batch>, acknowledges: Arc<AtomicBool>) {
     let pulse = ctx.liveness.pulse(Loop::Results);
     let mut come: Vec<Batch> = Vec::with_capacity(BATCHES);
     while batches.recv_many(&mut come, BATCHES).await > 0 {
@@ -160,16 +169,26 @@ async fn write(ctx: Arc<Context>, mut batches: mpsc::Receiver<Batch>) {
         let buried = if settled.is_empty() { Vec::new() } else { settle(&ctx, &settled, &kept, &pulse).await };
         kept.into_iter().for_each(Kept::are_written);
         fault_point::reach("applied").await;
-        let verdicts: Vec<(Token, Verdict)> = endings.iter().map(|ending| (ending.token, ending.verdict)).collect();
-        // The ledger knows: a lost acknowledgement only brings a hint that P3 drops.
-        if let Err(e) = ctx.queue.settle(LIST, &ctx.owner, &verdicts, ctx.clock.now()).await {
-            tracing::warn!(error = %e, count = verdicts.len(), "jobs cannot be acknowledged now");
+        if acknowledges.load(Ordering::Acquire) {
+            acknowledge(&ctx, &endings).await;
         }
         show_dead_letters(&ctx, &buried).await;
         for ending in endings {
             let _lane_gone = ending.done.send(());
         }
         pulse.waits();
+    }
+}
+
+async fn acknowledge(ctx: &Context, endings: &[Ending]) {
+    let verdicts: Vec<(Token, Verdict)> =
+        endings.iter().filter_map(|ending| Some((ending.token?, ending.verdict))).collect();
+    if verdicts.is_empty() {
+        return;
+    }
+    // The ledger knows: a lost acknowledgement only brings a hint that P3 drops.
+    if let Err(e) = ctx.queue.settle(LIST, &ctx.owner, &verdicts, ctx.clock.now()).await {
+        tracing::warn!(error = %e, count = verdicts.len(), "jobs cannot be acknowledged now");
     }
 }
 

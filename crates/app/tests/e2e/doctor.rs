@@ -228,6 +228,21 @@ fn a_redis_that_drops_jobs_keeps_nothing_or_does_not_answer() {
     clinic.app.redis().ask(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
     clinic.app.redis().ask(&["CONFIG", "SET", "appendonly", "no"]);
     clinic.must_find(2, ["redis", "problem", "no append-only file", "appendonly yes"], &[]);
+    clinic.app.redis().ask(&["CONFIG", "SET", "appendonly", "yes"]);
+    let serves = |whom: &str| {
+        let (exit, report) = clinic.look(&[]);
+        assert!(exit == 0 && report.to_string().contains(whom), "{report}");
+    };
+    serves("serves this deployment");
+    let claim = "{queue:email-sending}:instance";
+    clinic.app.redis().ask(&["DEL", claim]);
+    serves("serves no deployment yet");
+    clinic.app.redis().ask(&["SET", claim, "018f3a5e-0000-7000-8000-000000000001"]);
+    clinic.must_find(
+        2,
+        ["redis", "problem", "another deployment (`018f3a5e-", "a Redis or a database number of its own"],
+        &[],
+    );
     clinic.app.redis_mut().kill();
     clinic.must_find(5, ["redis", "unreachable", "redis does not answer", "REDIS_URL"], &[]);
     clinic.app.set("REDIS_URL", "mysql://127.0.0.1");

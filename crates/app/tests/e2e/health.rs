@@ -21,7 +21,7 @@ fn every_loop_and_dependency_is_named(engine: Engine) {
     let Some(mut app) = App::new(engine) else { return };
     app.set("HEALTH_LISTEN", "127.0.0.1:0");
     for (part, loops) in [
-        ("worker", "analytics,extend,gate,heartbeat,lease,reap,reconcile,results"),
+        ("worker", "analytics,extend,gate,heartbeat,journal,lease,reap,reconcile,results"),
         ("scheduler", "scheduler"),
         ("track", "events,spool"),
     ] {

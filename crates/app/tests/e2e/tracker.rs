@@ -7,6 +7,7 @@ use std::process::Command;
 use base64::Engine as _;
 
 use crate::app::{App, Engine, Process, Sink, number, service};
+use crate::gateway::Gateway;
 use crate::maildir::{self, Mail};
 
 /// A tracker and one kept connection to it.
@@ -181,6 +182,69 @@ fn events_are_counted_once_and_by_who_caused_them(engine: Engine) {
     assert!(worker.stop().0.success());
     let (_, status) = app.json(&["campaign", "status", "Welcome"]);
     assert_eq!((number(&status, "opens"), number(&status, "clicks")), (1, 2), "HEAD is a scanner's");
+}
+
+/// Readers of old mail are led on, and what they did is counted once the services are there.
+fn answers_without(mut app: App, env: &[(&str, &str)], heal: impl FnOnce(&mut App)) {
+    let sink = Sink::start(&app, &[]);
+    let mail = one_mail(&app, &sink);
+    app.set("LOG_LEVEL", "info");
+    app.redis_mut().kill();
+    let began = std::time::Instant::now();
+    let mut tracker = app.spawn_with(&["track"], env);
+    let address = tracker.value_after("tracking API listens address=").split(' ').next().unwrap().to_owned();
+    println!("listens {:?} after its start", began.elapsed());
+    assert!(began.elapsed().as_secs() < 20, "it waits for nobody: {:?}", began.elapsed());
+    let mut client = Client::connect(&address);
+    for (kind, status) in [("open", 200), ("click", 302)] {
+        let link = mail.links.iter().find(|link| link.contains(&format!("/api/track/{kind}"))).unwrap();
+        let asked = std::time::Instant::now();
+        assert_eq!(client.ask("GET", &link.replace("http://127.0.0.1:8081", "")).status, status);
+        assert!(asked.elapsed().as_secs() < 5, "{:?}", asked.elapsed());
+    }
+    assert_eq!(std::fs::read_dir(app.path("data/spool")).unwrap().count(), 2, "the fault fired");
+    heal(&mut app);
+    assert!(tracker.wait_for("the spool was drained", 1));
+    let mut worker = app.spawn(&["worker"]);
+    assert!(worker.wait_for(" event for lead ", 2));
+    assert!(worker.stop().0.success() && tracker.stop().0.success());
+    let (_, status) = app.json(&["campaign", "status", "Welcome"]);
+    assert_eq!((number(&status, "opens"), number(&status, "clicks")), (1, 1));
+}
+
+#[test]
+fn fr03_a_tracker_that_starts_without_redis_answers_at_once() {
+    let Some(app) = App::new(Engine::Redis) else { return };
+    answers_without(app, &[], |app| app.redis_mut().start_again());
+}
+
+#[test]
+fn fr03_a_tracker_that_starts_without_redis_and_database_answers_at_once() {
+    let Some(app) = App::new(Engine::Redis) else { return };
+    let url = app.database_url().unwrap();
+    let (server, name) = url.split_once('@').unwrap().1.split_once('/').unwrap();
+    let mut gateway = Gateway::to(server);
+    gateway.close();
+    let by_gateway = format!("postgres://postgres@{}/{name}", gateway.address);
+    answers_without(app, &[("DATABASE_URL", &by_gateway)], |app| {
+        gateway.reopen();
+        app.redis_mut().start_again();
+    });
+}
+
+#[test]
+fn a_tracker_that_finds_anothers_redis_later_refuses_with_a_clear_message() {
+    let Some(mut app) = App::new(Engine::Redis) else { return };
+    assert!(app.output(&["queue", "status"]).status.success());
+    let claim = ["SET", "{queue:email-sending}:instance", "018f3a5e-0000-7000-8000-000000000001"];
+    app.redis().ask(&claim);
+    app.redis_mut().kill();
+    let mut tracker = app.spawn(&["track"]);
+    assert!(tracker.wait_for("tracking API listens", 1));
+    app.redis_mut().start_again();
+    let (status, seen) = tracker.ended();
+    assert_eq!(status.code(), Some(2), "{seen:?}");
+    assert!(seen.iter().any(|line| line.contains("another deployment") && line.contains("REDIS_URL")), "{seen:?}");
 }
 
 #[test]

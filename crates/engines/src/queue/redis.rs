@@ -10,13 +10,15 @@
 mod address;
 mod answer;
 mod element;
+mod impaired;
 mod lane;
 mod link;
 mod script;
 mod settings;
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,6 +27,7 @@ use redis::{Cmd, FromRedisValue, RedisError, Value};
 use uuid::Uuid;
 
 use self::address::Address;
+use self::impaired::Impaired;
 use self::lane::{LaneKeys, LeaseRequest};
 use self::link::Link;
 use self::script::Script;
@@ -42,8 +45,17 @@ pub struct RedisQueue {
     link: Link,
     /// Where the next lease begins in the draw of lanes: single leases must be fair as well.
     draw: AtomicUsize,
-    /// A lane could not be leased from, and that was said.
-    is_impaired: AtomicBool,
+    impaired: Impaired,
+    claim: Mutex<Claim>,
+}
+
+/// Whom this Redis serves.
+#[derive(Default)]
+struct Claim {
+    /// Whom it has to serve; none where nobody asked.
+    ours: Option<Uuid>,
+    /// Whom it serves instead.
+    other: Option<Uuid>,
 }
 
 impl RedisQueue {
@@ -64,7 +76,7 @@ impl RedisQueue {
     /// log-in or certificate is not accepted. None of them holds the URL.
     pub async fn connect(url: &str) -> Result<Self> {
         let link = Link::new(Address::parse(url)?.open()?);
-        let queue = Self { link, draw: AtomicUsize::new(0), is_impaired: AtomicBool::new(false) };
+        let queue = Self { link, draw: AtomicUsize::new(0), impaired: Impaired::default(), claim: Mutex::default() };
         queue.ping().await?;
         Ok(queue)
     }
@@ -95,30 +107,56 @@ impl RedisQueue {
 
     /// Says that this Redis serves the deployment `instance`; whose it is: ours, or that of an earlier caller.
     ///
-    /// Two deployments on one Redis would take each other's jobs: whoever finds another one's id must not go on.
+    /// Two deployments on one Redis would take each other's jobs: while it is another's, every call fails with
+    /// `RedisTaken`. `epoch` claims again, since an emptied Redis is nobody's.
     ///
     /// # Errors
     /// As the calls of the queue.
     pub async fn claim(&self, instance: Uuid) -> Result<Uuid> {
-        let key = format!("{{{}}}:instance", List::EmailSending.name());
+        self.claimed().ours = Some(instance);
+        let key = instance_key();
         let mut set = redis::cmd("SET");
         set.arg(&key).arg(instance.to_string()).arg("NX").arg("GET");
-        match self.command("claim", &set).await? {
-            Value::Nil => Ok(instance),
-            other => {
-                let text: String = read("claim", other)?;
-                let wrong = |_| Error::RedisKey { key, problem: "holds no UUID".into() };
-                Uuid::try_parse(&text).map_err(wrong)
-            }
+        let holder = match self.command("claim", &set).await? {
+            Value::Nil => instance,
+            other => holder(key, other)?,
+        };
+        self.claimed().other = Some(holder).filter(|holder| *holder != instance);
+        Ok(holder)
+    }
+
+    /// Whom this Redis serves, without claiming it; none where nobody has.
+    ///
+    /// # Errors
+    /// As the calls of the queue.
+    pub async fn claimed_by(&self) -> Result<Option<Uuid>> {
+        let key = instance_key();
+        match self.command("claim", redis::cmd("GET").arg(&key)).await? {
+            Value::Nil => Ok(None),
+            other => holder(key, other).map(Some),
         }
+    }
+
+    fn claimed(&self) -> std::sync::MutexGuard<'_, Claim> {
+        self.claim.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_claim(&self) -> Result<()> {
+        self.claimed().other.map_or(Ok(()), |holder| Err(Error::RedisTaken { holder }))
     }
 
     async fn command(&self, call: &'static str, command: &Cmd) -> Result<Value> {
         self.link.query(command).await.map_err(|e| answer::error(call, &e))
     }
 
-    /// Runs a script; a key of another type is named.
+    /// Runs a script on a Redis that is ours.
     async fn run(&self, script: &'static Script, keys: &[&str], arguments: impl Fn(&mut Cmd)) -> Result<Value> {
+        self.check_claim()?;
+        self.run_anyhow(script, keys, arguments).await
+    }
+
+    /// Runs a script, whoever's the Redis is; a key of another type is named.
+    async fn run_anyhow(&self, script: &'static Script, keys: &[&str], arguments: impl Fn(&mut Cmd)) -> Result<Value> {
         match script.run(&self.link, keys, arguments).await {
             Ok(value) => Ok(value),
             Err(e) if answer::is_wrong_type(&e) => Err(self.find_wrong_key(script.name, keys, &e).await),
@@ -139,26 +177,45 @@ impl RedisQueue {
         answer::error(call, e)
     }
 
-    /// Says once that a lane is impaired, and once that it is well again: leases are drawn many times a second.
-    fn note(&self, error: Option<&Error>) {
-        let was_impaired = self.is_impaired.swap(error.is_some(), Ordering::Relaxed);
-        match error {
-            Some(error) if !was_impaired => {
-                tracing::warn!(%error, "jobs of one lane cannot be leased now; the other lanes go on");
-            }
-            None if was_impaired => tracing::info!("jobs of all lanes can be leased again"),
-            _ => {}
+    /// Leases from one lane. A doubtful one is asked for its depth first: a call that nobody waits for any more may still
+    /// take jobs, and other lanes do not wait for long.
+    async fn lease_from(
+        &self,
+        request: &LeaseRequest<'_>,
+        lane: Lane,
+        wanted: usize,
+        is_doubtful: bool,
+    ) -> Result<Vec<Leased>> {
+        if wanted == 0 {
+            return Ok(Vec::new());
         }
+        if is_doubtful {
+            let probe = tokio::time::timeout(impaired::PROBE, self.depth_lane(request.list, lane, request.now));
+            probe.await.unwrap_or_else(|_| Err(Error::RedisUnavailable("a lane takes too long".into())))?;
+        }
+        self.lease_lane(request, lane, wanted).await
     }
 }
 
-/// Asks all lanes at once.
-async fn on_lanes<T, F: Future<Output = Result<T>>>(call: impl Fn(Lane) -> F) -> [Result<T>; 3] {
-    tokio::join!(call(Lane::High), call(Lane::Base), call(Lane::Low)).into()
+fn instance_key() -> String {
+    format!("{{{}}}:instance", List::EmailSending.name())
+}
+
+fn holder(key: String, value: Value) -> Result<Uuid> {
+    let text: String = read("claim", value)?;
+    Uuid::try_parse(&text).map_err(|_| Error::RedisKey { key, problem: "holds no UUID".into() })
+}
+
+/// Asks all lanes of a list at once; their answers in the order of `List::lanes`.
+async fn on_lanes<T, F: Future<Output = Result<T>>>(list: List, call: impl Fn(Lane) -> F) -> Vec<Result<T>> {
+    match list.lanes() {
+        [only] => vec![call(*only).await],
+        _ => <[_; 3]>::from(tokio::join!(call(Lane::High), call(Lane::Base), call(Lane::Low))).into(),
+    }
 }
 
 /// What all lanes said; the first failure where one failed.
-fn all<T>(answers: [Result<T>; 3]) -> Result<Vec<T>> {
+fn all<T>(answers: Vec<Result<T>>) -> Result<Vec<T>> {
     answers.into_iter().collect()
 }
 
@@ -174,46 +231,55 @@ impl Queue for RedisQueue {
             by_lane[list.lane(job.priority) as usize].push(job);
         }
         let by_lane = &by_lane;
-        let pushed = on_lanes(async |lane| self.push_lane(list, lane, &by_lane[lane as usize], now).await).await;
+        let pushed = on_lanes(list, async |lane| self.push_lane(list, lane, &by_lane[lane as usize], now).await).await;
         Ok(all(pushed)?.into_iter().sum())
     }
 
     async fn lease(&self, list: List, owner: &str, max: usize, lease: Duration, now: Timestamp) -> Result<Vec<Leased>> {
         let start = self.draw.fetch_add(max, Ordering::Relaxed);
-        let shares = shares(list.lanes(), start, max);
         let request = &LeaseRequest { list, owner, until: now + lease, now };
-        let share = |lane| shares.iter().find(|(of, _)| *of == lane).map_or(0, |(_, share)| *share);
-        let answers = on_lanes(async |lane| self.lease_lane(request, lane, share(lane)).await).await;
-        let (mut jobs, mut more, mut failure) = (Vec::new(), Vec::new(), None);
-        for (lane, answer) in [Lane::High, Lane::Base, Lane::Low].into_iter().zip(answers) {
+        let asked = self.impaired.lanes_to_ask(list);
+        let shares = shares(list.lanes(), start, max);
+        let share = |lane| shares.iter().find(|(of, _)| *of == lane && asked.contains(&lane)).map_or(0, |(_, n)| *n);
+        let is_impaired = |lane| self.impaired.is(list, lane);
+        let answers =
+            on_lanes(list, async |lane| self.lease_from(request, lane, share(lane), is_impaired(lane)).await).await;
+        let (mut jobs, mut more, mut failed, mut any_answered) = (Vec::new(), Vec::new(), Vec::new(), false);
+        for (lane, answer) in list.lanes().iter().copied().zip(answers) {
             match answer {
                 Ok(found) => {
+                    if share(lane) > 0 {
+                        any_answered = true;
+                        self.impaired.is_well(list, lane);
+                    }
                     // A lane that gave less than it was asked for is empty.
-                    if found.len() == share(lane) && list.lanes().len() > 1 {
+                    if found.len() == share(lane) && asked.contains(&lane) && list.lanes().len() > 1 {
                         more.push(lane);
                     }
                     jobs.extend(found);
                 }
-                Err(e) => failure = failure.or(Some(e)),
+                Err(e) => failed.push((lane, e)),
             }
         }
-        // What an empty lane left over goes to the others, the most urgent first; not while nobody may answer, since
-        // each of them would cost another time limit.
-        if failure.as_ref().is_some_and(Error::is_transient) {
-            more.clear();
-        }
+        // What an empty lane left over goes to the others, the most urgent first; each is doubtful where one did not
+        // answer, since it may be the same server.
+        let is_doubtful = failed.iter().any(|(_, e)| e.is_transient());
         for lane in more {
-            match self.lease_lane(request, lane, max - jobs.len()).await {
-                Ok(found) => jobs.extend(found),
-                Err(e) => failure = failure.or(Some(e)),
+            match self.lease_from(request, lane, max - jobs.len(), is_doubtful || is_impaired(lane)).await {
+                Ok(found) => {
+                    any_answered = true;
+                    jobs.extend(found);
+                }
+                Err(e) => failed.push((lane, e)),
             }
         }
-        self.note(failure.as_ref());
-        match failure {
-            // What is leased must reach its holder, also when another lane cannot be read.
-            Some(failure) if jobs.is_empty() => Err(failure),
-            _ => Ok(jobs),
+        if any_answered {
+            // What is leased must reach its holder, and a lane that cannot be read is no fault of the others.
+            failed.iter().for_each(|(lane, e)| self.impaired.note(list, *lane, e));
+            return Ok(jobs);
         }
+        self.impaired.forget(list);
+        failed.into_iter().next().map_or(Ok(jobs), |(_, e)| Err(e))
     }
 
     async fn extend(
@@ -224,7 +290,7 @@ impl Queue for RedisQueue {
         lease: Duration,
         now: Timestamp,
     ) -> Result<Vec<Token>> {
-        let answers = on_lanes(async |lane| self.extend_lane(list, lane, owner, tokens, now + lease).await).await;
+        let answers = on_lanes(list, async |lane| self.extend_lane(list, lane, owner, tokens, now + lease).await).await;
         Ok(all(answers)?.concat())
     }
 
@@ -235,29 +301,27 @@ impl Queue for RedisQueue {
         verdicts: &[(Token, Verdict)],
         _now: Timestamp,
     ) -> Result<Vec<Token>> {
-        let answers = on_lanes(async |lane| self.settle_lane(list, lane, owner, verdicts).await).await;
+        let answers = on_lanes(list, async |lane| self.settle_lane(list, lane, owner, verdicts).await).await;
         Ok(all(answers)?.concat())
     }
 
     async fn reap(&self, list: List, dead: &[String], now: Timestamp) -> Result<u64> {
-        let answers = on_lanes(async |lane| self.reap_lane(list, lane, dead, now).await).await;
+        let answers = on_lanes(list, async |lane| self.reap_lane(list, lane, dead, now).await).await;
         Ok(all(answers)?.into_iter().sum())
     }
 
-    async fn depth(&self, list: List, now: Timestamp) -> Result<Vec<Depth>> {
-        let depths = all(on_lanes(async |lane| self.depth_lane(list, lane, now).await).await)?;
-        let lanes = list.lanes();
-        Ok([Lane::High, Lane::Base, Lane::Low]
-            .into_iter()
-            .zip(depths)
-            .filter(|(lane, _)| lanes.contains(lane))
-            .map(|(_, depth)| depth)
-            .collect())
+    async fn depth(&self, list: List, lane: Lane, now: Timestamp) -> Result<Depth> {
+        self.depth_lane(list, lane, now).await
     }
 
     async fn epoch(&self, list: List) -> Result<i64> {
         let key = LaneKeys::epoch(list);
-        let value = self.run(&script::EPOCH, &[&key], |_| {}).await?;
+        let value = self.run_anyhow(&script::EPOCH, &[&key], |_| {}).await?;
+        let ours = self.claimed().ours;
+        if let Some(ours) = ours {
+            self.claim(ours).await?;
+            self.check_claim()?;
+        }
         read(script::EPOCH.name, value)
     }
 
@@ -265,6 +329,7 @@ impl Queue for RedisQueue {
         if copies.is_empty() {
             return Ok(());
         }
+        self.check_claim()?;
         let mut push = redis::cmd("LPUSH");
         push.arg(DEAD_LETTERS_KEY).arg(copies);
         self.command("showing dead letters", &push).await?;

@@ -36,10 +36,10 @@ statements! {
             {for update skip locked})";
     REAP_DEAD = "UPDATE queue_jobs SET owner = NULL, lease_until = NULL, expirations = expirations + 1, updated_at = $2
         FROM {rows r(owner text)} WHERE list = $1 AND queue_jobs.owner = r.owner";
-    DEPTH = "SELECT lane,
+    DEPTH = "SELECT
         COUNT(CASE WHEN owner IS NULL AND not_before <= $2 THEN 1 END) AS ready,
         COUNT(CASE WHEN owner IS NULL AND not_before > $2 THEN 1 END) AS delayed,
-        COUNT(owner) AS leased FROM queue_jobs WHERE list = $1 GROUP BY lane";
+        COUNT(owner) AS leased FROM queue_jobs WHERE list = $1 AND lane = $3";
 }
 
 /// The queue in a table.
@@ -181,17 +181,12 @@ impl Queue for TableQueue {
         Ok(ended)
     }
 
-    async fn depth(&self, list: List, now: Timestamp) -> Result<Vec<Depth>> {
-        let rows = self.db.read(&DEPTH, values![list.name(), now]).await?;
-        let mut depths = vec![Depth::default(); list.lanes().len()];
-        for row in &rows {
-            let lane: i64 = row.get("lane")?;
-            if let Some(index) = list.lanes().iter().position(|l| *l as i64 == lane) {
-                depths[index] =
-                    Depth { ready: row.get("ready")?, delayed: row.get("delayed")?, leased: row.get("leased")? };
-            }
-        }
-        Ok(depths)
+    async fn depth(&self, list: List, lane: Lane, now: Timestamp) -> Result<Depth> {
+        let rows = self.db.read(&DEPTH, values![list.name(), now, lane as i64]).await?;
+        let read = |row: &Row| {
+            Ok(Depth { ready: row.get("ready")?, delayed: row.get("delayed")?, leased: row.get("leased")? })
+        };
+        rows.first().map_or(Ok(Depth::default()), read)
     }
 
     async fn epoch(&self, _list: List) -> Result<i64> {

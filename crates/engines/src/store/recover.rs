@@ -12,8 +12,13 @@ use super::SystemStore;
 use super::plan::Hint;
 use crate::db::{Access, LockKind};
 use crate::error::Result;
+use crate::queue::Lane;
 use crate::value::Row;
 use crate::{statements, values};
+
+/// The epoch of hints that a worker took from the ledger itself, while the queue did not answer: no queue's, so that
+/// they count as lost once it answers.
+pub const LEDGER_EPOCH: i64 = -1;
 
 /// Every enrollment has ended and every send is final, none held.
 macro_rules! completable {
@@ -38,9 +43,10 @@ statements! {
     RECONCILE = "UPDATE sends SET hinted_at = $1, hinted_epoch = $2 WHERE id IN (
             SELECT s.id FROM sends s JOIN campaigns c ON c.id = s.campaign_id JOIN email_accounts a ON a.id = s.email_account_id
             WHERE s.open AND s.status IN ('planned', 'queued') AND s.not_before <= $1
+                AND s.priority BETWEEN $5 AND $6
                 AND (s.hinted_at IS NULL OR s.hinted_at <= $3 OR s.hinted_epoch <> $2)
                 AND c.status = 'sending' AND a.status = 'active' AND (a.backoff_until IS NULL OR a.backoff_until <= $1)
-            ORDER BY s.not_before, s.id LIMIT $4 {for update of s skip locked})
+            ORDER BY s.priority, s.not_before, s.id LIMIT $4 {for update of s skip locked})
         RETURNING id, tenant_id, campaign_id, lead_id, step_id, email_account_id, priority, not_before";
     // Reapers find owners by their heartbeats. One whose first could not be written, or that was declared dead too early and
     // went on, may have left a dot without one.
@@ -132,12 +138,25 @@ impl SystemStore {
         self.db.read(&DOTS, values![owner]).await?.iter().map(open_dot).collect()
     }
 
-    /// Marks and returns sends that may go now and have no hint of this epoch since `stale`; at most `limit`.
+    /// Marks and returns sends of a lane that may go now and have no hint of this epoch since `stale`; at most `limit`,
+    /// the most urgent first, of those the ones that have been due for longest.
     ///
     /// # Errors
     /// The database.
-    pub async fn reconcile(&self, epoch: i64, stale: Timestamp, limit: u32, now: Timestamp) -> Result<Vec<Hint>> {
-        self.db.write(&RECONCILE, values![now, epoch, stale, limit]).await?.iter().map(hint).collect()
+    pub async fn reconcile(
+        &self,
+        lane: Lane,
+        epoch: i64,
+        stale: Timestamp,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<Hint>> {
+        let priorities = lane.priorities();
+        let params = values![now, epoch, stale, limit, *priorities.start(), *priorities.end()];
+        let mut hints: Vec<Hint> = self.db.write(&RECONCILE, params).await?.iter().map(hint).collect::<Result<_>>()?;
+        // RETURNING promises no order.
+        hints.sort_by_key(|hint| (hint.priority, hint.not_before, hint.send_id));
+        Ok(hints)
     }
 
     /// Ends open sends that can never go (step switched off, campaign ended, lead excluded) and frees their

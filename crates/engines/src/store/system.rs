@@ -43,6 +43,15 @@ impl SystemStore {
         rows.first().ok_or_else(missing)?.get("id")
     }
 
+    /// The same without giving it one.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn find_deployment(&self) -> Result<Option<Uuid>> {
+        let rows = self.db.read(&DEPLOYMENT, vec![]).await?;
+        rows.first().map(|row| row.get("id")).transpose()
+    }
+
     /// The tenant of this name or id, with its name.
     ///
     /// # Errors

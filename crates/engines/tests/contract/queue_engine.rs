@@ -8,9 +8,10 @@ use std::fs::File;
 use std::future::Future;
 use std::sync::Arc;
 
-use engines::queue::Queue;
+use domain::time::Timestamp;
 use engines::queue::redis::RedisQueue;
 use engines::queue::table::TableQueue;
+use engines::queue::{Depth, List, Queue};
 
 use crate::engine::{self, Engine, service};
 
@@ -43,6 +44,15 @@ pub fn with_queue<F: Future<Output = ()>>(engine: QueueEngine, case: impl FnOnce
 /// Runs a case on the queue at `url`.
 pub fn run_redis<F: Future<Output = ()>>(url: &str, case: impl FnOnce(RedisQueue) -> F) {
     engine::runtime().block_on(async { case(RedisQueue::connect(url).await.unwrap()).await });
+}
+
+/// How full every lane of a list is.
+pub async fn depths(queue: &dyn Queue, list: List, now: Timestamp) -> Vec<Depth> {
+    let mut depths = Vec::new();
+    for lane in list.lanes() {
+        depths.push(queue.depth(list, *lane, now).await.unwrap());
+    }
+    depths
 }
 
 /// A database of the shared server that nobody else uses; emptied again when it is dropped.

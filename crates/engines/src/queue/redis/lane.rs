@@ -149,9 +149,6 @@ impl RedisQueue {
         lane: Lane,
         wanted: usize,
     ) -> Result<Vec<Leased>> {
-        if wanted == 0 {
-            return Ok(Vec::new());
-        }
         let keys = LaneKeys::of(request.list, lane);
         let (call, owner) = (next_call(), label(request.owner));
         let wanted = wanted.min(CHUNK);

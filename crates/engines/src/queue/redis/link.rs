@@ -74,7 +74,12 @@ impl Link {
     async fn watch<T>(&self, result: RedisResult<T>, generation: u64) -> RedisResult<T> {
         if result.as_ref().is_err_and(is_connection_lost) {
             let mut state = self.state.lock().await;
-            if state.generation == generation {
+            let knows_by_itself = |open: &Connection| match open {
+                Connection::Single(_) => false,
+                // It reconnects to the node that is away, and the other nodes' lanes need not wait for that.
+                Connection::Cluster(_) => true,
+            };
+            if state.generation == generation && !state.open.as_ref().is_some_and(knows_by_itself) {
                 state.open = None;
             }
         }

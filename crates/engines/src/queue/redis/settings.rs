@@ -18,12 +18,8 @@ pub struct ServerSettings {
     pub version: String,
     /// What happens at `maxmemory`, e.g. `noeviction`.
     pub maxmemory_policy: String,
-    /// Bytes; 0 is no limit.
-    pub maxmemory: u64,
     /// Whether every write goes to the append-only file.
     pub is_appendonly: bool,
-    /// When snapshots are written, as `CONFIG GET save` says it; empty: never; none where that may not be asked.
-    pub save: Option<String>,
 }
 
 impl ServerSettings {
@@ -46,19 +42,10 @@ impl ServerSettings {
 pub(super) async fn read_all(link: &Link) -> Result<Vec<ServerSettings>> {
     let call = "info";
     let infos = link.query_every(&redis::cmd("INFO")).await.map_err(|e| error(call, &e))?;
-    let mut ask = redis::cmd("CONFIG");
-    ask.arg("GET").arg("save");
-    // Hosted servers forbid it.
-    let saves = link.query_every(&ask).await.unwrap_or_default();
-    let save_of = |address: &Option<String>| {
-        let (_, value) = saves.iter().find(|(of, _)| of == address)?;
-        let pairs: Vec<(String, String)> = redis::from_redis_value(value.clone()).ok()?;
-        pairs.into_iter().next().map(|(_, save)| save)
-    };
-    infos.into_iter().map(|(address, info)| settings(save_of(&address), address, info)).collect()
+    infos.into_iter().map(|(address, info)| settings(address, info)).collect()
 }
 
-fn settings(save: Option<String>, address: Option<String>, info: Value) -> Result<ServerSettings> {
+fn settings(address: Option<String>, info: Value) -> Result<ServerSettings> {
     let info: String = read("info", info)?;
     let field = |name: &str| {
         let mut lines = info.lines().filter_map(|line| line.split_once(':'));
@@ -68,8 +55,6 @@ fn settings(save: Option<String>, address: Option<String>, info: Value) -> Resul
         address,
         version: field("redis_version").to_owned(),
         maxmemory_policy: field("maxmemory_policy").to_owned(),
-        maxmemory: field("maxmemory").parse().unwrap_or(0),
         is_appendonly: field("aof_enabled") == "1",
-        save,
     })
 }

@@ -117,8 +117,7 @@ fn servers_say_how_they_keep_what_they_hold() {
     run_redis(&server.url(), async |queue| {
         let found = queue.servers().await.unwrap().remove(0);
         assert!(found.may_evict() && !found.is_lossy() && found.major_version() >= 7, "{found:?}");
-        assert_eq!((found.maxmemory, found.maxmemory_policy.as_str()), (100 << 20, "allkeys-lru"));
-        assert_eq!((found.address, found.save), (None, Some(String::new())));
+        assert_eq!((found.address, found.maxmemory_policy.as_str()), (None, "allkeys-lru"));
     });
 }
 
@@ -129,7 +128,6 @@ fn every_master_of_a_cluster_says_it() {
         let found = queue.servers().await.unwrap();
         assert_eq!(found.len(), 3);
         assert!(found.iter().all(|server| server.is_lossy() && !server.may_evict() && server.address.is_some()));
-        assert!(found.iter().all(|server| server.save.as_deref() == Some("")), "{found:?}");
     });
 }
 
@@ -141,5 +139,41 @@ fn fr10_a_redis_that_serves_another_deployment_is_told_apart() {
         assert_eq!(queue.claim(ours).await.unwrap(), ours);
         assert_eq!(queue.claim(ours).await.unwrap(), ours, "at every start");
         assert_eq!(queue.claim(theirs).await.unwrap(), ours);
+    });
+}
+
+/// Whoever comes first after FLUSHALL has it; the other one stops using it, and goes on when it is free again.
+#[test]
+fn fr10_an_emptied_redis_is_claimed_again_by_the_next_look_at_the_epoch() {
+    let Some(database) = Database::take() else { return };
+    runtime().block_on(async {
+        let [first, second] =
+            [RedisQueue::connect(&database.url).await.unwrap(), RedisQueue::connect(&database.url).await.unwrap()];
+        let (ours, theirs) = (new_id(), new_id());
+        assert_eq!(first.claim(ours).await.unwrap(), ours);
+        redis::cmd("FLUSHDB").exec(&mut database.connection()).unwrap();
+        first.epoch(MAIL).await.unwrap();
+        assert_eq!(second.claim(theirs).await.unwrap(), ours, "claimed again");
+
+        redis::cmd("FLUSHDB").exec(&mut database.connection()).unwrap();
+        second.epoch(MAIL).await.unwrap();
+        assert_eq!(second.claimed_by().await.unwrap(), Some(theirs));
+        let is_taken = |error: &Error| matches!(error, Error::RedisTaken { holder } if *holder == theirs);
+        let seen = first.epoch(MAIL).await.unwrap_err();
+        assert!(is_taken(&seen) && !seen.is_transient(), "{seen}");
+        works(&second).await;
+        let calls = [
+            first.push(MAIL, vec![job()], NOW).await.map(drop),
+            first.lease(MAIL, "w", 1, LEASE, NOW).await.map(drop),
+            first.reap(MAIL, &["w".into()], NOW).await.map(drop),
+            first.show_dead_letters(&["{}".into()]).await,
+        ];
+        for call in calls {
+            assert!(is_taken(&call.unwrap_err()), "it takes none of the other one's jobs");
+        }
+
+        redis::cmd("FLUSHDB").exec(&mut database.connection()).unwrap();
+        first.epoch(MAIL).await.unwrap();
+        works(&first).await;
     });
 }

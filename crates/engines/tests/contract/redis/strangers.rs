@@ -3,12 +3,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use engines::Error;
 use engines::queue::redis::RedisQueue;
-use engines::queue::{Depth, Job, Leased, List, Queue as _, Verdict};
+use engines::queue::{Depth, Job, Lane, Leased, List, Queue as _, Verdict};
 
 use crate::engine::{NOW, new_id};
-use crate::queue_engine::{Cluster, Database, run_redis};
+use crate::queue_engine::{Cluster, Database, depths, run_redis};
 
 const LEASE: Duration = Duration::from_secs(60);
 const MAIL: List = List::EmailSending;
@@ -58,7 +57,7 @@ fn bare_jobs_are_leased_oldest_first_and_settled_like_any_other() {
         let acks: Vec<_> = taken.iter().map(|job| (job.token, Verdict::Ack)).collect();
         assert!(queue.settle(MAIL, "w", &acks, NOW).await.unwrap().is_empty());
         assert_eq!(queue.settle(MAIL, "w", &acks, NOW).await.unwrap().len(), 1000, "settled once");
-        assert_eq!(queue.depth(MAIL, NOW).await.unwrap(), [Depth::default(); 3]);
+        assert_eq!(depths(&queue, MAIL, NOW).await, [Depth::default(); 3]);
     });
 }
 
@@ -117,44 +116,56 @@ fn garbage_is_handed_out_so_that_it_can_be_buried() {
         assert_eq!(second.len(), 6);
         let acks: Vec<_> = second.iter().map(|job| (job.token, Verdict::Ack)).collect();
         assert!(queue.settle(MAIL, "w", &acks, NOW).await.unwrap().is_empty());
-        assert_eq!(queue.depth(MAIL, NOW).await.unwrap(), [Depth::default(); 3]);
+        assert_eq!(depths(&queue, MAIL, NOW).await, [Depth::default(); 3]);
     });
 }
 
+/// Asks again and again, as a worker does, until a job of the base lane comes.
+async fn base_lane_lives(queue: &RedisQueue) {
+    let began = std::time::Instant::now();
+    while !lease(queue, 10).await.iter().any(|job| Lane::of(job.priority) == Lane::Base) {
+        assert!(began.elapsed() < Duration::from_secs(60), "no job of the base lane comes");
+    }
+}
+
 #[test]
-fn a_key_of_another_type_is_named_and_the_other_lanes_go_on() {
+fn fr08_a_key_of_another_type_is_named_and_the_other_lanes_go_on() {
     with_stranger(async |queue, mut stranger| {
         redis::cmd("SET").arg(BASE).arg("text").exec(&mut stranger).unwrap();
-        let named = |error: &Error| {
-            let text = error.to_string();
-            text.contains("`queue:email-sending`") && text.contains("string") && !error.is_transient()
-        };
-        let error = queue.lease(MAIL, "w", 10, LEASE, NOW).await.unwrap_err();
-        assert!(named(&error), "{error}");
+        assert!(lease(&queue, 10).await.is_empty(), "the other lanes are empty, which is no error");
         let job = |priority| Job { id: new_id(), payload: "{}".into(), priority, not_before: NOW };
-        let error = queue.push(MAIL, vec![job(100)], NOW).await.unwrap_err();
-        assert!(named(&error), "{error}");
-        queue.push(MAIL, vec![job(1)], NOW).await.unwrap();
-        assert_eq!(lease(&queue, 10).await.len(), 1, "the high lane lives");
+        for error in [
+            queue.push(MAIL, vec![job(100)], NOW).await.unwrap_err(),
+            queue.depth(MAIL, Lane::Base, NOW).await.unwrap_err(),
+        ] {
+            let text = error.to_string();
+            assert!(text.contains("`queue:email-sending`") && text.contains("string"), "{text}");
+            assert!(!error.is_transient());
+        }
+        for priority in [1, 1000] {
+            queue.push(MAIL, vec![job(priority)], NOW).await.unwrap();
+            assert_eq!(queue.depth(MAIL, Lane::of(priority), NOW).await.unwrap().ready, 1);
+            assert_eq!(lease(&queue, 10).await.len(), 1, "the lane lives");
+        }
         redis::cmd("DEL").arg(BASE).exec(&mut stranger).unwrap();
-        assert!(lease(&queue, 10).await.is_empty());
         queue.push(MAIL, vec![job(100)], NOW).await.unwrap();
-        assert_eq!(lease(&queue, 10).await.len(), 1, "the base lane lives again");
+        base_lane_lives(&queue).await;
     });
 }
 
 #[test]
 fn a_lease_that_cannot_be_recorded_takes_nothing() {
+    let list = List::Analytics;
     with_stranger(async |queue, mut stranger| {
-        lpush(&mut stranger, BASE, bare(1).as_bytes());
+        lpush(&mut stranger, list.name(), bare(1).as_bytes());
         for name in ["leases:w", "ends:w", "owners", "known", "delayed"] {
-            let key = format!("{{{BASE}}}:{name}");
+            let key = format!("{{{}}}:{name}", list.name());
             redis::cmd("SET").arg(&key).arg("text").exec(&mut stranger).unwrap();
-            let error = queue.lease(MAIL, "w", 10, LEASE, NOW).await.unwrap_err().to_string();
+            let error = queue.lease(list, "w", 10, LEASE, NOW).await.unwrap_err().to_string();
             assert!(error.contains(&key), "{error}");
             redis::cmd("DEL").arg(&key).exec(&mut stranger).unwrap();
         }
-        assert_eq!(lease(&queue, 10).await.len(), 1);
+        assert_eq!(queue.lease(list, "w", 10, LEASE, NOW).await.unwrap().len(), 1, "its only lane is asked at once");
     });
 }
 
@@ -236,4 +247,61 @@ fn on_a_cluster_the_lanes_lie_on_several_nodes() {
         let sizes: Vec<u64> = nodes.iter_mut().map(|node| redis::cmd("DBSIZE").query(node).unwrap()).collect();
         assert!(sizes.iter().filter(|size| **size > 0).count() >= 2, "{sizes:?}");
     });
+}
+
+/// A node that stands still, as one whose host is gone does, costs the lanes of the other nodes one time limit.
+#[test]
+fn on_a_cluster_a_node_that_stands_still_does_not_hold_up_the_lanes_of_the_others() {
+    let Some(cluster) = Cluster::take() else { return };
+    run_redis(&cluster.url, async |queue| {
+        let job = |priority| Job { id: new_id(), payload: "{}".into(), priority, not_before: NOW };
+        let mut on_base = cluster
+            .nodes()
+            .into_iter()
+            .find_map(|mut node| redis::cmd("LLEN").arg(BASE).query::<u64>(&mut node).is_ok().then_some(node));
+        let info: String = redis::cmd("INFO").arg("server").query(on_base.as_mut().unwrap()).unwrap();
+        let id = info.lines().find_map(|line| line.strip_prefix("process_id:")).unwrap().to_owned();
+        let signal = |signal: &str| {
+            let sent = std::process::Command::new("kill").args([signal, &id]).status().unwrap();
+            assert!(sent.success());
+        };
+        queue.push(MAIL, vec![job(100)], NOW).await.unwrap();
+        let well: Vec<u16> = healthy(&cluster);
+        signal("-STOP");
+        let standing = Standing(&signal);
+        assert!(lease(&queue, 10).await.is_empty(), "the others are empty, which is no error");
+        let began = std::time::Instant::now();
+        for priority in well.iter().cycle().take(20) {
+            queue.push(MAIL, vec![job(*priority)], NOW).await.unwrap();
+            let mut leased = lease(&queue, 10).await;
+            assert_eq!(leased.len(), 1);
+            assert_eq!(Lane::of(leased.remove(0).priority), Lane::of(*priority));
+        }
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        drop(standing);
+        // The call that nobody waited for any more may have taken it.
+        while queue.reap(MAIL, &["w".into()], NOW).await.is_err() {}
+        base_lane_lives(&queue).await;
+    });
+}
+
+/// Gives a node back, also where the case fails.
+struct Standing<'a>(&'a dyn Fn(&str));
+
+impl Drop for Standing<'_> {
+    fn drop(&mut self) {
+        (self.0)("-CONT");
+    }
+}
+
+/// A priority for each lane that lies on another node than the base lane.
+fn healthy(cluster: &Cluster) -> Vec<u16> {
+    let mut nodes = cluster.nodes();
+    let mut node_of =
+        |list: &str| nodes.iter_mut().position(|node| redis::cmd("LLEN").arg(list).query::<u64>(node).is_ok()).unwrap();
+    let base = node_of(BASE);
+    let lanes = [(10, format!("{BASE}:high")), (500, format!("{BASE}:low"))];
+    let well: Vec<u16> = lanes.into_iter().filter(|(_, list)| node_of(list) != base).map(|(p, _)| p).collect();
+    assert!(!well.is_empty(), "a lane lies on another node");
+    well
 }

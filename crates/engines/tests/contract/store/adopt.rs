@@ -9,6 +9,7 @@ use domain::settle::Outcome;
 use domain::step::StepType;
 use domain::time::Timestamp;
 use engines::Store;
+use engines::queue::Lane;
 use engines::store::adopt::{AdoptRequest, Adopted};
 use engines::store::fetch::SendJob;
 use engines::values;
@@ -188,7 +189,7 @@ fn a_job_for_a_paused_campaign_goes_after_it_is_resumed(engine: Engine) {
         assert!(fetch_one(&f, id, NOW + MINUTE).await.is_none());
         assert_eq!(f.one::<String>("SELECT reason AS x FROM sends").await, "campaign_paused");
         assert!(f.tenant().resume_campaign(f.campaign_id, NOW + HOUR).await.unwrap());
-        let brought = f.store.system().reconcile(1, NOW, 10, NOW + HOUR).await.unwrap();
+        let brought = f.store.system().reconcile(Lane::Base, 1, NOW, 10, NOW + HOUR).await.unwrap();
         assert_eq!(brought.iter().map(|hint| hint.send_id).collect::<Vec<_>>(), [id]);
         assert!(fetch_one(&f, id, NOW + HOUR).await.is_some());
     });

@@ -6,6 +6,9 @@ use domain::campaign::OnUnknown;
 use domain::settle::{Outcome, ReplyAction};
 use domain::time::Timestamp;
 use engines::Store;
+use engines::dialect::Dialect;
+use engines::migrate::all_statements;
+use engines::queue::Lane;
 use engines::values;
 
 use super::scene::{DAY, HOUR, MINUTE, OWNER, Scene, email_step, last_result, request, result};
@@ -100,16 +103,45 @@ fn reconcile_brings_what_has_no_hint_and_marks_it(engine: Engine) {
         let f = Scene::started(store, 3, |_| {}).await;
         let planned = f.plan(NOW).await.planned;
         let system = f.store.system();
-        assert!(system.reconcile(1, NOW - MINUTE, 10, NOW).await.unwrap().is_empty(), "planning has hinted");
+        assert!(
+            system.reconcile(Lane::Base, 1, NOW - MINUTE, 10, NOW).await.unwrap().is_empty(),
+            "planning has hinted"
+        );
         let later = NOW + MINUTE;
-        let mut again: Vec<_> = system.reconcile(1, NOW, 2, later).await.unwrap().iter().map(|h| h.send_id).collect();
+        let mut again: Vec<_> =
+            system.reconcile(Lane::Base, 1, NOW, 2, later).await.unwrap().iter().map(|h| h.send_id).collect();
         assert_eq!(again.len(), 2, "at most the limit");
-        again.extend(system.reconcile(1, NOW, 10, later).await.unwrap().iter().map(|h| h.send_id));
+        again.extend(system.reconcile(Lane::Base, 1, NOW, 10, later).await.unwrap().iter().map(|h| h.send_id));
         again.sort_unstable();
         assert_eq!(again, planned.iter().map(|h| h.send_id).collect::<Vec<_>>(), "none twice within the stale time");
-        assert!(system.reconcile(1, NOW, 10, later).await.unwrap().is_empty());
-        assert_eq!(system.reconcile(2, NOW, 10, later).await.unwrap().len(), 3, "a new epoch has lost them all");
-        assert!(system.reconcile(2, NOW, 10, later).await.unwrap().is_empty());
+        assert!(system.reconcile(Lane::Base, 1, NOW, 10, later).await.unwrap().is_empty());
+        assert_eq!(
+            system.reconcile(Lane::Base, 2, NOW, 10, later).await.unwrap().len(),
+            3,
+            "a new epoch has lost them all"
+        );
+        assert!(system.reconcile(Lane::Base, 2, NOW, 10, later).await.unwrap().is_empty());
+    });
+}
+
+fn reconcile_looks_at_each_lane_by_itself_the_most_urgent_first(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::started(store, 4, |s| s.settings.priority = 500).await;
+        let planned = f.plan(NOW).await.planned;
+        for (hint, (priority, waits)) in planned.iter().zip([(100_i64, 0), (60, 1), (60, 2), (7, 0)]) {
+            let at = NOW - MINUTE * 3 + MINUTE * waits;
+            let sql = "UPDATE sends SET priority = $2, not_before = $3 WHERE id = $1";
+            f.write(sql, values![hint.send_id, priority, at]).await;
+        }
+        let system = f.store.system();
+        let asked = async |lane, limit| {
+            let hints = system.reconcile(lane, 2, NOW - MINUTE, limit, NOW).await.unwrap();
+            hints.iter().map(|hint| planned.iter().position(|p| p.send_id == hint.send_id).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(asked(Lane::Low, 10).await, [] as [usize; 0], "none of them is its");
+        assert_eq!(asked(Lane::Base, 2).await, [1, 2], "by priority, then by due time");
+        assert_eq!(asked(Lane::Base, 10).await, [0]);
+        assert_eq!(asked(Lane::High, 10).await, [3]);
     });
 }
 
@@ -119,7 +151,10 @@ fn two_reconcilers_at_once_bring_each_send_once(engine: Engine) {
         f.plan(NOW).await;
         let system = f.store.system();
         let later = NOW + MINUTE;
-        let (a, b) = tokio::join!(system.reconcile(1, NOW, 100, later), system.reconcile(1, NOW, 100, later));
+        let (a, b) = tokio::join!(
+            system.reconcile(Lane::Base, 1, NOW, 100, later),
+            system.reconcile(Lane::Base, 1, NOW, 100, later)
+        );
         assert_eq!(a.unwrap().len() + b.unwrap().len(), 30);
     });
 }
@@ -128,7 +163,7 @@ fn reconcile_leaves_what_may_not_go(engine: Engine) {
     with_store(engine, async |store: Store| {
         let (f, job) = Scene::one_job(store, |_| {}).await;
         let system = f.store.system();
-        let asked = async |now: Timestamp| system.reconcile(9, now, 10, now).await.unwrap().len();
+        let asked = async |now: Timestamp| system.reconcile(Lane::Base, 9, now, 10, now).await.unwrap().len();
         assert!(f.tenant().pause_campaign(f.campaign_id, NOW).await.unwrap());
         assert_eq!(asked(NOW).await, 0, "paused");
         assert!(f.tenant().resume_campaign(f.campaign_id, NOW).await.unwrap());
@@ -234,6 +269,7 @@ on_every_engine! {
     the_sweep_names_an_owner_whose_dot_no_heartbeat_shows
     a_wrong_reapers_verdict_leaves_the_fence_for_the_slow_owners_250
     reconcile_brings_what_has_no_hint_and_marks_it
+    reconcile_looks_at_each_lane_by_itself_the_most_urgent_first
     two_reconcilers_at_once_bring_each_send_once
     reconcile_leaves_what_may_not_go
     the_sweep_skips_a_switched_off_step_and_its_lead_goes_on
@@ -241,4 +277,30 @@ on_every_engine! {
     the_sweep_ends_what_a_cancelled_campaign_left_in_its_dot
     a_campaign_is_complete_only_when_nothing_is_open_or_held_or_to_come
     a_completed_campaign_with_new_leads_goes_on
+}
+
+/// Due sends of other lanes are not read for it, however many they are.
+#[test]
+fn postgres_reads_a_lane_by_its_index() {
+    crate::engine::on_postgres(async |url| {
+        let statement = all_statements(Dialect::Postgres).into_iter().find(|s| s.name == "RECONCILE").unwrap();
+        let client = crate::engine::connect(&url).await;
+        let prepare = format!(
+            "PREPARE lane (timestamptz, bigint, timestamptz, bigint, bigint, bigint) AS {}; SET enable_seqscan = off; \
+             SET plan_cache_mode = force_generic_plan",
+            statement.postgres()
+        );
+        client.batch_execute(&prepare).await.unwrap();
+        let rows = client.simple_query("EXPLAIN EXECUTE lane (now(), 1, now(), 1000, 51, 150)").await.unwrap();
+        let plan: Vec<&str> = rows
+            .iter()
+            .filter_map(|row| match row {
+                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
+                _ => None,
+            })
+            .collect();
+        let at = plan.iter().position(|line| line.contains("sends_open_lane")).unwrap_or_else(|| panic!("{plan:#?}"));
+        let condition = plan[at + 1];
+        assert!(condition.contains("priority >= ") && condition.contains("not_before <= "), "{plan:#?}");
+    });
 }

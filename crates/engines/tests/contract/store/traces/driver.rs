@@ -10,6 +10,7 @@ use domain::send::SendStatus;
 use domain::settle::{Attempted, Outcome, Transition, settle};
 use domain::time::{Timestamp, Zone};
 use engines::dialect::Statement;
+use engines::queue::Lane;
 use engines::store::SystemStore;
 use engines::store::apply::{Applied, Settled};
 use engines::store::dot::DotAnswer;
@@ -84,7 +85,7 @@ impl<'a> Driver<'a> {
             A::Plan | A::PlanUnheard => self.send = self.scene.plan(self.clock).await.planned.pop(),
             A::TimeComes => self.wait().await,
             A::Reconcile => {
-                let hints = self.system().reconcile(1, self.clock, 1_000, self.clock).await.unwrap();
+                let hints = self.system().reconcile(Lane::Base, 1, self.clock, 1_000, self.clock).await.unwrap();
                 assert!(hints.iter().any(|hint| hint.send_id == self.send_id()), "not brought again: {:?}", self.trace);
             }
             A::Sweep => drop(self.system().sweep(self.clock).await.unwrap()),
