@@ -22,6 +22,8 @@ use crate::telemetry::JOBS;
 
 /// Most events in one transaction.
 const BATCH: usize = 500;
+/// Characters that are kept of a User-Agent.
+const AGENT: usize = 512;
 /// Real time that a lease lasts.
 const LEASE: Duration = Duration::from_secs(60);
 const LIST: List = List::Analytics;
@@ -136,8 +138,7 @@ async fn unsubscribe(ctx: &Context, event: &StoredEvent, job: &Leased) -> engine
 }
 
 fn stored(job: &Leased) -> Result<StoredEvent, String> {
-    // The reader's own words name the field and never the payload's values beyond it.
-    let event: Event = serde_json::from_str(&job.payload).map_err(|e| format!("payload is no event: {}", rule(&e)))?;
+    let event = Event::parse(&job.payload).map_err(|e| e.to_string())?;
     let verdict = judge(event.event_type, event.user_agent.as_deref(), event.method.as_deref());
     Ok(StoredEvent {
         // A stranger's event without an id is known by its job: it comes again under the same one.
@@ -150,15 +151,10 @@ fn stored(job: &Leased) -> Result<StoredEvent, String> {
         url: event.url.filter(|_| event.event_type == EventType::Click),
         occurred_at: event.occurred_at,
         ip: event.ip,
-        user_agent: event.user_agent,
+        user_agent: event.user_agent.map(|agent| agent.chars().filter(|c| !c.is_control()).take(AGENT).collect()),
         method: event.method,
         verdict,
     })
-}
-
-fn rule(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    text.split(" at line").next().unwrap_or("not JSON").chars().take(120).collect()
 }
 
 fn log(event: &StoredEvent) {

@@ -3,10 +3,13 @@
 //! Not responsible for storing or counting events; `verdict` judges who caused one.
 //! To add a type: a word in `EventType`, a route in tracking, and the CHECK in a migration.
 
+use std::net::IpAddr;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{CampaignId, EventId, LeadId, StepId, TenantId};
+use crate::payload::{Fields, PayloadError, TIME, UUID, is_time, is_uuid, json};
 use crate::time::Timestamp;
 use crate::words::words;
 
@@ -79,9 +82,71 @@ pub struct Event {
     pub method: Option<String>,
 }
 
+/// Longest link that is followed and counted, in bytes: as long as a token's.
+const URL_BYTES: usize = 2048;
+
+impl Event {
+    /// Reads and checks a payload.
+    ///
+    /// # Errors
+    /// The first field that breaks a rule, by name; the payload itself never stands in the error.
+    pub fn parse(text: &str) -> Result<Self, PayloadError> {
+        let value = json(text)?;
+        let fields = Fields::of(&value)?;
+        let kind = "must be open, click or unsubscribe";
+        fields.required("type", kind, |v| v.as_str().is_some_and(|word| word.parse::<EventType>().is_ok()))?;
+        for field in ["tenantId", "leadId", "campaignId", "stepId"] {
+            fields.required(field, UUID, is_uuid)?;
+        }
+        fields.required("occurredAt", TIME, is_time)?;
+        fields.optional("eventId", UUID, is_uuid)?;
+        fields.optional("url", "must be an http or https URL of at most 2048 bytes without blanks", is_url)?;
+        fields
+            .optional("ip", "must be an IP address", |v| v.as_str().is_some_and(|ip| ip.parse::<IpAddr>().is_ok()))?;
+        fields.optional("userAgent", "must be text", serde_json::Value::is_string)?;
+        fields.optional("method", "must be the name of an HTTP method", is_method)?;
+        serde_json::from_value(value).map_err(|_| PayloadError::NotAnObject)
+    }
+}
+
+fn is_url(value: &serde_json::Value) -> bool {
+    value.as_str().is_some_and(|url| {
+        let is_clean = url.len() <= URL_BYTES && !url.chars().any(|c| c.is_control() || c.is_whitespace());
+        is_clean && ["http://", "https://"].iter().any(|scheme| url.get(..scheme.len()) == Some(scheme))
+    })
+}
+
+fn is_method(value: &serde_json::Value) -> bool {
+    value.as_str().is_some_and(|name| (1..=16).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphabetic()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_broken_rule_is_named_by_field_and_repeats_no_value() {
+        let whole = include_str!("../../../examples/payloads/event-click.json");
+        let mut value: serde_json::Value = serde_json::from_str(whole).unwrap();
+        assert!(Event::parse(whole).is_ok());
+        let secret = "ana@acme.test";
+        for field in
+            ["type", "tenantId", "leadId", "campaignId", "stepId", "occurredAt", "eventId", "url", "ip", "method"]
+        {
+            let good = std::mem::replace(&mut value[field], secret.into());
+            let error = Event::parse(&value.to_string()).unwrap_err();
+            assert!(matches!(error, PayloadError::Field { field: named, .. } if named == field), "{field}: {error}");
+            assert!(!error.to_string().contains(secret));
+            value[field] = good;
+        }
+        for url in ["https://x.test/\0", "javascript:1", "https://x.test/ a"] {
+            value["url"] = url.into();
+            assert!(Event::parse(&value.to_string()).is_err(), "{url}");
+        }
+        value["url"] = format!("https://x.test/{}", "a".repeat(URL_BYTES)).into();
+        assert!(Event::parse(&value.to_string()).is_err(), "too long");
+        assert_eq!(Event::parse("[]").unwrap_err(), PayloadError::NotAnObject);
+    }
 
     #[test]
     fn the_examples_are_events() {

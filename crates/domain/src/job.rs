@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{CampaignId, EmailAccountId, LeadId, SendId, StepId, TenantId};
+use crate::payload::{Fields, PayloadError, TIME, UUID, is_time, is_uuid, json};
 use crate::time::Timestamp;
 
 /// One message to send: a JSON object on `queue:email-sending`. Unknown fields are ignored.
@@ -45,60 +46,30 @@ pub struct EmailJobPayload {
     pub enqueued_at: Option<Timestamp>,
 }
 
-/// A payload that is not a job, with the field and the rule it breaks.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PayloadError {
-    /// Not JSON, or not an object.
-    #[error("payload is not a JSON object (hint: see `penguinmails schema job`)")]
-    NotAnObject,
-    /// A required field is missing or a field has the wrong form.
-    #[error("field `{field}` {rule}")]
-    Field {
-        /// The field's name.
-        field: &'static str,
-        /// What it has to be.
-        rule: &'static str,
-    },
-}
-
 impl EmailJobPayload {
     /// Reads and checks a payload.
     ///
     /// # Errors
     /// The first field that breaks a rule, by name; the payload itself never stands in the error.
     pub fn parse(text: &str) -> Result<Self, PayloadError> {
-        let value: serde_json::Value = serde_json::from_str(text).map_err(|_| PayloadError::NotAnObject)?;
-        let object = value.as_object().ok_or(PayloadError::NotAnObject)?;
+        let value = json(text)?;
+        let fields = Fields::of(&value)?;
         for field in ["tenantId", "campaignId", "leadId", "stepId", "emailAccountId"] {
-            if !object.get(field).is_some_and(is_uuid) {
-                return Err(PayloadError::Field { field, rule: "must be a UUID string" });
-            }
+            fields.required(field, UUID, is_uuid)?;
         }
-        let optional =
-            |field: &'static str, rule: &'static str, good: fn(&serde_json::Value) -> bool| match object.get(field) {
-                Some(value) if !value.is_null() && !good(value) => Err(PayloadError::Field { field, rule }),
-                _ => Ok(()),
-            };
-        optional("sendId", "must be a UUID string", is_uuid)?;
-        optional("priority", "must be a whole number from 1 to 1000", |v| {
+        fields.optional("sendId", UUID, is_uuid)?;
+        fields.optional("priority", "must be a whole number from 1 to 1000", |v| {
             v.as_u64().is_some_and(|n| (1..=1000).contains(&n))
         })?;
-        optional("notBefore", "must be an RFC 3339 time", is_time)?;
-        optional("attempt", "must be a whole number", |v| v.as_u64().is_some_and(|n| u32::try_from(n).is_ok()))?;
-        optional("maxAttempts", "must be a whole number of at least 1", |v| {
+        fields.optional("notBefore", TIME, is_time)?;
+        fields
+            .optional("attempt", "must be a whole number", |v| v.as_u64().is_some_and(|n| u32::try_from(n).is_ok()))?;
+        fields.optional("maxAttempts", "must be a whole number of at least 1", |v| {
             v.as_u64().is_some_and(|n| n >= 1 && u32::try_from(n).is_ok())
         })?;
-        optional("enqueuedAt", "must be an RFC 3339 time", is_time)?;
+        fields.optional("enqueuedAt", TIME, is_time)?;
         serde_json::from_value(value).map_err(|_| PayloadError::NotAnObject)
     }
-}
-
-fn is_uuid(value: &serde_json::Value) -> bool {
-    value.as_str().is_some_and(|text| text.len() == 36 && uuid::Uuid::try_parse(text).is_ok())
-}
-
-fn is_time(value: &serde_json::Value) -> bool {
-    value.as_str().is_some_and(|text| text.parse::<Timestamp>().is_ok())
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub mod job;
 pub mod lead;
 pub mod ledger;
 pub mod pace;
+pub mod payload;
 pub mod plan;
 pub mod reason;
 pub mod schedule;

@@ -18,6 +18,9 @@ use crate::problem::{InputErrors, Problem};
 
 pub(super) use steer::find;
 
+/// Why what failed stays as it is.
+pub(super) const EXCLUDED: &str = "the lead gets no mail any more, or the campaign has ended";
+
 /// Campaigns
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {

@@ -10,7 +10,7 @@ use engines::store::dead_letters::{DeadLetter, Selection};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::campaign::find;
+use super::campaign::{EXCLUDED, find};
 use super::{Global, Outcome, block_on, output};
 use crate::clock::Clock;
 use crate::config::{self, Environment};
@@ -22,8 +22,6 @@ use crate::telemetry;
 
 /// Letters that are replayed at once.
 const PAGE: u32 = 500;
-/// Why a letter of a send stays.
-pub(super) const EXCLUDED: &str = "the lead gets no mail any more, or the campaign has ended";
 
 /// The queue and its dead letters
 #[derive(Debug, clap::Subcommand)]

@@ -8,9 +8,8 @@ use domain::campaign::CampaignStatus;
 use domain::reason::Reason;
 use serde_json::json;
 
-use super::super::queue::EXCLUDED;
 use super::super::{Global, Outcome, block_on, output};
-use super::{CampaignArgs, find};
+use super::{CampaignArgs, EXCLUDED, find};
 use crate::clock::Clock;
 use crate::config::{self, Environment};
 use crate::context::Context;

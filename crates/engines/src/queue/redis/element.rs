@@ -50,18 +50,28 @@ pub(super) fn record(job: &Job) -> String {
     format!("{} {} 0\n{}", job.id, job.priority, job.payload)
 }
 
-/// The parts of a record: id and priority where they are known, deliveries, payload.
-pub(super) fn read_record(mut record: Vec<u8>) -> (Option<Uuid>, Option<u16>, u32, Vec<u8>) {
-    let Some(cut) = record.iter().position(|byte| *byte == b'\n') else {
-        return (None, None, 0, record);
+/// A record, or the bare bytes where it is none.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    /// The job's id or, where nobody knows one, owner and claim by which it was first taken.
+    pub(super) key: Option<String>,
+    pub(super) priority: Option<u16>,
+    pub(super) deliveries: u32,
+    pub(super) payload: Vec<u8>,
+}
+
+/// The parts of a record.
+pub(super) fn read_record(mut bytes: Vec<u8>) -> Record {
+    let Some(cut) = bytes.iter().position(|byte| *byte == b'\n') else {
+        return Record { key: None, priority: None, deliveries: 0, payload: bytes };
     };
-    let payload = record.split_off(cut + 1);
-    let header = String::from_utf8_lossy(&record[..cut]);
+    let payload = bytes.split_off(cut + 1);
+    let header = String::from_utf8_lossy(&bytes[..cut]);
     let mut fields = header.split(' ');
-    let id = fields.next().and_then(|key| Uuid::try_parse(key).ok());
+    let key = fields.next().map(str::to_owned);
     let priority = fields.next().and_then(|priority| priority.parse().ok());
     let deliveries = fields.next().and_then(|deliveries| deliveries.parse().ok()).unwrap_or(0);
-    (id, priority, deliveries, payload)
+    Record { key, priority, deliveries, payload }
 }
 
 /// Bytes as text that every database can keep: what is not UTF-8, and NUL, becomes U+FFFD. No valid JSON holds either.
@@ -70,12 +80,15 @@ pub(super) fn text(bytes: Vec<u8>) -> String {
     if text.contains('\0') { text.replace('\0', "\u{FFFD}") } else { text }
 }
 
-/// An id for an element that has none: its own in every claim, so that two equal elements are two jobs.
-pub(super) fn claim_id(owner: &str, number: i64) -> Uuid {
-    let mut hasher = DefaultHasher::new();
-    owner.hash(&mut hasher);
-    let pair = Uuid::from_u64_pair(hasher.finish(), u64::from_ne_bytes(number.to_ne_bytes()));
-    uuid::Builder::from_custom_bytes(pair.into_bytes()).into_uuid()
+/// An id for an element that has none, from the key of its first claim: the same in every delivery, and another one for
+/// an element that is equal.
+pub(super) fn claim_id(key: &str) -> Uuid {
+    let half = |salt: u8| {
+        let mut hasher = DefaultHasher::new();
+        (salt, key).hash(&mut hasher);
+        hasher.finish()
+    };
+    uuid::Builder::from_custom_bytes(Uuid::from_u64_pair(half(0), half(1)).into_bytes()).into_uuid()
 }
 
 #[cfg(test)]
@@ -102,9 +115,16 @@ mod tests {
     fn a_record_comes_back_as_it_was_written() {
         let id = Uuid::try_parse(ID).unwrap();
         let job = Job { id, payload: "a\nb".into(), priority: 7, not_before: domain::time::Timestamp::EPOCH };
-        assert_eq!(read_record(record(&job).into_bytes()), (Some(id), Some(7), 0, b"a\nb".to_vec()));
-        assert_eq!(read_record(b"12:3:w - 2\n{}".to_vec()), (None, None, 2, b"{}".to_vec()));
-        assert_eq!(read_record(b"no header".to_vec()), (None, None, 0, b"no header".to_vec()));
+        let read = |bytes: &[u8]| read_record(bytes.to_vec());
+        let parts = |key: Option<&str>, priority, deliveries, payload: &[u8]| Record {
+            key: key.map(str::to_owned),
+            priority,
+            deliveries,
+            payload: payload.to_vec(),
+        };
+        assert_eq!(read(record(&job).as_bytes()), parts(Some(ID), Some(7), 0, b"a\nb"));
+        assert_eq!(read(b"w:12:3 - 2\n{}"), parts(Some("w:12:3"), None, 2, b"{}"));
+        assert_eq!(read(b"no header"), parts(None, None, 0, b"no header"));
     }
 
     #[test]
@@ -115,8 +135,8 @@ mod tests {
 
     #[test]
     fn claims_have_ids_of_their_own() {
-        let ids = [claim_id("a", 1), claim_id("a", 2), claim_id("b", 1)];
+        let ids = [claim_id("a:1:2"), claim_id("a:1:3"), claim_id("b:1:2")];
         assert!(ids[0] != ids[1] && ids[0] != ids[2] && ids[1] != ids[2]);
-        assert_eq!(claim_id("a", 1), ids[0]);
+        assert_eq!(claim_id("a:1:2"), ids[0]);
     }
 }

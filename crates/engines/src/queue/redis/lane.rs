@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use domain::time::Timestamp;
 use redis::Value;
+use uuid::Uuid;
 
 use super::super::{Depth, Job, Lane, Leased, List, Token, Verdict};
-use super::element::{PAYLOAD_CUT, PAYLOAD_LIMIT, Peek, claim_id, read_record, record, text};
+use super::element::{PAYLOAD_CUT, PAYLOAD_LIMIT, Peek, Record, claim_id, read_record, record, text};
 use super::{RedisQueue, read, script};
 use crate::error::Result;
 
@@ -170,15 +171,21 @@ impl RedisQueue {
         for (position, value) in positions.zip(values) {
             let Value::BulkString(bytes) = value else { continue };
             let number = token_number(call, position, lane);
-            let (id, priority, expirations, payload) =
-                if position <= FIRST_ELEMENT { read_record(bytes) } else { (None, None, 0, bytes) };
-            let payload = text(payload);
+            let found = if position <= FIRST_ELEMENT {
+                read_record(bytes)
+            } else {
+                Record { key: None, priority: None, deliveries: 0, payload: bytes }
+            };
+            let payload = text(found.payload);
             let peek = Peek::at(&payload);
+            // As `record.lua` names it when it goes back.
+            let key = found.key.unwrap_or_else(|| format!("{owner}:{call}:{position}"));
+            let id = Uuid::try_parse(&key).ok().or_else(|| peek.id()).unwrap_or_else(|| claim_id(&key));
             jobs.push(Leased {
-                token: Token { id: id.or_else(|| peek.id()).unwrap_or_else(|| claim_id(&owner, number)), number },
-                priority: priority.unwrap_or_else(|| peek.priority(lane, request.list.lanes().len() > 1)),
+                token: Token { id, number },
+                priority: found.priority.unwrap_or_else(|| peek.priority(lane, request.list.lanes().len() > 1)),
                 payload,
-                expirations,
+                expirations: found.deliveries,
             });
         }
         Ok(jobs)
