@@ -68,23 +68,25 @@ pub(crate) async fn run_once(ctx: &Context) -> engines::error::Result<usize> {
     let leased = ctx.queue.lease(LIST, &ctx.owner, BATCH, ctx.clock.span(LEASE), ctx.clock.now()).await?;
     let counts = &ctx.metrics.tracking.events;
     let mut events: Vec<(StoredEvent, &Leased)> = Vec::new();
+    let mut dead: Vec<(&Leased, String)> = Vec::new();
     for job in &leased {
         match stored(job) {
             Ok(event) => events.push((event, job)),
-            Err(why) => {
-                counts.inc(["malformed"]);
-                bury(ctx, LIST, job, why).await?;
-            }
+            Err(why) => dead.push((job, why)),
         }
     }
+    counts.add(["malformed"], dead.len() as u64);
     let (asked_out, events): (Vec<_>, Vec<_>) =
         events.into_iter().partition(|(event, _)| event.event_type == EventType::Unsubscribe);
     for (event, job) in asked_out {
-        unsubscribe(ctx, &event, job).await?;
+        if let Some(why) = unsubscribe(ctx, &event).await? {
+            dead.push((job, why));
+        }
     }
     if !events.is_empty() {
-        store(ctx, &events).await?;
+        dead.extend(store(ctx, &events).await?);
     }
+    bury(ctx, LIST, &dead).await?;
     let acks: Vec<(Token, Verdict)> = leased.iter().map(|job| (job.token, Verdict::Ack)).collect();
     if !acks.is_empty() {
         ctx.queue.settle(LIST, &ctx.owner, &acks, ctx.clock.now()).await?;
@@ -92,8 +94,11 @@ pub(crate) async fn run_once(ctx: &Context) -> engines::error::Result<usize> {
     Ok(leased.len())
 }
 
-/// Stores and counts; what the ledger never takes becomes a dead letter.
-async fn store(ctx: &Context, events: &[(StoredEvent, &Leased)]) -> engines::error::Result<()> {
+/// Stores and counts; what the ledger never takes, with the reason.
+async fn store<'a>(
+    ctx: &Context,
+    events: &[(StoredEvent, &'a Leased)],
+) -> engines::error::Result<Vec<(&'a Leased, String)>> {
     let batch: Vec<StoredEvent> = events.iter().map(|(event, _)| event.clone()).collect();
     let report = ctx.store.system().store_events(&batch, ctx.clock.now()).await?;
     let (foreign, refused) = (report.foreign.len() as u64, report.refused.len() as u64);
@@ -103,38 +108,34 @@ async fn store(ctx: &Context, events: &[(StoredEvent, &Leased)]) -> engines::err
     counts.add(["refused"], refused);
     counts.add(["duplicate"], (batch.len() as u64).saturating_sub(report.stored + foreign + refused));
     let refused: HashMap<EventId, String> = report.refused.into_iter().collect();
+    let mut dead = Vec::new();
     for (event, job) in events {
         if let Some(why) = refused.get(&event.id) {
-            bury(ctx, LIST, job, format!("{REFUSED}: {why}")).await?;
+            dead.push((*job, format!("{REFUSED}: {why}")));
         } else if report.foreign.contains(&event.id) {
-            bury(ctx, LIST, job, FOREIGN.to_owned()).await?;
+            dead.push((*job, FOREIGN.to_owned()));
         } else {
             log(event);
         }
     }
-    Ok(())
+    Ok(dead)
 }
 
 /// Another program's word that a lead wants out; our own tracker has committed its own before, and a second time
-/// changes nothing.
-async fn unsubscribe(ctx: &Context, event: &StoredEvent, job: &Leased) -> engines::error::Result<()> {
+/// changes nothing. Why the ledger never takes it, if so.
+async fn unsubscribe(ctx: &Context, event: &StoredEvent) -> engines::error::Result<Option<String>> {
     let tenant = ctx.store.tenant(event.tenant_id);
-    match tenant.unsubscribe(event, ctx.clock.uuid_v7(), ctx.clock.now()).await {
-        Ok(()) => {
-            ctx.metrics.tracking.events.inc(["stored"]);
-            log(event);
-            Ok(())
-        }
-        Err(engines::Error::NotFound { .. }) => {
-            ctx.metrics.tracking.events.inc(["foreign"]);
-            bury(ctx, LIST, job, FOREIGN.to_owned()).await
-        }
-        Err(e) if !e.is_transient() => {
-            ctx.metrics.tracking.events.inc(["refused"]);
-            bury(ctx, LIST, job, format!("{REFUSED}: {e}")).await
-        }
-        Err(e) => Err(e),
+    let (result, why) = match tenant.unsubscribe(event, ctx.clock.uuid_v7(), ctx.clock.now()).await {
+        Ok(()) => ("stored", None),
+        Err(engines::Error::NotFound { .. }) => ("foreign", Some(FOREIGN.to_owned())),
+        Err(e) if !e.is_transient() => ("refused", Some(format!("{REFUSED}: {e}"))),
+        Err(e) => return Err(e),
+    };
+    ctx.metrics.tracking.events.inc([result]);
+    if why.is_none() {
+        log(event);
     }
+    Ok(why)
 }
 
 fn stored(job: &Leased) -> Result<StoredEvent, String> {

@@ -240,7 +240,7 @@ async fn take_in(worker: &Arc<Worker>, leased: Vec<Leased>) -> engines::error::R
             }
             Err(e) if e.is_transient() => return Err(e),
             Err(e) if job.expirations >= POISON => {
-                dead_letter::bury(ctx, LIST, &job, format!("cannot be worked on: {e}")).await?;
+                dead_letter::bury(ctx, LIST, &[(&job, format!("cannot be worked on: {e}"))]).await?;
                 all.0.push((job.token, Verdict::Ack));
             }
             // Its lease ends by time, which counts.

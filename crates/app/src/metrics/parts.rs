@@ -108,6 +108,7 @@ pub(crate) struct Worker {
     pub(crate) settled: Kept<Counter, 2>,
     pub(crate) unknown: Counter,
     pub(crate) stale: Counter,
+    pub(crate) settled_before: Counter,
     pub(crate) journal_failures: Counter,
     pub(crate) results_replayed: Counter,
     pub(crate) dead_letters: Kept<Counter, 2>,
@@ -166,6 +167,10 @@ impl Worker {
             ),
             stale: names
                 .one("results_stale", "Results that changed nothing: late ones, and those that the ledger refused"),
+            settled_before: names.one(
+                "jobs_settled_before",
+                "Jobs of other programs whose send the ledger had settled: acknowledged and not sent again",
+            ),
             journal_failures: names.one(
                 "journal_failures",
                 "Times that results could not be kept in the journal; no dot is written until they can",

@@ -26,6 +26,8 @@ pub(super) struct Intake {
     /// Jobs by their send, with the place that they have in their lane.
     by_send: HashMap<SendId, (usize, Leased, EmailJobPayload)>,
     hints: Vec<(TenantId, SendId)>,
+    /// What can never be done, with the reason.
+    refused: Vec<(Leased, String)>,
 }
 
 impl Intake {
@@ -47,7 +49,7 @@ impl Intake {
                         None => strangers.push((place, job, payload)),
                     }
                 }
-                Err(why) => intake.refuse(worker, job, why.to_string()).await?,
+                Err(why) => intake.refused.push((job, why.to_string())),
             }
         }
         intake.adopt(worker, strangers).await?;
@@ -64,6 +66,10 @@ impl Intake {
         // No row back: done, someone else's, or not now; P9 brings it again when it may go.
         let done = intake.by_send.drain().map(|(_, (_, job, _))| (job.token, Verdict::Ack));
         intake.verdicts.extend(done);
+        // Kept before they are acknowledged, all at once: a flood of them must not slow the others.
+        let refused: Vec<(&Leased, String)> = intake.refused.iter().map(|(job, why)| (job, why.clone())).collect();
+        bury(&worker.ctx, LIST, &refused).await?;
+        intake.verdicts.extend(refused.iter().map(|(job, _)| (job.token, Verdict::Ack)));
         Ok((intake.verdicts, ready.into_iter().map(|((_, leased, _), job)| (leased, job)).collect()))
     }
 
@@ -72,12 +78,6 @@ impl Intake {
         if let Some((_, double, _)) = self.by_send.insert(send_id, entry) {
             self.verdicts.push((double.token, Verdict::Ack));
         }
-    }
-
-    async fn refuse(&mut self, worker: &Worker, job: Leased, why: String) -> Result<()> {
-        bury(&worker.ctx, LIST, &job, why).await?;
-        self.verdicts.push((job.token, Verdict::Ack));
-        Ok(())
     }
 
     /// Hints about sends that the ledger has never heard of: another program named them so, or the ledger is older
@@ -118,12 +118,17 @@ impl Intake {
         for ((place, job, payload), answer) in jobs.into_iter().zip(answers) {
             match answer {
                 Adopted::Open(send_id) => self.hint(send_id, (place, job, payload)),
+                Adopted::Skipped(send_id) => {
+                    tracing::info!(target: JOBS, %send_id, "Skipped");
+                    self.verdicts.push((job.token, Verdict::Ack));
+                }
                 Adopted::Settled(send_id, status) => {
+                    ctx.metrics.worker.settled_before.inc();
                     tracing::info!(target: JOBS, %send_id, settled = %status, "Settled before");
                     self.verdicts.push((job.token, Verdict::Ack));
                 }
                 Adopted::Refused { field, rule } => {
-                    self.refuse(worker, job, format!("field `{field}` {rule}")).await?;
+                    self.refused.push((job, format!("field `{field}` {rule}")));
                 }
             }
         }

@@ -61,6 +61,8 @@ pub enum Adopted {
     Open(SendId),
     /// The ledger has settled that send already: nothing is sent.
     Settled(SendId, SendStatus),
+    /// The ledger has a row for it now, and nothing is sent: its reason stands there.
+    Skipped(SendId),
     /// Not a job: a field breaks a rule.
     Refused {
         /// The field's name in the payload.
@@ -272,7 +274,7 @@ async fn record(
         let plan = plan_job(&campaign.plan, step, &candidate, account, &mut books, request.warmup, moment);
         let new = new_row(&plan, job, &candidate, moment.now, (new_id(), campaign.plan.settings.priority));
         let id = SendId::from_uuid(new.0.id);
-        let answer = if new.0.open { Adopted::Open(id) } else { Adopted::Settled(id, SendStatus::Skipped) };
+        let answer = if new.0.open { Adopted::Open(id) } else { Adopted::Skipped(id) };
         seen.insert((job.lead_id, job.step_id), answer);
         answers.insert(*place, answer);
         rows.push(new);

@@ -3,6 +3,8 @@
 //! A dead letter of a send is replayed in the ledger (`resolve` sends it again); one of a payload that was never a send
 //! goes back to its queue as it is. To add a filter: `Selection`.
 
+use std::collections::BTreeMap;
+
 use domain::ids::{CampaignId, SendId, TenantId};
 use domain::time::Timestamp;
 use uuid::Uuid;
@@ -16,7 +18,10 @@ use crate::{statements, values};
 
 statements! {
     INSERT = "INSERT INTO dead_letters (id, tenant_id, queue_name, payload, error, failed_at, attempt_count, original_priority, created_at, updated_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $6, $6)
+        SELECT r.id, r.tenant_id, r.queue_name, r.payload, r.error, r.failed_at, r.attempt_count, r.original_priority, r.failed_at, r.failed_at
+        FROM {rows r(id uuid, tenant_id uuid, queue_name text, payload text, error text, failed_at timestamptz,
+            attempt_count bigint, original_priority bigint)}
+        WHERE true
         ON CONFLICT (id) DO UPDATE SET error = excluded.error, failed_at = excluded.failed_at, replayed_at = NULL, updated_at = excluded.updated_at";
     LIST = "SELECT d.id, d.tenant_id, d.send_id, d.queue_name, d.payload, d.error, d.failed_at, d.attempt_count, d.original_priority
         FROM dead_letters d
@@ -79,23 +84,32 @@ fn dead_letter(row: &Row) -> Result<DeadLetter> {
 }
 
 impl SystemStore {
-    /// Keeps a job that can never be done; before it is acknowledged, so that it is never lost. Buried again, after a
-    /// replay or a lost acknowledgement, it is still one letter.
+    /// Keeps jobs that can never be done, in one statement; before they are acknowledged, so that none is lost. One that is
+    /// buried again, after a replay or a lost acknowledgement, is still one letter.
     ///
     /// # Errors
-    /// The database.
-    pub async fn bury(&self, letter: &DeadLetter) -> Result<()> {
-        let params = values![
-            letter.id,
-            letter.tenant_id,
-            &letter.queue_name,
-            &letter.payload,
-            &letter.error,
-            letter.failed_at,
-            letter.attempt_count,
-            letter.original_priority,
-        ];
-        self.db.write(&INSERT, params).await.map(drop)
+    /// The database; none is kept then.
+    pub async fn bury(&self, letters: &[DeadLetter]) -> Result<()> {
+        // PostgreSQL takes no row twice in one statement.
+        let once: BTreeMap<Uuid, &DeadLetter> = letters.iter().map(|letter| (letter.id, letter)).collect();
+        let rows: Rows = once
+            .values()
+            .map(|letter| {
+                values![
+                    letter.id,
+                    letter.tenant_id,
+                    &letter.queue_name,
+                    &letter.payload,
+                    &letter.error,
+                    letter.failed_at,
+                    letter.attempt_count,
+                    letter.original_priority,
+                ]
+            })
+            .collect();
+        let mut tx = self.db.begin(Access::Write).await?;
+        tx.execute_rows(&INSERT, rows, vec![]).await?;
+        tx.commit().await
     }
 
     /// The first dead letters of the selection that were not replayed, oldest first.

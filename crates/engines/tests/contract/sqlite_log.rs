@@ -47,7 +47,7 @@ mod sqlite {
             let (mut written, mut longest, mut shrank) = (0_u64, 0, false);
             // Long enough for several looks at the log, whatever the disk can do; bounded, or it has failed.
             while !shrank && written < 4 << 30 {
-                store.system().bury(&letter()).await.unwrap();
+                store.system().bury(&[letter()]).await.unwrap();
                 written += 256 << 10;
                 let length = std::fs::metadata(dir.path().join("test.db-wal")).unwrap().len();
                 shrank = longest > 64 << 20 && length < longest / 2;

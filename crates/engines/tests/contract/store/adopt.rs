@@ -204,7 +204,7 @@ fn limits_times_and_exclusions_hold(engine: Engine) {
         let later = EmailJobPayload { not_before: Some(NOW + 30 * DAY), ..ids.job(&f, 2, 0) };
         let jobs = [urgent, ids.job(&f, 1, 0), later, ids.job(&f, 3, 0)];
         let answers = adopt(&f, &jobs, NOW).await;
-        assert!(matches!(answers[3], Adopted::Settled(_, SendStatus::Skipped)));
+        assert!(matches!(answers[3], Adopted::Skipped(_)));
         assert_eq!(f.column::<String>("SELECT reason AS x FROM sends WHERE NOT open").await, ["lead_unsubscribed"]);
         let first = fetch_one(&f, open(answers[0]), NOW).await.unwrap();
         assert_eq!(first.max_attempts, Some(2));

@@ -89,7 +89,7 @@ fn broken(at: Timestamp) -> DeadLetter {
 fn a_buried_payload_is_handed_back_as_it_was(engine: Engine) {
     with_store(engine, async |store: Store| {
         let system = store.system();
-        system.bury(&broken(NOW)).await.unwrap();
+        system.bury(&[broken(NOW)]).await.unwrap();
         let letters = system.list_dead_letters(Selection::default(), 10).await.unwrap();
         assert_eq!(system.replay_sends(&letters, NOW).await.unwrap(), SentAgain::default(), "the caller pushes it");
         assert_eq!((letters[0].payload.as_str(), letters[0].original_priority), ("{broken", 7));
@@ -103,15 +103,15 @@ fn a_letter_buried_again_before_it_was_marked_is_not_hidden(engine: Engine) {
     with_store(engine, async |store: Store| {
         let system = store.system();
         let letter = broken(NOW);
-        system.bury(&letter).await.unwrap();
+        system.bury(std::slice::from_ref(&letter)).await.unwrap();
         let read = system.list_dead_letters(Selection::default(), 10).await.unwrap();
         // Pushed; the worker is quicker than the mark.
-        system.bury(&DeadLetter { failed_at: NOW + MINUTE, ..letter.clone() }).await.unwrap();
+        system.bury(&[DeadLetter { failed_at: NOW + MINUTE, ..letter.clone() }]).await.unwrap();
         assert_eq!(system.mark_replayed(&read, NOW + MINUTE).await.unwrap(), 0);
         assert_eq!(system.count_dead_letters().await.unwrap(), 1, "it waits for a person again");
         let read = system.list_dead_letters(Selection::default(), 10).await.unwrap();
         assert_eq!(system.mark_replayed(&read, NOW + MINUTE).await.unwrap(), 1);
-        system.bury(&DeadLetter { failed_at: NOW + 2 * MINUTE, ..letter }).await.unwrap();
+        system.bury(&[DeadLetter { failed_at: NOW + 2 * MINUTE, ..letter }]).await.unwrap();
         assert_eq!(system.count_dead_letters().await.unwrap(), 1, "it came back");
     });
 }
@@ -121,7 +121,7 @@ fn letters_come_in_pages(engine: Engine) {
         let system = store.system();
         // Two at one moment: the id decides then.
         for at in [NOW, NOW, NOW + MINUTE] {
-            system.bury(&broken(at)).await.unwrap();
+            system.bury(&[broken(at)]).await.unwrap();
         }
         let all = system.list_dead_letters(Selection::default(), 10).await.unwrap();
         let mut which = Selection::default();
