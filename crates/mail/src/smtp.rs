@@ -94,7 +94,7 @@ impl Stage {
 /// How long each stage may take (RFC 5321 4.5.3.2, tightened where nothing is lost by giving up).
 #[derive(Clone, Debug)]
 pub struct Timeouts {
-    /// Name look-up and TCP; each address has its share.
+    /// Name look-up and TCP to whichever address answers first.
     pub connect: Duration,
     /// Greeting, EHLO, STARTTLS, AUTH, MAIL, RCPT, RSET.
     pub command: Duration,
@@ -139,6 +139,9 @@ pub enum Trouble {
     /// The name cannot be looked up, or leads only where it may not.
     #[error("{0}")]
     Resolve(String),
+    /// There is no such name (NXDOMAIN).
+    #[error("the server's name does not exist (hint: check the host of smtp_settings)")]
+    NoSuchName,
     /// The handshake failed.
     #[error("TLS failed: {0}")]
     Tls(String),

@@ -2,11 +2,13 @@
 //!
 //! `deliver` hands one message over. The gate is a future of the caller's that records the intent to write the final
 //! dot: with PIPELINING it overlaps the round trip of MAIL, RCPT and DATA; the dot is written only after it opened.
-//! `open` has the stages before a message, `hand_over` those after 354, `dialogue` reads and writes within limits.
+//! `open` has the stages before a message, `happy_eyeballs` its connect, `hand_over` those after 354, `dialogue` reads and
+//! writes within limits.
 //! To add a stage: a function here or there, called by `prepare` or `attempt`.
 
 mod dialogue;
 mod hand_over;
+mod happy_eyeballs;
 mod open;
 
 use std::future::Future;
@@ -74,6 +76,8 @@ pub struct Connection {
     record: Record,
     /// A transaction was broken off: RSET comes before the next.
     dirty: bool,
+    /// It was said that lines of this server end with LF alone.
+    warned: bool,
     usable: bool,
     delivered: u32,
 }
@@ -109,6 +113,7 @@ impl Connection {
             protected: false,
             record: Record::default(),
             dirty: false,
+            warned: false,
             usable: true,
             delivered: 0,
         }
@@ -142,6 +147,9 @@ impl Connection {
     /// intent, its gate only tells the first one's answer.
     pub async fn deliver(&mut self, envelope: &Envelope, message: &[u8], gate: impl Future<Output = bool>) -> Report {
         self.record.transcript.clear();
+        if self.warned {
+            self.record.transcript.push_str("warning: the server ends its lines with LF alone\n");
+        }
         let mut gate_opened = false;
         let attempt = self.attempt(envelope, message, gate, &mut gate_opened).await;
         let delivery = attempt.unwrap_or_else(|(stage, trouble)| Delivery::Failed(stage, trouble));

@@ -19,3 +19,8 @@ pub(super) fn steps(capabilities: &Capabilities, credentials: &Credentials) -> O
         vec!["AUTH LOGIN\r\n".to_owned(), line(user), line(password)]
     })
 }
+
+/// Whether the text of a 334 is base64, or nothing; a server that asks in plain words gets no password.
+pub(super) fn is_challenge(text: &str) -> bool {
+    BASE64.decode(text.trim()).is_ok()
+}

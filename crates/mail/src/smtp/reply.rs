@@ -48,6 +48,7 @@ pub struct ReplyParser {
     lines: Vec<Vec<u8>>,
     code: Option<u16>,
     size: usize,
+    bare_lf: bool,
 }
 
 impl ReplyParser {
@@ -59,6 +60,11 @@ impl ReplyParser {
     /// Whether bytes of a further reply have come already.
     pub fn has_surplus(&self) -> bool {
         !self.buffer.is_empty() || !self.lines.is_empty()
+    }
+
+    /// Whether a line so far ended with LF alone.
+    pub fn has_seen_bare_lf(&self) -> bool {
+        self.bare_lf
     }
 
     /// The next whole reply, if there is one.
@@ -77,6 +83,7 @@ impl ReplyParser {
         while let Some(end) = memchr::memchr(b'\n', &self.buffer) {
             let mut line: Vec<u8> = self.buffer.drain(..=end).collect();
             self.size += line.len();
+            self.bare_lf |= !line.ends_with(b"\r\n");
             while matches!(line.last(), Some(b'\n' | b'\r')) {
                 line.pop();
             }
