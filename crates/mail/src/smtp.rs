@@ -9,6 +9,8 @@
 mod body;
 mod capabilities;
 mod connection;
+#[cfg(test)]
+mod fuzz;
 mod login;
 mod reply;
 mod stream;
