@@ -161,7 +161,9 @@ pub enum Trouble {
     )]
     PlainAuth,
     /// Nothing that we can do is offered.
-    #[error("the server offers no log-in that we know (hint: PLAIN and LOGIN are known)")]
+    #[error(
+        "the server offers no log-in that we know (hint: PLAIN and LOGIN are, and with auth = xoauth2 that one alone)"
+    )]
     NoMechanism,
 }
 

@@ -1,6 +1,6 @@
 //! The sink over real connections: every fault fires and is counted, messages arrive as they were.
 
-use domain::email_account::TlsMode;
+use domain::email_account::{LogInMethod, TlsMode};
 use mail::smtp::target::HostPolicy;
 use mail::smtp::{Connection, Credentials, Delivery, Envelope, Server, Timeouts, Trust};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -226,7 +226,11 @@ async fn our_own_client_gets_through_with_tls_and_log_in() {
             host: "127.0.0.1".into(),
             port: sink.address.port(),
             tls: mode,
-            credentials: Some(Credentials { user: "ana".into(), password: "secret".into() }),
+            credentials: Some(Credentials {
+                user: "ana".into(),
+                password: "secret".into(),
+                method: LogInMethod::Password,
+            }),
             allow_plain_auth: false,
             ehlo: "client.test".into(),
             trust: Trust::load(Some(&ca_file)).unwrap(),

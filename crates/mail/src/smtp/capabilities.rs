@@ -17,6 +17,8 @@ pub struct Capabilities {
     pub auth_plain: bool,
     /// LOGIN is offered.
     pub auth_login: bool,
+    /// XOAUTH2 is offered.
+    pub auth_xoauth2: bool,
 }
 
 impl Capabilities {
@@ -37,6 +39,7 @@ impl Capabilities {
                     for mechanism in words {
                         found.auth_plain |= mechanism == "PLAIN";
                         found.auth_login |= mechanism == "LOGIN";
+                        found.auth_xoauth2 |= mechanism == "XOAUTH2";
                     }
                 }
                 _ => {}
@@ -70,6 +73,7 @@ mod tests {
             size: Some(1000),
             auth_plain: true,
             auth_login: true,
+            auth_xoauth2: true,
         };
         assert_eq!(Capabilities::parse(&lines), all);
         assert_eq!(Capabilities::parse(&lines[..1]), Capabilities::default(), "the greeting is no keyword");

@@ -14,7 +14,7 @@ mod open;
 use std::future::Future;
 use std::time::Duration;
 
-use domain::email_account::TlsMode;
+use domain::email_account::{LogInMethod, TlsMode};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
@@ -26,13 +26,15 @@ use super::{Capabilities, Delivery, Envelope, ReplyParser, Report, Stage, Step, 
 /// How long a server that is leaving, or is left, may take over it.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// Log-in name and password.
+/// Log-in name and password, or token.
 #[derive(Clone)]
 pub struct Credentials {
     /// Log-in name.
     pub user: String,
-    /// Password.
+    /// Password; with `Xoauth2` an access token, whose life is for others to watch.
     pub password: String,
+    /// Which of the two.
+    pub method: LogInMethod,
 }
 
 /// Shows nothing.

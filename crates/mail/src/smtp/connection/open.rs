@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 
-use domain::email_account::TlsMode;
+use domain::email_account::{LogInMethod, TlsMode};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -99,9 +99,14 @@ impl Connection {
         };
         let last = steps.len() - 1;
         for (index, step) in steps.iter().enumerate() {
-            let reply = self.command(step, Stage::Auth, self.timeouts.command).await.map_err(failed)?;
+            let mut reply = self.command(step, Stage::Auth, self.timeouts.command).await.map_err(failed)?;
+            let is_explained = reply.code == 334 && credentials.method == LogInMethod::Xoauth2;
+            if is_explained {
+                // JSON that says why not; the refusal itself follows an empty line (RFC 7628 3.2.3).
+                reply = self.command("\r\n", Stage::Auth, self.timeouts.command).await.map_err(failed)?;
+            }
             match reply.code {
-                235 if index == last => return Ok(()),
+                235 if index == last && !is_explained => return Ok(()),
                 334 if index < last && login::is_challenge(&reply.text) => {}
                 400.. => return Err(Delivery::Refused(Stage::Auth, reply)),
                 _ => break,

@@ -6,16 +6,32 @@ const PLAIN: Capabilities = with(true, false);
 const LOGIN: Capabilities = with(false, true);
 
 const fn with(auth_plain: bool, auth_login: bool) -> Capabilities {
-    Capabilities { auth_plain, auth_login, pipelining: false, smtputf8: false, starttls: false, size: None }
+    Capabilities {
+        auth_plain,
+        auth_login,
+        auth_xoauth2: false,
+        pipelining: false,
+        smtputf8: false,
+        starttls: false,
+        size: None,
+    }
 }
 
 /// How a log-in to such a server ends, and what the server heard.
 async fn log_in(offers: Capabilities, script: Vec<Turn>) -> (Result<(), Delivery>, Vec<String>) {
+    log_in_by(LogInMethod::Password, offers, script).await
+}
+
+async fn log_in_by(
+    method: LogInMethod,
+    offers: Capabilities,
+    script: Vec<Turn>,
+) -> (Result<(), Delivery>, Vec<String>) {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
     let server = tokio::spawn(play(theirs, script, false));
     let mut connection = over(ours);
     connection.capabilities = offers;
-    let result = connection.log_in(&Credentials { user: "ana".into(), password: "secret".into() }).await;
+    let result = connection.log_in(&Credentials { user: "ana".into(), password: "secret".into(), method }).await;
     let transcript = &connection.record.transcript;
     assert!(!transcript.contains("c2VjcmV0") && !transcript.contains("secret") && !transcript.contains("ana"));
     drop(connection);
@@ -66,4 +82,41 @@ async fn fs11_a_log_in_that_goes_astray_is_given_up() {
     let (none, seen) = log_in(Capabilities::default(), vec![]).await;
     assert_eq!(none, Err(Delivery::Failed(Stage::Auth, Trouble::NoMechanism)));
     assert!(seen.is_empty());
+}
+
+const XOAUTH2: Capabilities = Capabilities { auth_xoauth2: true, ..with(true, true) };
+/// `user=ana`, Control-A, `auth=Bearer secret`, Control-A twice.
+const TOKEN: &str = "AUTH XOAUTH2 dXNlcj1hbmEBYXV0aD1CZWFyZXIgc2VjcmV0AQE=";
+
+#[tokio::test(start_paused = true)]
+async fn a_token_goes_by_xoauth2_alone() {
+    let (good, seen) = log_in_by(LogInMethod::Xoauth2, XOAUTH2, vec![(TOKEN, "235 2.7.0 ok\r\n")]).await;
+    assert!(good.is_ok());
+    assert_eq!(seen, [TOKEN]);
+    let (none, seen) = log_in_by(LogInMethod::Xoauth2, with(true, true), vec![]).await;
+    assert_eq!(none, Err(Delivery::Failed(Stage::Auth, Trouble::NoMechanism)));
+    assert!(seen.is_empty(), "no other mechanism sees a token");
+    let (password, seen) = log_in(XOAUTH2, vec![("AUTH", "235 ok\r\n")]).await;
+    assert!(password.is_ok() && seen[0].starts_with("AUTH PLAIN"), "nor is a password a token");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fs09_a_token_that_has_ended_is_explained_and_then_refused() {
+    let why = "334 eyJzdGF0dXMiOiI0MDAifQ==\r\n";
+    let script = vec![(TOKEN, why), ("", "535 5.7.8 not accepted\r\n")];
+    let (result, seen) = log_in_by(LogInMethod::Xoauth2, XOAUTH2, script).await;
+    assert!(refused(&result.unwrap_err(), Stage::Auth, 535));
+    assert_eq!(seen, [TOKEN, ""], "an empty line asks for the refusal, and nothing is tried again");
+    let at_once = log_in_by(LogInMethod::Xoauth2, XOAUTH2, vec![(TOKEN, "535 5.7.8 no\r\n")]).await;
+    assert!(refused(&at_once.0.unwrap_err(), Stage::Auth, 535));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fs11_a_token_is_not_explained_for_ever() {
+    for answer in ["334 e30=\r\n", "235 come in\r\n"] {
+        let script = vec![(TOKEN, "334 e30=\r\n"), ("", answer)];
+        let (result, seen) = log_in_by(LogInMethod::Xoauth2, XOAUTH2, script).await;
+        assert_eq!(result, Err(Delivery::Failed(Stage::Auth, Trouble::Protocol("AUTH went astray"))));
+        assert_eq!(seen.len(), 2);
+    }
 }

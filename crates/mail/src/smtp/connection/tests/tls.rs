@@ -124,7 +124,7 @@ pub(super) fn server_at(port: u16, tls: TlsMode, trust: Trust) -> Server {
         host: "localhost".into(),
         port,
         tls,
-        credentials: Some(Credentials { user: "ana".into(), password: "secret".into() }),
+        credentials: Some(Credentials { user: "ana".into(), password: "secret".into(), method: LogInMethod::Password }),
         allow_plain_auth: false,
         ehlo: "client.example".into(),
         trust,
