@@ -1,16 +1,26 @@
-//! The DATA form of a message (RFC 5321 4.5.2): dots doubled, every line ended by CRLF, nothing that could end it early.
+//! The DATA form of a message (RFC 5321 4.5.2): dots doubled, every line ended by CRLF, nothing that could end it early;
+//! and its BDAT form (RFC 3030), the same without a thought of dots.
 //!
 //! Bare CR and LF become CRLF, so that no server on the way can see a line end that we do not (SMTP smuggling).
 //! Not responsible for the final dot.
 
 /// Appends `message` in its DATA form, ended by CRLF.
 pub(super) fn stuff(message: &[u8], out: &mut Vec<u8>) {
+    write(message, true, out);
+}
+
+/// Appends `message` as a chunk holds it, ended by CRLF.
+pub(super) fn plain(message: &[u8], out: &mut Vec<u8>) {
+    write(message, false, out);
+}
+
+fn write(message: &[u8], doubles_dots: bool, out: &mut Vec<u8>) {
     out.reserve(message.len() + message.len() / 64 + 8);
     let mut line_start = true;
     let mut at = 0;
     while at < message.len() {
         let rest = &message[at..];
-        if line_start && rest[0] == b'.' {
+        if doubles_dots && line_start && rest[0] == b'.' {
             out.push(b'.');
         }
         let length = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
@@ -90,6 +100,9 @@ mod tests {
                     assert!(*line != b".", "a lone dot ends DATA");
                 }
                 let plain = |line: &&[u8]| [line.strip_prefix(b".").unwrap_or(line), b"\r\n"].concat();
+                let mut chunk = Vec::new();
+                super::plain(&message, &mut chunk);
+                assert_eq!(chunk, canonical(&message));
                 assert_eq!(lines.iter().map(plain).collect::<Vec<_>>().concat(), canonical(&message));
             }
         });

@@ -7,6 +7,8 @@
 pub struct Capabilities {
     /// RFC 2920: MAIL, RCPT and DATA in one go.
     pub pipelining: bool,
+    /// RFC 3030: a message with its length before it.
+    pub chunking: bool,
     /// RFC 6531: non-ASCII local parts.
     pub smtputf8: bool,
     /// RFC 3207.
@@ -31,6 +33,7 @@ impl Capabilities {
             let mut words = upper.split_whitespace();
             match words.next() {
                 Some("PIPELINING") => found.pipelining = true,
+                Some("CHUNKING") => found.chunking = true,
                 Some("SMTPUTF8") => found.smtputf8 = true,
                 Some("STARTTLS") => found.starttls = true,
                 // `SIZE 0` and a bare `SIZE` mean no limit.
@@ -63,11 +66,13 @@ mod tests {
             "auth PLAIN XOAUTH2",
             "StartTLS",
             "SMTPUTF8",
+            "Chunking",
         ]
         .map(String::from)
         .into();
         let all = Capabilities {
             pipelining: true,
+            chunking: true,
             smtputf8: true,
             starttls: true,
             size: Some(1000),

@@ -1,5 +1,6 @@
 //! Dialogues against a scripted server over a pipe, with the clock paused: limits cost no time.
 
+mod chunking;
 mod fuzz;
 mod hand_over;
 mod log_in;

@@ -13,6 +13,7 @@ use crate::smtp::fuzz::{pieces, spell};
 #[derive(Clone, Copy, Debug)]
 struct Setting {
     pipelining: bool,
+    chunking: bool,
     grant: bool,
     closes: bool,
 }
@@ -29,7 +30,8 @@ async fn babble(stream: DuplexStream, parts: [Vec<u8>; 2], cuts: Vec<u8>, closes
                 break;
             }
         }
-        while !closes && !heard.ends_with(b"\r\n.\r\n") && reading.read_buf(&mut heard).await.is_ok_and(|n| n > 0) {}
+        let is_over = |heard: &[u8]| heard.ends_with(b"\r\n.\r\n") || heard.ends_with(b"\n.hidden\r\n");
+        while !closes && !is_over(&heard) && reading.read_buf(&mut heard).await.is_ok_and(|n| n > 0) {}
     }
     if !closes {
         let _cut = reading.read_to_end(&mut heard).await;
@@ -45,13 +47,18 @@ fn converse(setting: Setting, parts: [Vec<u8>; 2], cuts: &[u8]) -> usize {
         let server = tokio::spawn(babble(theirs, parts, cuts.to_vec(), setting.closes));
         let mut connection = over(ours);
         connection.capabilities.pipelining = setting.pipelining;
+        connection.capabilities.chunking = setting.chunking;
         let began = Instant::now();
         let report = connection.deliver(&envelope(), BODY, async { setting.grant }).await;
         let usable = connection.is_usable();
         drop(connection);
         assert!(began.elapsed() < Duration::from_secs(1200), "every stage has its limit");
         let heard = server.await.unwrap();
-        let sent = heard.windows(BODY.len() + 1).any(|part| part == b"Subject: x\r\n\r\n..hidden\r\n");
+        let whole: &[u8] = match setting.chunking {
+            true => b"BDAT 23 LAST\r\nSubject: x\r\n\r\n.hidden\r\n",
+            false => b"Subject: x\r\n\r\n..hidden\r\n.\r\n",
+        };
+        let sent = heard.windows(whole.len()).any(|part| part == whole);
         let delivery = &report.delivery;
         let after_dot =
             matches!(delivery, Delivery::Accepted(_) | Delivery::Refused(Stage::Dot, _) | Delivery::Unknown(_));
@@ -60,7 +67,7 @@ fn converse(setting: Setting, parts: [Vec<u8>; 2], cuts: &[u8]) -> usize {
         }
         if !setting.closes {
             assert_eq!(sent, after_dot, "the dot goes with the body: {delivery:?}");
-            assert!(!sent || heard.ends_with(b"\r\n.\r\n"));
+            assert!(!sent || heard.ends_with(whole), "and nothing goes after it");
         }
         if matches!(delivery, Delivery::Failed(..) | Delivery::Unknown(_)) {
             assert!(!usable, "nobody knows where it stands: {delivery:?}");
@@ -96,7 +103,8 @@ fn fuzz_dialogues() {
     ];
     bolero::check!(name = "dialogues").with_iterations(1_500).for_each(|input: &[u8]| {
         let (flags, said) = input.split_first().map_or((0, input), |(first, rest)| (*first, rest));
-        let setting = Setting { pipelining: flags & 1 > 0, grant: flags & 2 > 0, closes: flags & 4 > 0 };
+        let setting =
+            Setting { pipelining: flags & 1 > 0, grant: flags & 2 > 0, closes: flags & 4 > 0, chunking: flags & 8 > 0 };
         let (before, after) = said.split_at(said.len().min(usize::from(flags >> 4) % 4 + 1));
         // A word or two answer the dot; the rest of a long input would only be surplus.
         let spelt = [before, &after[..after.len().min(2)]].map(|part| spell(part, WORDS));

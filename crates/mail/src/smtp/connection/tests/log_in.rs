@@ -11,6 +11,7 @@ const fn with(auth_plain: bool, auth_login: bool) -> Capabilities {
         auth_login,
         auth_xoauth2: false,
         pipelining: false,
+        chunking: false,
         smtputf8: false,
         starttls: false,
         size: None,
