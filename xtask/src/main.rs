@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a chore's result is what it prints")]
 
 mod chaos;
+mod fuzz;
 mod machine;
 mod postfix;
 mod postgres;
@@ -30,6 +31,8 @@ enum Command {
     Test(TestArgs),
     /// Prove delivery: every fault by its tests, then storms of kills, cuts and floods; prints what fired and what was lost
     Chaos(chaos::ChaosArgs),
+    /// Try the fuzz targets for some time each; ends with a failure and its seed where one is found
+    Fuzz(fuzz::FuzzArgs),
     /// Start the same services, run a command with their addresses in its environment, tear them down
     Env(EnvArgs),
 }
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Test(args) => suite::test(&args.engines, &args.filter),
         Command::Chaos(args) => chaos::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Env(args) => suite::env(&args.command),
     };
     match result {

@@ -51,6 +51,29 @@ words! {
     }
 }
 
+words! {
+    /// How an account logs in.
+    LogInMethod, "way to log in", {
+        /// With a password, by the mechanism that the server offers.
+        Password = "password",
+        /// With an OAuth 2 access token in the place of the password.
+        Xoauth2 = "xoauth2",
+    }
+}
+
+impl LogInMethod {
+    /// What an account without a word about it does.
+    pub const DEFAULT: Self = Self::Password;
+
+    const fn usual() -> Self {
+        Self::DEFAULT
+    }
+
+    fn is_usual(&self) -> bool {
+        *self == Self::DEFAULT
+    }
+}
+
 /// Where and how an account's mail is handed over: the JSON in `email_accounts.smtp_settings`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SmtpSettings {
@@ -63,7 +86,10 @@ pub struct SmtpSettings {
     /// Log-in name; none where the server asks for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// The sealed password (`v1:kid:…`), never plain.
+    /// What the password is: one, or a token.
+    #[serde(default = "LogInMethod::usual", skip_serializing_if = "LogInMethod::is_usual")]
+    pub auth: LogInMethod,
+    /// The sealed password or token (`v1:kid:…`), never plain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
 }

@@ -24,6 +24,8 @@ use crate::time::{Timestamp, Zone};
 pub enum ReplyAction {
     /// Nothing about this message: the account waits (unreachable, TLS, 421).
     BackOffAccount,
+    /// The server's name does not exist: the account waits, and stops at the third failed connection in a row.
+    NoSuchHost,
     /// The account asked for too much: it waits and slows down.
     Throttle,
     /// The log-in was refused: the account stops until a person acts.
@@ -208,6 +210,8 @@ impl Transition {
 
 /// Soft bounces within 30 days at which an address is suppressed.
 const SOFT_BOUNCE_LIMIT: u32 = 3;
+/// Failed connections in a row at which an account stops whose server's name does not exist.
+const NO_SUCH_HOST_LIMIT: u32 = 3;
 
 /// Decides what an outcome does; `chance` in 0..1 spreads retries by +-25 %.
 pub fn settle(outcome: Outcome, send: &Attempted, policy: &RetryPolicy, now: Timestamp, chance: f64) -> Transition {
@@ -245,6 +249,10 @@ fn refused(action: ReplyAction, send: &Attempted, policy: &RetryPolicy, now: Tim
             let effect = AccountEffect::BackOff { until, failures: send.account_failures.saturating_add(1) };
             account_waits(effect, until, Reason::AccountBackoff)
         }
+        ReplyAction::NoSuchHost if send.account_failures.saturating_add(1) < NO_SUCH_HOST_LIMIT => {
+            refused(ReplyAction::BackOffAccount, send, policy, now, chance)
+        }
+        ReplyAction::NoSuchHost => refused(ReplyAction::PauseAccount, send, policy, now, chance),
         ReplyAction::PauseUntilWindow => {
             let until = next_day_start(&send.account_zone, now);
             let effect = AccountEffect::BackOff { until, failures: send.account_failures };

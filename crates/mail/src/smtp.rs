@@ -9,6 +9,8 @@
 mod body;
 mod capabilities;
 mod connection;
+#[cfg(test)]
+mod fuzz;
 mod login;
 mod reply;
 mod stream;
@@ -94,7 +96,7 @@ impl Stage {
 /// How long each stage may take (RFC 5321 4.5.3.2, tightened where nothing is lost by giving up).
 #[derive(Clone, Debug)]
 pub struct Timeouts {
-    /// Name look-up and TCP; each address has its share.
+    /// Name look-up and TCP to whichever address answers first.
     pub connect: Duration,
     /// Greeting, EHLO, STARTTLS, AUTH, MAIL, RCPT, RSET.
     pub command: Duration,
@@ -139,6 +141,9 @@ pub enum Trouble {
     /// The name cannot be looked up, or leads only where it may not.
     #[error("{0}")]
     Resolve(String),
+    /// There is no such name (NXDOMAIN).
+    #[error("the server's name does not exist (hint: check the host of smtp_settings)")]
+    NoSuchName,
     /// The handshake failed.
     #[error("TLS failed: {0}")]
     Tls(String),
@@ -156,7 +161,9 @@ pub enum Trouble {
     )]
     PlainAuth,
     /// Nothing that we can do is offered.
-    #[error("the server offers no log-in that we know (hint: PLAIN and LOGIN are known)")]
+    #[error(
+        "the server offers no log-in that we know (hint: PLAIN and LOGIN are, and with auth = xoauth2 that one alone)"
+    )]
     NoMechanism,
 }
 

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use domain::email_account::{SmtpSettings, TlsMode};
+use domain::email_account::{LogInMethod, SmtpSettings, TlsMode};
 
 /// Where and how mail is handed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(crate) struct SmtpUrl {
     pub(crate) tls: TlsMode,
     /// Log-in name.
     pub(crate) user: Option<String>,
+    /// How it logs in.
+    pub(crate) auth: LogInMethod,
 }
 
 /// A text that is no URL of an SMTP server.
@@ -42,11 +44,17 @@ pub(crate) enum SmtpUrlError {
     #[error("URL has a path or a fragment, which means nothing here (hint: remove what follows the port)")]
     Path,
     /// An option that is not known.
-    #[error("option `{0}` is not known (hint: tls=none, tls=starttls or tls=implicit)")]
+    #[error("option `{0}` is not known (hint: tls=none, tls=starttls or tls=implicit; auth=xoauth2)")]
     Option(String),
     /// Not a kind of TLS.
     #[error("`{0}` is not a kind of TLS (hint: tls=none, tls=starttls or tls=implicit)")]
     Tls(String),
+    /// Not a way to log in.
+    #[error("`{0}` is not a way to log in (hint: auth=password or auth=xoauth2)")]
+    Auth(String),
+    /// A way to log in, and nobody who does.
+    #[error("URL says how to log in, but has no log-in name (hint: smtp://user@…)")]
+    AuthWithoutUser,
     /// `smtps://` with another kind of TLS.
     #[error("`smtps://` means TLS from the first byte (hint: write smtp:// for tls={0}, or leave tls out)")]
     Contradiction(TlsMode),
@@ -76,9 +84,12 @@ impl FromStr for SmtpUrl {
             return Err(SmtpUrlError::Path);
         }
         let (host, port) = host_and_port(authority)?;
-        let tls = tls_mode(is_implicit, query)?;
+        let (tls, auth) = options(is_implicit, query)?;
+        if user.is_none() && auth != LogInMethod::DEFAULT {
+            return Err(SmtpUrlError::AuthWithoutUser);
+        }
         let default_port = if tls == TlsMode::Implicit { 465 } else { 587 };
-        Ok(Self { host, port: port.unwrap_or(default_port), tls, user })
+        Ok(Self { host, port: port.unwrap_or(default_port), tls, user, auth })
     }
 }
 
@@ -90,6 +101,7 @@ impl SmtpUrl {
             port: self.port,
             tls: self.tls,
             user: self.user.clone(),
+            auth: self.auth,
             password: None,
         }
     }
@@ -141,17 +153,19 @@ fn is_host(host: &str) -> bool {
     host.parse::<IpAddr>().is_ok() || (host.len() <= 253 && host.trim_end_matches('.').split('.').all(is_label))
 }
 
-fn tls_mode(is_implicit: bool, query: &str) -> Result<TlsMode, SmtpUrlError> {
+fn options(is_implicit: bool, query: &str) -> Result<(TlsMode, LogInMethod), SmtpUrlError> {
+    let mut auth = LogInMethod::DEFAULT;
     let mut tls = if is_implicit { TlsMode::Implicit } else { TlsMode::Starttls };
     for option in query.split('&').filter(|option| !option.is_empty()) {
         let (key, value) = option.split_once('=').unwrap_or((option, ""));
         match key {
             "tls" => tls = value.parse().map_err(|_| SmtpUrlError::Tls(value.chars().take(16).collect()))?,
+            "auth" => auth = value.parse().map_err(|_| SmtpUrlError::Auth(value.chars().take(16).collect()))?,
             // The value is not shown: it may be a password.
             _ => return Err(SmtpUrlError::Option(key.chars().take(16).collect())),
         }
     }
-    if is_implicit && tls != TlsMode::Implicit { Err(SmtpUrlError::Contradiction(tls)) } else { Ok(tls) }
+    if is_implicit && tls != TlsMode::Implicit { Err(SmtpUrlError::Contradiction(tls)) } else { Ok((tls, auth)) }
 }
 
 fn percent_decode(text: &str) -> Option<String> {
@@ -192,9 +206,12 @@ mod tests {
             ("SMTP://[::1]:2525?tls=none", "::1", 2525, TlsMode::None, None),
             ("smtp://mail_1:2525", "mail_1", 2525, TlsMode::Starttls, None),
         ] {
-            let expected = SmtpUrl { host: host.into(), port, tls, user: user.map(Into::into) };
+            let auth = LogInMethod::Password;
+            let expected = SmtpUrl { host: host.into(), port, tls, user: user.map(Into::into), auth };
             assert_eq!(text.parse::<SmtpUrl>(), Ok(expected), "{text}");
         }
+        let token: SmtpUrl = "smtp://ana@h?tls=starttls&auth=xoauth2".parse().unwrap();
+        assert_eq!(token.settings().auth, LogInMethod::Xoauth2);
     }
 
     #[test]
@@ -216,6 +233,8 @@ mod tests {
             ("smtp://h?password=hunter2", SmtpUrlError::Option("password".into())),
             ("smtp://h?tls=yes", SmtpUrlError::Tls("yes".into())),
             ("smtps://h?tls=starttls", SmtpUrlError::Contradiction(TlsMode::Starttls)),
+            ("smtp://ana@h?auth=oauth", SmtpUrlError::Auth("oauth".into())),
+            ("smtp://h?auth=xoauth2", SmtpUrlError::AuthWithoutUser),
             ("smtp://@h", SmtpUrlError::User),
             ("smtp://a%0a@h", SmtpUrlError::User),
             ("smtp://a%4@h", SmtpUrlError::User),

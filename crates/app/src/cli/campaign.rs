@@ -73,7 +73,7 @@ pub(crate) struct FileArgs {
     /// The campaign file (TOML); paths in it are relative to it
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
-    /// Send everything over this server instead of the accounts' own: smtp://[user@]host[:port][?tls=none|starttls|implicit]
+    /// Send everything over this server instead of the accounts' own: smtp://[user@]host[:port][?tls=none|starttls|implicit][&auth=xoauth2]
     #[arg(long, value_name = "URL")]
     smtp: Option<String>,
     /// Leave out bad rows of the list of leads instead of refusing it

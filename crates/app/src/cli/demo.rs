@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::Args;
-use domain::email_account::TlsMode;
+use domain::email_account::{LogInMethod, TlsMode};
 use engines::queue::{Lane, List};
 use engines::store::status::CampaignReport;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -93,7 +93,7 @@ async fn send(mut config: config::Config, env: &Environment, folder: &Path, json
     let local = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     let sink = Listening::open(local, options).await?;
     let port = sink.address().map_err(anyhow::Error::from)?.port();
-    let smtp = SmtpUrl { host: "127.0.0.1".into(), port, tls: TlsMode::None, user: None };
+    let smtp = SmtpUrl { host: "127.0.0.1".into(), port, tls: TlsMode::None, user: None, auth: LogInMethod::DEFAULT };
     config.track_listen = local;
     let listener = tokio::net::TcpListener::bind(local).await.map_err(anyhow::Error::from)?;
     config.public_url = format!("http://{}", listener.local_addr().map_err(anyhow::Error::from)?);

@@ -103,6 +103,7 @@ fn every_way_to_settle_has_its_handle() {
     use ReplyAction::*;
     let actions = [
         BackOffAccount,
+        NoSuchHost,
         Throttle,
         AuthFailed,
         PauseAccount,

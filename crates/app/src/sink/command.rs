@@ -1,4 +1,4 @@
-//! SMTP commands as the sink reads them (RFC 5321 4.1, with SIZE, BODY, SMTPUTF8 and AUTH).
+//! SMTP commands as the sink reads them (RFC 5321 4.1, with SIZE, BODY, SMTPUTF8, AUTH and BDAT).
 //!
 //! Not responsible for their order or effect (`session`). To add one: a variant, and an arm in `parse`.
 
@@ -8,10 +8,23 @@ pub(super) enum Command<'a> {
     Ehlo,
     Helo,
     StartTls,
-    Auth { mechanism: &'a str, initial: Option<&'a str> },
-    Mail { from: &'a str, size: Option<u64> },
-    Rcpt { to: &'a str },
+    Auth {
+        mechanism: &'a str,
+        initial: Option<&'a str>,
+    },
+    Mail {
+        from: &'a str,
+        size: Option<u64>,
+    },
+    Rcpt {
+        to: &'a str,
+    },
     Data,
+    /// RFC 3030: so many bytes follow at once.
+    Bdat {
+        size: usize,
+        last: bool,
+    },
     Rset,
     Noop,
     Vrfy,
@@ -43,11 +56,22 @@ pub(super) fn parse(line: &str) -> Result<Command<'_>, Refused> {
             _ => Err("555 5.5.4 parameter is unknown"),
         },
         "DATA" => Ok(Command::Data),
+        "BDAT" => bdat(rest),
         "RSET" => Ok(Command::Rset),
         "NOOP" => Ok(Command::Noop),
         "VRFY" => Ok(Command::Vrfy),
         "QUIT" => Ok(Command::Quit),
         _ => Err("500 5.5.2 command is unknown"),
+    }
+}
+
+fn bdat(rest: &str) -> Result<Command<'_>, Refused> {
+    let mut words = rest.split_whitespace();
+    let size = words.next().and_then(|word| word.parse().ok()).ok_or(SYNTAX)?;
+    let last = words.next().map(|word| word.eq_ignore_ascii_case("LAST"));
+    match (last, words.next()) {
+        (None | Some(true), None) => Ok(Command::Bdat { size, last: last.is_some() }),
+        _ => Err(SYNTAX),
     }
 }
 
@@ -106,6 +130,8 @@ mod tests {
             ("AUTH PLAIN AGEAYg==", Command::Auth { mechanism: "PLAIN", initial: Some("AGEAYg==") }),
             ("AUTH LOGIN", Command::Auth { mechanism: "LOGIN", initial: None }),
             ("DATA", Command::Data),
+            ("BDAT 7", Command::Bdat { size: 7, last: false }),
+            ("bdat 0 last", Command::Bdat { size: 0, last: true }),
         ] {
             assert_eq!(parse(line), Ok(command), "{line}");
         }
@@ -122,6 +148,10 @@ mod tests {
             ("MAIL FROM:<a@b.test", "501"),
             ("MAIL FROM:<a@b.test> SIZE=x", "501"),
             ("MAIL FROM:<a@b.test> RET=HDRS", "555"),
+            ("BDAT", "501"),
+            ("BDAT -1", "501"),
+            ("BDAT 1 FIRST", "501"),
+            ("BDAT 1 LAST LAST", "501"),
             ("RCPT TO:<>", "501"),
             ("RCPT TO:<ana>", "553"),
             ("RCPT TÖ:<a@b.test>", "501"),

@@ -31,6 +31,8 @@ pub(crate) enum Tls {
 pub(crate) enum Extension {
     /// Commands in bursts (RFC 2920).
     Pipelining,
+    /// Messages with their length before them (RFC 3030).
+    Chunking,
     /// Bytes beyond ASCII in messages (RFC 6152).
     #[value(name = "8bitmime")]
     EightBitMime,
@@ -108,6 +110,7 @@ impl Offers {
     pub(super) fn lines(&self, is_protected: bool) -> Vec<String> {
         let hideable = [
             (Extension::Pipelining, "PIPELINING".to_owned()),
+            (Extension::Chunking, "CHUNKING".to_owned()),
             (Extension::EightBitMime, "8BITMIME".to_owned()),
             (Extension::Smtputf8, "SMTPUTF8".to_owned()),
             (Extension::Size, format!("SIZE {}", self.max_size)),

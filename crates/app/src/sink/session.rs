@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::BytesMut;
 
 use super::Sink;
 use super::command::{self, Command};
@@ -34,6 +35,8 @@ enum Step {
 struct Transaction {
     from: String,
     recipients: Vec<String>,
+    /// Chunks that have come so far; some where DATA is no longer allowed.
+    chunks: Option<BytesMut>,
 }
 
 /// State of a session; what EHLO and STARTTLS clear is in it.
@@ -111,6 +114,9 @@ impl Session {
             Ok(Command::Mail { from, size }) => self.mail(wire, from, size).await,
             Ok(Command::Rcpt { to }) => self.rcpt(wire, to).await,
             Ok(Command::Data) => self.data(wire).await,
+            Ok(Command::Bdat { size, last }) if !self.sink.offers.hides(Extension::Chunking) => {
+                self.bdat(wire, size, last).await
+            }
             Ok(Command::Rset) => {
                 self.transaction = None;
                 say(wire, "250 2.0.0 OK\r\n").await
@@ -121,6 +127,7 @@ impl Session {
                 wire.reply("221 2.0.0 bye\r\n").await?;
                 Ok(Step::Close)
             }
+            Ok(Command::Bdat { .. }) => say(wire, "502 5.5.1 CHUNKING is not offered\r\n").await,
             Err(refused) => say(wire, &format!("{refused}\r\n")).await,
         }
     }
@@ -219,7 +226,7 @@ impl Session {
             self.refuses_address(from)
         };
         if refusal.is_none() {
-            self.transaction = Some(Transaction { from: from.to_owned(), recipients: Vec::new() });
+            self.transaction = Some(Transaction { from: from.to_owned(), ..Transaction::default() });
         }
         say(wire, refusal.unwrap_or("250 2.1.0 OK\r\n")).await
     }
@@ -245,6 +252,9 @@ impl Session {
 
     async fn data(&mut self, wire: &mut Wire) -> io::Result<Step> {
         let Some(transaction) = self.transaction.take() else { return say(wire, NO_TRANSACTION).await };
+        if transaction.chunks.is_some() {
+            return say(wire, "503 5.5.1 chunks are under way\r\n").await;
+        }
         if transaction.recipients.is_empty() {
             self.transaction = Some(transaction);
             return say(wire, "554 5.5.1 no valid recipients\r\n").await;
@@ -267,6 +277,38 @@ impl Session {
         }
     }
 
+    /// A chunk, which comes whether it is wanted or not (RFC 3030 2); the transaction ends with what goes wrong.
+    async fn bdat(&mut self, wire: &mut Wire, size: usize, last: bool) -> io::Result<Step> {
+        let transaction = self.transaction.take();
+        let recipients = transaction.as_ref().map(|t| t.recipients.clone()).unwrap_or_default();
+        if size > 0 && !wire.has_input() && !wire.fill().await? {
+            return Ok(Step::Close);
+        }
+        if let Some(step) = self.disturb_for(wire, Stage::Body, &recipients).await? {
+            return Ok(if matches!(step, Step::Reset) { Step::Reset } else { Step::Close });
+        }
+        let held = transaction.as_ref().and_then(|t| t.chunks.as_ref()).map_or(0, BytesMut::len);
+        let chunk = match wire.chunk(size, self.sink.offers.max_size.saturating_sub(held)).await? {
+            Body::Whole(chunk) => chunk,
+            Body::TooBig => return say(wire, "552 5.3.4 message is too big\r\n").await,
+            Body::Cut => return Ok(Step::Close),
+        };
+        let Some(mut transaction) = transaction.filter(|t| !t.recipients.is_empty()) else {
+            return say(wire, NO_TRANSACTION).await;
+        };
+        if let Some(step) = self.disturb_for(wire, Stage::Data, &recipients).await? {
+            return Ok(step);
+        }
+        let chunks = transaction.chunks.get_or_insert_default();
+        chunks.extend_from_slice(&chunk);
+        if last {
+            let bytes = std::mem::take(chunks).freeze();
+            return self.accept(wire, transaction, bytes).await;
+        }
+        self.transaction = Some(transaction);
+        say(wire, "250 2.0.0 go on\r\n").await
+    }
+
     async fn accept(&mut self, wire: &mut Wire, transaction: Transaction, bytes: bytes::Bytes) -> io::Result<Step> {
         if let Some(step) = self.disturb_for(wire, Stage::Dot, &transaction.recipients).await? {
             return Ok(step);
@@ -274,7 +316,7 @@ impl Session {
         if !bytes.is_ascii() && self.sink.offers.hides(Extension::EightBitMime) {
             return say(wire, "554 5.6.3 message needs 8BITMIME\r\n").await;
         }
-        let Transaction { from, recipients } = transaction;
+        let Transaction { from, recipients, .. } = transaction;
         let message = Message { from, recipients: recipients.clone(), bytes };
         if let Err(error) = self.sink.keeper.keep(message, self.sink.clock.now()).await {
             tracing::warn!(%error, "a message cannot be kept");

@@ -1,6 +1,6 @@
 //! The sink over real connections: every fault fires and is counted, messages arrive as they were.
 
-use domain::email_account::TlsMode;
+use domain::email_account::{LogInMethod, TlsMode};
 use mail::smtp::target::HostPolicy;
 use mail::smtp::{Connection, Credentials, Delivery, Envelope, Server, Timeouts, Trust};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -177,7 +177,7 @@ async fn waits_are_as_long_as_they_say() {
 
 #[tokio::test]
 async fn what_is_hidden_is_not_offered_and_not_taken() {
-    let hidden = vec![Extension::EightBitMime, Extension::Smtputf8, Extension::Pipelining];
+    let hidden = vec![Extension::EightBitMime, Extension::Smtputf8, Extension::Pipelining, Extension::Chunking];
     let sink = start(SinkOptions::default(), Offers { hidden, max_size: 100, ..Offers::default() }).await;
     let answer = sink.talk("EHLO x\r\nQUIT\r\n").await;
     let expected = "220 sink ESMTP\r\n250-sink\r\n250-SIZE 100\r\n250-AUTH PLAIN LOGIN\r\n250 ENHANCEDSTATUSCODES\r\n\
@@ -186,9 +186,34 @@ async fn what_is_hidden_is_not_offered_and_not_taken() {
     assert!(sink.talk(&format!("EHLO x\r\n{}QUIT\r\n", message("a@b.c", "é"))).await.contains("554 5.6.3"));
     assert!(sink.talk("EHLO x\r\nMAIL FROM:<é@b.c>\r\nQUIT\r\n").await.contains("553 5.6.7"));
     assert!(sink.talk("EHLO x\r\nMAIL FROM:<a@b.c> SIZE=101\r\nQUIT\r\n").await.contains("552 5.3.4"));
+    assert!(sink.talk("EHLO x\r\nBDAT 0 LAST\r\nQUIT\r\n").await.contains("502 5.5.1"));
     let long = message("a@b.c", &"x".repeat(1000));
     assert!(sink.talk(&format!("EHLO x\r\n{long}QUIT\r\n")).await.contains("552 5.3.4"));
     assert_eq!(sink.stop().await.0, 0);
+}
+
+#[tokio::test]
+async fn chunks_make_a_message_and_are_swallowed_where_they_are_not_wanted() {
+    let (told, mut heard) = mpsc::unbounded_channel();
+    let options = SinkOptions { faults: Faults::new(Vec::new(), true), told: Some(told), ..SinkOptions::default() };
+    let sink = start(options, Offers { max_size: 30, ..Offers::default() }).await;
+    let chunks = "BDAT 21\r\nMessage-ID: <1@b.c>\r\nBDAT 9 LAST\r\n\r\n.\r\nabé";
+    let to = |local: &str| format!("MAIL FROM:<a@b.c>\r\nRCPT TO:<{local}@x.test>\r\n");
+    for (said, codes_then) in [
+        (to("ana") + chunks, "250 250 250 250"),
+        (to("full+a") + chunks, "250 250 250 552"),
+        (to("550+a") + chunks, "250 550 503 503"),
+        (chunks.to_owned(), "503 503"),
+        (to("ana") + "BDAT 2\r\nabDATA\r\n", "250 250 250 503"),
+        (to("ana") + "BDAT 20\r\n....................BDAT 11 LAST\r\nQUIT\r\nQUIT\r", "250 250 250 552"),
+    ] {
+        let answer = sink.talk(&format!("EHLO x\r\n{said}\nQUIT\r\n")).await;
+        let expected = format!("220 250 {codes_then} 221");
+        let codes: Vec<&str> = codes(&answer).into_iter().filter(|code| *code != "500").collect();
+        assert_eq!(codes.join(" "), expected, "{said}: {answer}");
+    }
+    assert_eq!(sink.stop().await.0, 1);
+    assert_eq!(&*heard.recv().await.unwrap().message, "Message-ID: <1@b.c>\r\n\r\n.\r\nabé".as_bytes());
 }
 
 #[tokio::test]
@@ -226,7 +251,11 @@ async fn our_own_client_gets_through_with_tls_and_log_in() {
             host: "127.0.0.1".into(),
             port: sink.address.port(),
             tls: mode,
-            credentials: Some(Credentials { user: "ana".into(), password: "secret".into() }),
+            credentials: Some(Credentials {
+                user: "ana".into(),
+                password: "secret".into(),
+                method: LogInMethod::Password,
+            }),
             allow_plain_auth: false,
             ehlo: "client.test".into(),
             trust: Trust::load(Some(&ca_file)).unwrap(),

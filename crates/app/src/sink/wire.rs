@@ -165,6 +165,23 @@ impl Wire {
         }
     }
 
+    /// The next `size` bytes, whatever they are.
+    pub(super) async fn chunk(&mut self, size: usize, limit: usize) -> io::Result<Body> {
+        let is_too_big = size > limit;
+        let mut left = size;
+        while is_too_big && left > 0 || self.input.len() < left {
+            if is_too_big {
+                let length = left.min(self.input.len());
+                self.input.advance(length);
+                left -= length;
+            }
+            if left > 0 && !self.fill().await? {
+                return Ok(Body::Cut);
+            }
+        }
+        Ok(if is_too_big { Body::TooBig } else { Body::Whole(self.input.split_to(size).freeze()) })
+    }
+
     /// Puts a reply behind those that wait to be written; it ends with CRLF.
     pub(super) async fn reply(&mut self, text: &str) -> io::Result<()> {
         self.output.extend_from_slice(text.as_bytes());
@@ -272,6 +289,21 @@ mod tests {
         assert_eq!(wire.body(100).await.unwrap(), Body::TooBig);
         drop(client);
         assert_eq!(wire.body(100).await.unwrap(), Body::Cut);
+    }
+
+    #[tokio::test]
+    async fn a_chunk_is_told_by_its_length_alone() {
+        let (mut client, mut wire) = pair().await;
+        client.write_all(b"a\r\n.\r\nQUIT\r\n").await.unwrap();
+        assert_eq!(wire.chunk(6, 6).await.unwrap(), Body::Whole(Bytes::from_static(b"a\r\n.\r\n")));
+        assert_eq!(line(&mut wire).await, Some(Line::Text(Bytes::from_static(b"QUIT"))));
+        assert_eq!(wire.chunk(0, 6).await.unwrap(), Body::Whole(Bytes::new()));
+        client.write_all(&[b'a'; 1000]).await.unwrap();
+        client.write_all(b"NOOP\r\nabc").await.unwrap();
+        assert_eq!(wire.chunk(1000, 6).await.unwrap(), Body::TooBig);
+        assert_eq!(line(&mut wire).await, Some(Line::Text(Bytes::from_static(b"NOOP"))));
+        drop(client);
+        assert_eq!(wire.chunk(6, 6).await.unwrap(), Body::Cut);
     }
 
     proptest! {

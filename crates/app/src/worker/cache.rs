@@ -44,7 +44,8 @@ impl Sender {
             (Some(user), Some(sealed)) => {
                 let cell = Cell::smtp_password(account.tenant_id.uuid(), account.id.uuid());
                 let password = key.open(cell, sealed).map_err(|e| e.to_string())?;
-                Some(Credentials { user: user.clone(), password: password.expose_secret().to_owned() })
+                let (password, method) = (password.expose_secret().to_owned(), account.smtp.auth);
+                Some(Credentials { user: user.clone(), password, method })
             }
             _ => None,
         };
@@ -54,11 +55,11 @@ impl Sender {
     /// Its server, and how to speak to it.
     pub(crate) fn server(&self, config: &Config, trust: &Trust) -> Server {
         let own = &self.account.smtp;
-        let (host, port, tls, user) = match &config.smtp {
-            Some(given) => (&given.host, given.port, given.tls, given.user.as_ref()),
-            None => (&own.host, own.port, own.tls, own.user.as_ref()),
+        let (host, port, tls, user, method) = match &config.smtp {
+            Some(given) => (&given.host, given.port, given.tls, given.user.as_ref(), given.auth),
+            None => (&own.host, own.port, own.tls, own.user.as_ref(), own.auth),
         };
-        let log_in = |known: &Credentials| Some(Credentials { user: user?.clone(), ..known.clone() });
+        let log_in = |known: &Credentials| Some(Credentials { user: user?.clone(), method, ..known.clone() });
         Server {
             host: host.clone(),
             port,

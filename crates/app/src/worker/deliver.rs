@@ -361,6 +361,7 @@ fn outcome(delivery: &Delivery) -> Option<Outcome> {
         Delivery::Failed(_, Trouble::PlainAuth | Trouble::NoMechanism | Trouble::NoStartTls) => {
             Outcome::Refused(ReplyAction::PauseAccount)
         }
+        Delivery::Failed(_, Trouble::NoSuchName) => Outcome::Refused(ReplyAction::NoSuchHost),
         // In the middle of this message: it may be to blame, so its budget pays.
         Delivery::Failed(Stage::Data | Stage::Body, _) => Outcome::Refused(ReplyAction::Retry),
         Delivery::Failed(..) => Outcome::Refused(ReplyAction::BackOffAccount),
@@ -446,3 +447,6 @@ fn attempt_record(report: Report, started_at: Timestamp, finished_at: Timestamp)
         transcript: Some(report.transcript),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,8 @@
 pub struct Capabilities {
     /// RFC 2920: MAIL, RCPT and DATA in one go.
     pub pipelining: bool,
+    /// RFC 3030: a message with its length before it.
+    pub chunking: bool,
     /// RFC 6531: non-ASCII local parts.
     pub smtputf8: bool,
     /// RFC 3207.
@@ -17,6 +19,8 @@ pub struct Capabilities {
     pub auth_plain: bool,
     /// LOGIN is offered.
     pub auth_login: bool,
+    /// XOAUTH2 is offered.
+    pub auth_xoauth2: bool,
 }
 
 impl Capabilities {
@@ -29,6 +33,7 @@ impl Capabilities {
             let mut words = upper.split_whitespace();
             match words.next() {
                 Some("PIPELINING") => found.pipelining = true,
+                Some("CHUNKING") => found.chunking = true,
                 Some("SMTPUTF8") => found.smtputf8 = true,
                 Some("STARTTLS") => found.starttls = true,
                 // `SIZE 0` and a bare `SIZE` mean no limit.
@@ -37,6 +42,7 @@ impl Capabilities {
                     for mechanism in words {
                         found.auth_plain |= mechanism == "PLAIN";
                         found.auth_login |= mechanism == "LOGIN";
+                        found.auth_xoauth2 |= mechanism == "XOAUTH2";
                     }
                 }
                 _ => {}
@@ -60,16 +66,19 @@ mod tests {
             "auth PLAIN XOAUTH2",
             "StartTLS",
             "SMTPUTF8",
+            "Chunking",
         ]
         .map(String::from)
         .into();
         let all = Capabilities {
             pipelining: true,
+            chunking: true,
             smtputf8: true,
             starttls: true,
             size: Some(1000),
             auth_plain: true,
             auth_login: true,
+            auth_xoauth2: true,
         };
         assert_eq!(Capabilities::parse(&lines), all);
         assert_eq!(Capabilities::parse(&lines[..1]), Capabilities::default(), "the greeting is no keyword");

@@ -1,18 +1,21 @@
 //! The shell around the thinking parts: a connection on tokio, with a time limit on every stage.
 //!
 //! `deliver` hands one message over. The gate is a future of the caller's that records the intent to write the final
-//! dot: with PIPELINING it overlaps the round trip of MAIL, RCPT and DATA; the dot is written only after it opened.
-//! `open` has the stages before a message, `hand_over` those after 354, `dialogue` reads and writes within limits.
+//! dot: with PIPELINING it overlaps the round trip of MAIL, RCPT and DATA (with CHUNKING, of MAIL and RCPT); the dot, or
+//! the last chunk, is written only after it opened.
+//! `open` has the stages before a message, `happy_eyeballs` its connect, `hand_over` those after 354, `dialogue` reads and
+//! writes within limits.
 //! To add a stage: a function here or there, called by `prepare` or `attempt`.
 
 mod dialogue;
 mod hand_over;
+mod happy_eyeballs;
 mod open;
 
 use std::future::Future;
 use std::time::Duration;
 
-use domain::email_account::TlsMode;
+use domain::email_account::{LogInMethod, TlsMode};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
@@ -24,13 +27,15 @@ use super::{Capabilities, Delivery, Envelope, ReplyParser, Report, Stage, Step, 
 /// How long a server that is leaving, or is left, may take over it.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// Log-in name and password.
+/// Log-in name and password, or token.
 #[derive(Clone)]
 pub struct Credentials {
     /// Log-in name.
     pub user: String,
-    /// Password.
+    /// Password; with `Xoauth2` an access token, whose life is for others to watch.
     pub password: String,
+    /// Which of the two.
+    pub method: LogInMethod,
 }
 
 /// Shows nothing.
@@ -74,6 +79,8 @@ pub struct Connection {
     record: Record,
     /// A transaction was broken off: RSET comes before the next.
     dirty: bool,
+    /// It was said that lines of this server end with LF alone.
+    warned: bool,
     usable: bool,
     delivered: u32,
 }
@@ -109,6 +116,7 @@ impl Connection {
             protected: false,
             record: Record::default(),
             dirty: false,
+            warned: false,
             usable: true,
             delivered: 0,
         }
@@ -142,6 +150,9 @@ impl Connection {
     /// intent, its gate only tells the first one's answer.
     pub async fn deliver(&mut self, envelope: &Envelope, message: &[u8], gate: impl Future<Output = bool>) -> Report {
         self.record.transcript.clear();
+        if self.warned {
+            self.record.transcript.push_str("warning: the server ends its lines with LF alone\n");
+        }
         let mut gate_opened = false;
         let attempt = self.attempt(envelope, message, gate, &mut gate_opened).await;
         let delivery = attempt.unwrap_or_else(|(stage, trouble)| Delivery::Failed(stage, trouble));
@@ -178,7 +189,14 @@ impl Connection {
         self.dirty = true;
         let mail = mail_command(&self.capabilities, envelope, message.len());
         let rcpt = rcpt_command(envelope);
-        let verdict = if self.capabilities.pipelining {
+        let verdict = if self.capabilities.chunking {
+            match self.before_chunk(&mail, &rcpt, gate, opened).await? {
+                Ok(()) if *opened => Verdict::Ready,
+                // Nothing was begun: the connection can be used again.
+                Ok(()) => Verdict::Ended(Delivery::NotGranted),
+                Err(ended) => Verdict::Ended(ended),
+            }
+        } else if self.capabilities.pipelining {
             let commands = format!("{mail}{rcpt}DATA\r\n");
             self.write(commands.as_bytes(), Stage::Mail, self.timeouts.command).await?;
             let (replies, granted) = tokio::join!(self.three_replies(), gate);
@@ -209,6 +227,37 @@ impl Connection {
                 refused
             }
         })
+    }
+
+    /// With CHUNKING: MAIL and RCPT, and the gate beside them where they are pipelined.
+    async fn before_chunk(
+        &mut self,
+        mail: &str,
+        rcpt: &str,
+        gate: impl Future<Output = bool>,
+        opened: &mut bool,
+    ) -> Result<Result<(), Delivery>, Failure> {
+        if !self.capabilities.pipelining {
+            let answered = self.one_by_one([(mail, Stage::Mail), (rcpt, Stage::Rcpt)]).await?;
+            if answered.is_ok() {
+                *opened = gate.await;
+            }
+            return Ok(answered);
+        }
+        self.write(format!("{mail}{rcpt}").as_bytes(), Stage::Mail, self.timeouts.command).await?;
+        let (answered, granted) = tokio::join!(self.two_replies(), gate);
+        *opened = granted;
+        answered
+    }
+
+    /// The answers to pipelined MAIL and RCPT.
+    async fn two_replies(&mut self) -> Result<Result<(), Delivery>, Failure> {
+        let mail = self.reply(Stage::Mail, self.timeouts.command).await?;
+        if mail.code == 421 {
+            return Ok(Err(Delivery::Refused(Stage::Mail, mail)));
+        }
+        let rcpt = self.reply(Stage::Rcpt, self.timeouts.command).await?;
+        Ok(accepted(Stage::Mail, mail).and_then(|()| accepted(Stage::Rcpt, rcpt)))
     }
 
     /// The answers to pipelined MAIL, RCPT and DATA. After 421 the server hangs up: the others may never come.

@@ -90,7 +90,13 @@ pub(super) fn judge(mail: Reply, rcpt: Reply, data: Reply) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use domain::address::EmailAddress;
+
     use super::*;
+    use crate::compose::ascii_address;
+    use crate::smtp::fuzz;
 
     fn reply(code: u16) -> Reply {
         Reply { code, enhanced: None, text: String::new() }
@@ -128,5 +134,59 @@ mod tests {
         assert_eq!(code(local_refusal(&none, &envelope(false), "é".as_bytes())).as_deref(), Some("5.6.3"), "fs28");
         assert_eq!(local_refusal(&none, &envelope(false), b"xyz"), None);
         assert_eq!(mail_command(&small, &envelope(true), 7), "MAIL FROM:<a@b.c> SIZE=7 SMTPUTF8\r\n");
+    }
+
+    fn check_commands(bytes: &[u8]) -> bool {
+        let Ok(address) = EmailAddress::parse(&String::from_utf8_lossy(bytes)) else { return false };
+        let text = ascii_address(&address);
+        let envelope = Envelope { from: text.clone(), to: text, needs_smtputf8: !address.is_ascii_local() };
+        for capabilities in [Capabilities::default(), Capabilities { size: Some(1), ..Capabilities::default() }] {
+            for command in [mail_command(&capabilities, &envelope, 1), rcpt_command(&envelope)] {
+                let line = command.strip_suffix("\r\n").unwrap();
+                assert!(!line.chars().any(char::is_control), "{line:?}");
+                assert!(envelope.needs_smtputf8 || line.is_ascii(), "{line:?}");
+            }
+        }
+        true
+    }
+
+    #[test]
+    fn fuzz_addresses_stay_within_their_command() {
+        const WORDS: &[&str] = &[
+            "@",
+            "a",
+            ".",
+            "\r\n",
+            "\n",
+            "\r",
+            "\"",
+            "\\",
+            ">",
+            "<",
+            " ",
+            "example.com",
+            "@b.test",
+            "-",
+            "\0",
+            "\u{e9}",
+            "\u{2028}",
+            "\u{85}",
+            "xn--",
+            "\u{3002}",
+            "RCPT TO:<",
+            "%",
+            "!",
+        ];
+        static TAKEN: AtomicU64 = AtomicU64::new(0);
+        let words: Vec<&[u8]> = WORDS.iter().map(|word| word.as_bytes()).collect();
+        bolero::check!(name = "addresses").with_iterations(5_000).for_each(|input: &[u8]| {
+            let spelt = input.chunks(3).map(|few| fuzz::spell(few, &words));
+            let local = spelt.clone().map(|local| [&local[..], b"@b.test"].concat());
+            for bytes in spelt.chain(local).chain([input.to_vec()]) {
+                TAKEN.fetch_add(check_commands(&bytes).into(), Ordering::Relaxed);
+            }
+        });
+        let taken = TAKEN.load(Ordering::Relaxed);
+        assert!(taken > 100, "addresses that nobody takes try nothing: {taken}");
     }
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use domain::campaign::CampaignSettings;
-use domain::email_account::{SmtpSettings, TlsMode};
+use domain::email_account::{LogInMethod, SmtpSettings, TlsMode};
 use domain::ids::{CampaignId, EmailAccountId, EventId, SendId, TenantId};
 use domain::schedule::WarmupTable;
 use domain::settle::{Attempted, EnrollmentEffect, Outcome, RetryPolicy, settle};
@@ -74,8 +74,14 @@ pub fn email_step(subject: &str, wait_hours: f64) -> StepSetup {
 }
 
 pub async fn apply_setup(store: &Store, setup: &Setup) -> Result<SetupReport, SetupError> {
-    let smtp =
-        |_, _, _| SmtpSettings { host: "mail.test".into(), port: 25, tls: TlsMode::None, user: None, password: None };
+    let smtp = |_, _, _| SmtpSettings {
+        host: "mail.test".into(),
+        port: 25,
+        tls: TlsMode::None,
+        user: None,
+        auth: LogInMethod::Password,
+        password: None,
+    };
     store.apply_setup(setup, &smtp, &new_id, NOW).await
 }
 

@@ -66,7 +66,15 @@ impl Connection {
         let asked = Instant::now();
         let read = timeout(limit, reading).await.unwrap_or(Err(Trouble::Timeout(limit)));
         self.passed(stage, asked);
+        self.warn_of_bare_lf();
         read.map_err(|trouble| (stage, trouble))
+    }
+
+    /// Once for a connection: such a server, or whatever stands before it, may take a bare LF of a message for a line end.
+    fn warn_of_bare_lf(&mut self) {
+        if self.parser.has_seen_bare_lf() && !std::mem::replace(&mut self.warned, true) {
+            tracing::warn!("an SMTP server ends its replies with LF alone, against RFC 5321");
+        }
     }
 
     /// Codes alone: texts of servers hold addresses, commands hold log-ins.

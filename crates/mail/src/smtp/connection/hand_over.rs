@@ -1,9 +1,9 @@
-//! The message and its final dot, after 354 and an open gate.
+//! The message and its final dot, after 354 and an open gate; with CHUNKING the last chunk, which ends with its last octet.
 //!
-//! *Unknown* begins when writing the final octets has begun; any trouble before that is surely not sent. So the client
+//! *Unknown* begins when writing the final octets has begun (of a chunk: the last one); any trouble before that is surely not sent. So the client
 //! listens while it writes: a server that breaks off (552 in the middle of the body) is heard before it hangs up, and
 //! an answer that comes before the dot is never taken for the answer to it.
-//! To add another way of handing over (BDAT): a function beside `hand_over` that ends in `last_reply`.
+//! To add another way of handing over: a constructor of `Outgoing`.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -19,7 +19,7 @@ use crate::smtp::{Delivery, Stage, Trouble, body};
 /// Bytes that are written within one limit.
 const BLOCK: usize = 64 << 10;
 
-/// A message in its DATA form, on its way out.
+/// A message on its way out.
 struct Outgoing {
     data: Vec<u8>,
     /// Where the final octets begin.
@@ -29,14 +29,29 @@ struct Outgoing {
     dot_begun: bool,
 }
 
-impl Connection {
-    /// Writes the message and its dot, and hears the answer.
-    pub(super) async fn hand_over(&mut self, message: &[u8]) -> Delivery {
+impl Outgoing {
+    fn data(message: &[u8]) -> Self {
         let mut data = Vec::new();
         body::stuff(message, &mut data);
         let dot = data.len();
         data.extend_from_slice(b".\r\n");
-        let mut outgoing = Outgoing { data, dot, written: 0, dot_begun: false };
+        Self { data, dot, written: 0, dot_begun: false }
+    }
+
+    /// The whole message as one chunk: a server has it once its last octet has come.
+    fn chunk(message: &[u8]) -> Self {
+        let mut chunk = Vec::new();
+        body::plain(message, &mut chunk);
+        let data = [format!("BDAT {} LAST\r\n", chunk.len()).as_bytes(), &chunk].concat();
+        Self { dot: data.len() - 1, data, written: 0, dot_begun: false }
+    }
+}
+
+impl Connection {
+    /// Writes the message to its end, and hears the answer.
+    pub(super) async fn hand_over(&mut self, message: &[u8]) -> Delivery {
+        let chunked = self.capabilities.chunking;
+        let mut outgoing = if chunked { Outgoing::chunk(message) } else { Outgoing::data(message) };
         let began = Instant::now();
         let mut written = Ok(());
         // The dot goes with the last block: a write of its own would cost each small message a packet and a wake-up.
@@ -111,7 +126,8 @@ impl Connection {
                 Delivery::Accepted(reply)
             }
             Ok(reply) if reply.is_negative() => {
-                self.dirty = false;
+                // After a chunk that was refused only RSET makes it clear where the server stands (RFC 3030 2).
+                self.dirty = self.capabilities.chunking;
                 Delivery::Refused(Stage::Dot, reply)
             }
             Ok(_) => Delivery::Unknown(Trouble::Protocol("the dot was answered by 3xx")),

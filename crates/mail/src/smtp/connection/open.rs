@@ -6,11 +6,12 @@
 
 use std::net::SocketAddr;
 
-use domain::email_account::TlsMode;
+use domain::email_account::{LogInMethod, TlsMode};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::dialogue::network;
+use super::happy_eyeballs::{race, take_turns};
 use super::{Connection, Credentials, Failure, Record, Server};
 use crate::smtp::target::resolve;
 use crate::smtp::transaction::accepted;
@@ -98,10 +99,15 @@ impl Connection {
         };
         let last = steps.len() - 1;
         for (index, step) in steps.iter().enumerate() {
-            let reply = self.command(step, Stage::Auth, self.timeouts.command).await.map_err(failed)?;
+            let mut reply = self.command(step, Stage::Auth, self.timeouts.command).await.map_err(failed)?;
+            let is_explained = reply.code == 334 && credentials.method == LogInMethod::Xoauth2;
+            if is_explained {
+                // JSON that says why not; the refusal itself follows an empty line (RFC 7628 3.2.3).
+                reply = self.command("\r\n", Stage::Auth, self.timeouts.command).await.map_err(failed)?;
+            }
             match reply.code {
-                235 if index == last => return Ok(()),
-                334 if index < last => {}
+                235 if index == last && !is_explained => return Ok(()),
+                334 if index < last && login::is_challenge(&reply.text) => {}
                 400.. => return Err(Delivery::Refused(Stage::Auth, reply)),
                 _ => break,
             }
@@ -126,32 +132,26 @@ async fn protect(server: &Server, plain: Connection, record: &mut Record) -> Res
     Ok(Connection { protected: true, record: record.clone(), ..fresh })
 }
 
-/// Tries the addresses one after the other, each with its share of the limit, so that a dead one does not use it up.
+/// Looks the server up and connects to whichever of its addresses answers first, all within one limit.
 async fn connect(server: &Server, steps: &mut Vec<Step>) -> Result<TcpStream, Failure> {
     let limit = server.timeouts.connect;
+    let until = Instant::now() + limit;
     let mut since = Instant::now();
     let mut passed = |stage| {
         steps.push(Step { stage, took: since.elapsed(), code: None });
         since = Instant::now();
     };
-    let looked_up = timeout(limit, resolve(&server.host, server.port, &server.policy)).await;
+    let looked_up = timeout_at(until, resolve(&server.host, server.port, &server.policy)).await;
     passed(Stage::Resolve);
-    let addresses: Vec<SocketAddr> =
-        looked_up.unwrap_or(Err(Trouble::Timeout(limit))).map_err(|trouble| (Stage::Resolve, trouble))?;
-    let share = limit / u32::try_from(addresses.len().max(1)).unwrap_or(1);
-    let mut last = Trouble::Timeout(limit);
-    for address in addresses {
-        let connected = timeout(share, TcpStream::connect(address)).await;
-        passed(Stage::Connect);
-        match connected {
-            Ok(Ok(tcp)) => {
-                // Commands are small and answered at once: waiting for more to send costs 40 ms a message.
-                tcp.set_nodelay(true).map_err(|e| (Stage::Connect, network(&e)))?;
-                return Ok(tcp);
-            }
-            Ok(Err(e)) => last = Trouble::Network(e.kind().to_string()),
-            Err(_) => last = Trouble::Timeout(share),
-        }
-    }
-    Err((Stage::Connect, last))
+    let addresses = looked_up.unwrap_or(Err(Trouble::Timeout(limit))).map_err(|trouble| (Stage::Resolve, trouble))?;
+    let connected = timeout_at(until, race(take_turns(&addresses), TcpStream::connect::<SocketAddr>)).await;
+    passed(Stage::Connect);
+    let tcp = match connected {
+        Ok(Ok(tcp)) => tcp,
+        Ok(Err(e)) => return Err((Stage::Connect, Trouble::Network(e.kind().to_string()))),
+        Err(_) => return Err((Stage::Connect, Trouble::Timeout(limit))),
+    };
+    // Commands are small and answered at once: waiting for more to send costs 40 ms a message.
+    tcp.set_nodelay(true).map_err(|e| (Stage::Connect, network(&e)))?;
+    Ok(tcp)
 }

@@ -166,26 +166,80 @@ async fn a_gate_that_was_asked_is_awaited_although_the_dialogue_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fs20_a_late_answer_is_waited_for() {
-    let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+async fn fs15_and_fs16_a_refusal_after_the_dot_is_an_answer() {
+    for (answer, code) in [("552 5.2.2 full\r\n", 552), ("554 5.7.1 spam\r\n", 554), ("451 4.3.0 later\r\n", 451)] {
+        let outcome = deliver(true, dot(answer), false, true).await;
+        assert!(refused(&outcome.report.delivery, Stage::Dot, code), "{:?}", outcome.report);
+        assert!(outcome.usable && outcome.report.gate_opened && dots(&outcome.seen) == 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fs17_a_cut_before_354_is_surely_not_sent() {
+    let outcome = deliver(true, vec![("DATA", "250 a\r\n250 b\r\n")], true, true).await;
+    assert_eq!(outcome.report.delivery, Delivery::Failed(Stage::Data, Trouble::Closed));
+    assert!(outcome.report.gate_opened, "the intent is recorded, and provably nothing was sent");
+    assert!(!outcome.usable && dots(&outcome.seen) == 0);
+}
+
+#[tokio::test]
+async fn fs17_a_reset_in_the_middle_of_the_body_is_surely_not_sent() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
     let server = tokio::spawn(async move {
+        let (mut tcp, _) = listener.accept().await.unwrap();
         let mut buffer = [0; 1024];
-        theirs.write_all(b"250 a\r\n250 b\r\n354 c\r\n").await.unwrap();
+        tcp.write_all(READY.as_bytes()).await.unwrap();
         let mut seen = Vec::new();
-        while !seen.ends_with(b"\r\n.\r\n") {
-            let n = theirs.read(&mut buffer).await.unwrap();
+        while seen.len() < 200 << 10 {
+            let n = tcp.read(&mut buffer).await.unwrap();
             seen.extend_from_slice(&buffer[..n]);
         }
-        tokio::time::sleep(Duration::from_secs(599)).await;
-        theirs.write_all(b"250 2.0.0 gr\xfc\xdf\0e\n").await.unwrap();
+        tcp.set_zero_linger().unwrap();
+        seen
     });
-    let mut connection = over(ours);
+    let mut connection =
+        Connection::new(Box::new(tokio::net::TcpStream::connect(address).await.unwrap()), Timeouts::default());
     connection.capabilities.pipelining = true;
-    let report = connection.deliver(&envelope(), b"x\r\n", async { true }).await;
-    assert!(
-        matches!(&report.delivery, Delivery::Accepted(reply) if reply.text == "gr\u{fc}\u{df}e"),
-        "fs22, fs25: {:?}",
-        report.delivery
-    );
-    server.await.unwrap();
+    let message = "All work and no play.\r\n".repeat(1 << 20);
+    let report = connection.deliver(&envelope(), message.as_bytes(), async { true }).await;
+    assert!(matches!(report.delivery, Delivery::Failed(Stage::Body, Trouble::Closed)), "{:?}", report.delivery);
+    assert!(!connection.is_usable());
+    assert!(!server.await.unwrap().windows(5).any(|five| five == b"\r\n.\r\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fs18_no_answer_to_the_dot_is_unknown() {
+    let limit = Duration::from_secs(600);
+    for (close, trouble) in [(true, Trouble::Closed), (false, Trouble::Timeout(limit))] {
+        let outcome = deliver(true, dot(""), close, true).await;
+        assert_eq!(outcome.report.delivery, Delivery::Unknown(trouble));
+        assert!(!outcome.usable && !outcome.report.stale && dots(&outcome.seen) == 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fs20_a_late_answer_is_waited_for() {
+    for seconds in [6, 300, 599] {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let server = tokio::spawn(async move {
+            let mut theirs = BufReader::new(theirs);
+            theirs.get_mut().write_all(READY.as_bytes()).await.unwrap();
+            let mut line = String::new();
+            while line != ".\r\n" {
+                line.clear();
+                assert!(theirs.read_line(&mut line).await.unwrap() > 0);
+            }
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            theirs.get_mut().write_all(OK.as_bytes()).await.unwrap();
+            theirs
+        });
+        let mut connection = over(ours);
+        connection.capabilities.pipelining = true;
+        let began = Instant::now();
+        let report = connection.deliver(&envelope(), b"x\r\n", async { true }).await;
+        assert!(matches!(report.delivery, Delivery::Accepted(_)), "{:?}", report.delivery);
+        assert!(connection.is_usable() && began.elapsed().as_secs() == seconds);
+        server.await.unwrap();
+    }
 }

@@ -119,12 +119,12 @@ async fn run(
     (result, server.await.unwrap())
 }
 
-fn server_at(port: u16, tls: TlsMode, trust: Trust) -> Server {
+pub(super) fn server_at(port: u16, tls: TlsMode, trust: Trust) -> Server {
     Server {
         host: "localhost".into(),
         port,
         tls,
-        credentials: Some(Credentials { user: "ana".into(), password: "secret".into() }),
+        credentials: Some(Credentials { user: "ana".into(), password: "secret".into(), method: LogInMethod::Password }),
         allow_plain_auth: false,
         ehlo: "client.example".into(),
         trust,
@@ -190,15 +190,47 @@ async fn fs07_without_tls_no_log_in_is_sent_unless_that_was_allowed() {
     }
 }
 
-#[tokio::test]
-async fn fs01_fs36_a_server_that_is_not_there_or_not_allowed() {
-    let trust = Authority::new().trust();
+/// Opens a connection to a server that answers STARTTLS so and never does TLS; every line that the server got.
+async fn without_tls(answer: &'static [u8]) -> (Delivery, Vec<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let private = Server { policy: HostPolicy::Public(Vec::new()), ..server_at(port, TlsMode::None, trust.clone()) };
-    let refused = Connection::open(&private).await.err().unwrap();
-    assert!(matches!(refused.delivery, Delivery::Failed(Stage::Resolve, Trouble::Resolve(_))));
-    drop(listener);
-    let gone = Connection::open(&server_at(port, TlsMode::None, trust)).await.err().unwrap();
-    assert!(matches!(gone.delivery, Delivery::Failed(Stage::Connect, Trouble::Network(_) | Trouble::Closed)));
+    let server = tokio::spawn(async move {
+        let mut tcp = BufReader::new(listener.accept().await.unwrap().0);
+        tcp.get_mut().write_all(b"220 hello\r\n").await.unwrap();
+        let mut seen = Vec::new();
+        let mut line = Vec::new();
+        while tcp.read_until(b'\n', &mut line).await.unwrap_or(0) > 0 {
+            seen.push(String::from_utf8_lossy(&std::mem::take(&mut line)).trim_end().to_owned());
+            let answer: &[u8] = match seen.last().unwrap().as_str() {
+                "EHLO client.example" => b"250-here\r\n250-STARTTLS\r\n250 AUTH PLAIN LOGIN\r\n",
+                "STARTTLS" => answer,
+                _ => b"",
+            };
+            tcp.get_mut().write_all(answer).await.unwrap();
+            if seen.last().unwrap() == "STARTTLS" && !tcp.fill_buf().await.unwrap_or(&[]).is_empty() {
+                // To whatever came: no TLS is spoken here.
+                tcp.get_mut().write_all(b"500 what?\r\n").await.unwrap();
+            }
+        }
+        seen
+    });
+    let report = Connection::open(&server_at(port, TlsMode::Starttls, Authority::new().trust())).await.err().unwrap();
+    (report.delivery, server.await.unwrap())
+}
+
+#[tokio::test]
+async fn fs07_tls_that_is_put_off_or_fails_ends_it_before_the_log_in() {
+    let (delivery, seen) = without_tls(b"454 4.7.0 not now\r\n").await;
+    assert!(refused(&delivery, Stage::StartTls, 454), "{delivery:?}");
+    assert_eq!(seen, ["EHLO client.example", "STARTTLS"]);
+    let (delivery, seen) = without_tls(b"220 go\r\n").await;
+    assert!(matches!(delivery, Delivery::Failed(Stage::Tls, Trouble::Tls(_))), "{delivery:?}");
+    assert!(!seen.iter().any(|line| line.starts_with("AUTH")), "{seen:?}");
+}
+
+#[tokio::test]
+async fn fs08_plain_text_behind_the_answer_to_starttls_ends_it() {
+    let (delivery, seen) = without_tls(b"220 go\r\n250 injected\r\n").await;
+    assert!(is_protocol_trouble(&delivery, Stage::StartTls), "{delivery:?}");
+    assert_eq!(seen, ["EHLO client.example", "STARTTLS"], "neither a handshake nor a log-in");
 }

@@ -1,0 +1,37 @@
+//! Tries every fuzz target for a given time; `cargo test` tries each with a few thousand inputs only.
+//!
+//! Not responsible for what a target tries (`crates/mail/src/smtp/fuzz.rs` says how they are written). To fuzz another
+//! crate: its name in `CRATES`.
+
+use std::process::{Command, Stdio};
+
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::machine::step;
+
+/// Crates with tests whose names begin with `fuzz_`.
+const CRATES: &[&str] = &["mail"];
+
+/// How long to try.
+#[derive(Debug, Args)]
+pub(crate) struct FuzzArgs {
+    /// For each target; as many targets as there are cores run at once
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    seconds: u64,
+    /// Only targets whose path holds this
+    #[arg(default_value = "fuzz_")]
+    target: String,
+}
+
+/// Runs them; whether none found anything.
+pub(crate) fn run(args: &FuzzArgs) -> anyhow::Result<bool> {
+    step(&format!("fuzzing, {} s for each target", args.seconds));
+    let mut cargo = Command::new("cargo");
+    cargo.arg("test").args(CRATES.iter().flat_map(|name| ["-p", name])).args(["--lib", "--"]);
+    cargo.args([&args.target, "--nocapture"]).stdin(Stdio::null());
+    // The time alone is to end it. An input that fails is printed with the seed that makes it again.
+    cargo.env("BOLERO_RANDOM_TEST_TIME_MS", (args.seconds * 1000).to_string());
+    cargo.env("BOLERO_RANDOM_ITERATIONS", usize::MAX.to_string());
+    Ok(cargo.status().context("failed to start cargo")?.success())
+}
