@@ -2,7 +2,7 @@
 //!
 //! Not responsible for starting services. To add a check: a line in `test`; an engine: its name in `ENGINES`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -19,8 +19,8 @@ use crate::{postfix, postgres, receivers, redis};
 static WORK: AtomicU32 = AtomicU32::new(0);
 
 /// Engines, and the segment of a test's path that names each.
-const ENGINES: &[(&str, &str)] =
-    &[("sqlite", "sqlite"), ("postgres", "postgres"), ("redis", "redis"), ("redis-cluster", "redis_cluster")];
+const ENGINES: [(&str, &str); 4] =
+    [("sqlite", "sqlite"), ("postgres", "postgres"), ("redis", "redis"), ("redis-cluster", "redis_cluster")];
 /// The suite that every queue has to pass: it is counted apart, since each must run the same cases.
 const QUEUE_SUITE: &str = "queue";
 
@@ -30,7 +30,8 @@ struct Counts {
     passed: u64,
     failed: u64,
     per_engine: BTreeMap<&'static str, u64>,
-    queue_suite: BTreeMap<&'static str, u64>,
+    /// The cases that each engine passed, by their names.
+    queue_suite: BTreeMap<&'static str, BTreeSet<String>>,
 }
 
 impl Counts {
@@ -48,11 +49,24 @@ impl Counts {
         {
             for (engine, segment) in ENGINES.iter().filter(|(_, name)| path.split("::").any(|part| part == *name)) {
                 *self.per_engine.entry(engine).or_default() += 1;
-                if path.strip_prefix(QUEUE_SUITE).is_some_and(|rest| rest.starts_with(&format!("::{segment}::"))) {
-                    *self.queue_suite.entry(engine).or_default() += 1;
+                if let Some(case) = path.strip_prefix(&format!("{QUEUE_SUITE}::{segment}::")) {
+                    self.queue_suite.entry(engine).or_default().insert(case.to_owned());
                 }
             }
         }
+    }
+
+    /// Cases of the queue suite that another engine passed and one of these did not, a line each; none passed is one too.
+    fn missing_cases(&self, engines: &[&str]) -> Vec<String> {
+        let all: BTreeSet<&String> = self.queue_suite.values().flatten().collect();
+        if all.is_empty() {
+            return vec!["no engine ran the queue suite".to_owned()];
+        }
+        let lacks = |engine: &str, case: &str| !self.queue_suite.get(engine).is_some_and(|own| own.contains(case));
+        let lines = engines.iter().flat_map(|engine| {
+            all.iter().filter(|case| lacks(engine, case)).map(move |case| format!("{engine} did not pass `{case}`"))
+        });
+        lines.collect()
     }
 }
 
@@ -82,6 +96,11 @@ pub(crate) fn test(engines: &[String], filter: &[String]) -> anyhow::Result<bool
     })?;
     timed("tests", started);
     report(&counts, &skipped, &times);
+    // A part that was asked for may leave engines out.
+    let unlike = if filter.is_empty() { counts.missing_cases(&ENGINES.map(|(engine, _)| engine)) } else { vec![] };
+    for line in &unlike {
+        println!("queue suite: {line}");
+    }
     if !formatted {
         println!("format: cargo fmt --all --check failed");
     }
@@ -89,7 +108,8 @@ pub(crate) fn test(engines: &[String], filter: &[String]) -> anyhow::Result<bool
         println!("lints: cargo clippy failed");
     }
     // A suite that did not even build has no line of its own.
-    let broken = u64::from(!succeeded && counts.failed == 0) + u64::from(!formatted) + u64::from(!linted);
+    let silent = !succeeded && counts.failed == 0;
+    let broken: u64 = [silent, !formatted, !linted, !unlike.is_empty()].map(u64::from).iter().sum();
     println!("{} passed, {} failed", counts.passed, counts.failed + broken);
     Ok(counts.failed + broken == 0)
 }
@@ -171,8 +191,9 @@ fn run_and_count(command: &mut Command) -> anyhow::Result<(Counts, bool)> {
 fn report(counts: &Counts, skipped: &str, times: &[(&str, Duration)]) {
     println!();
     for (engine, _) in ENGINES {
-        let count = |of: &BTreeMap<&str, u64>| of.get(engine).copied().unwrap_or(0);
-        println!("{engine}: {} tests, {} of the queue suite", count(&counts.per_engine), count(&counts.queue_suite));
+        let tests = counts.per_engine.get(engine).copied().unwrap_or(0);
+        let cases = counts.queue_suite.get(engine).map_or(0, BTreeSet::len);
+        println!("{engine}: {tests} tests, {cases} of the queue suite");
     }
     println!("skipped: {}", skipped.lines().count());
     for line in skipped.lines() {
@@ -204,6 +225,23 @@ mod tests {
         }
         assert_eq!((counts.passed, counts.failed), (7, 1));
         assert_eq!(counts.per_engine, [("sqlite", 1), ("postgres", 1), ("redis", 1), ("redis-cluster", 1)].into());
-        assert_eq!(counts.queue_suite, [("sqlite", 1), ("postgres", 1), ("redis-cluster", 1)].into());
+        let passed = counts.queue_suite.iter().map(|(engine, cases)| (*engine, cases.len()));
+        assert_eq!(passed.collect::<Vec<_>>(), [("postgres", 1), ("redis-cluster", 1), ("sqlite", 1)]);
+    }
+
+    #[test]
+    fn an_engine_that_runs_fewer_cases_of_the_queue_suite_is_told() {
+        let mut counts = Counts::default();
+        assert_eq!(counts.missing_cases(&["sqlite", "redis"]), ["no engine ran the queue suite"]);
+        for engine in ["sqlite", "redis"] {
+            counts.take(&format!("test queue::{engine}::a_case ... ok"));
+        }
+        assert_eq!(counts.missing_cases(&["sqlite", "redis"]), [""; 0]);
+        // As many as the others, and not the same.
+        counts.take("test queue::sqlite::b_case ... ok");
+        counts.take("test queue::redis::c_case ... ok");
+        let told = ["sqlite did not pass `c_case`", "redis did not pass `b_case`"];
+        assert_eq!(counts.missing_cases(&["sqlite", "redis"]), told);
+        assert_eq!(counts.missing_cases(&["postgres"]).len(), 3);
     }
 }

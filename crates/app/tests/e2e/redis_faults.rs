@@ -38,9 +38,10 @@ fn an_emptied_redis_is_filled_again_from_the_ledger() {
     let Some((app, sink)) = imported("flush.example", SENDS) else { return };
     let mut scheduler = app.spawn(&["scheduler"]);
     assert!(scheduler.wait_for("Enqueued", 1));
-    while app.redis().ask(&["LLEN", "queue:email-sending"]).parse::<usize>().unwrap() < SENDS {}
+    let waiting = || app.redis().ask(&["LLEN", "queue:email-sending"]).parse::<usize>().unwrap();
+    until(|| (waiting() >= SENDS).then_some(()));
     app.redis().ask(&["FLUSHALL"]);
-    assert_eq!(app.redis().ask(&["LLEN", "queue:email-sending"]), "0", "the fault fired");
+    assert_eq!(waiting(), 0, "the fault fired");
     let worker = app.spawn(&["worker"]).read_on();
     assert!(scheduler.wait_for("campaign completed", 1));
     assert_eq!(worker.stop().0.code(), Some(0));
