@@ -22,15 +22,21 @@ pub(crate) struct Receiver {
     pub(crate) folder: PathBuf,
 }
 
-/// Starts aiosmtpd with a maildir.
+/// Where this package lies. Asked for at run time: a build that was moved or shared would name another folder.
+fn package() -> anyhow::Result<PathBuf> {
+    std::env::var("CARGO_MANIFEST_DIR").map(PathBuf::from).context("`cargo xtask` sets CARGO_MANIFEST_DIR")
+}
+
+/// Starts aiosmtpd with a maildir; it refuses whom `scripts/refusing.py` says.
 pub(crate) fn aiosmtpd(folder: &Path) -> anyhow::Result<Receiver> {
     step("starting aiosmtpd");
     let port = free_port()?;
     let address = format!("127.0.0.1:{port}");
     let mail = folder.join("aiosmtpd");
     let mut server = Command::new("python3");
-    server.env("PYTHONPATH", cache().join("python"));
-    server.args(["-m", "aiosmtpd", "-n", "-l", &address, "-c", "aiosmtpd.handlers.Mailbox"]).arg(&mail);
+    server.env("PYTHONPATH", std::env::join_paths([cache().join("python"), package()?.join("scripts")])?);
+    server.env("PYTHONDONTWRITEBYTECODE", "1");
+    server.args(["-m", "aiosmtpd", "-n", "-l", &address, "-c", "refusing.Refusing"]).arg(&mail);
     let service = Service::start("aiosmtpd", &mut server, &folder.join("aiosmtpd.log"))?.wait_for_port(port)?;
     Ok(Receiver { _service: service, address, folder: mail })
 }
@@ -49,9 +55,7 @@ pub(crate) fn smtp_server(folder: &Path) -> anyhow::Result<(Receiver, PathBuf)> 
     let mail = folder.join("smtp-server");
     std::fs::create_dir_all(&mail)?;
     let mut server = Command::new("node");
-    // Asked for at run time: a build that was moved or shared would name another folder.
-    let package = std::env::var("CARGO_MANIFEST_DIR").context("`cargo xtask` sets CARGO_MANIFEST_DIR")?;
-    server.arg(Path::new(&package).join("scripts/smtp-server.cjs"));
+    server.arg(package()?.join("scripts/smtp-server.cjs"));
     server.args([&key, &certificate, &mail]).arg(port.to_string()).args([USER, PASSWORD]);
     server.env("NODE_PATH", cache().join("node/node_modules"));
     let service = Service::start("smtp-server", &mut server, &folder.join("smtp-server.log"))?.wait_for_port(port)?;

@@ -32,6 +32,7 @@ mod redis_faults;
 mod refused_events;
 mod sample_events;
 mod scale_out;
+mod smtp_sink;
 mod storm;
 mod strangers;
 mod tokens;

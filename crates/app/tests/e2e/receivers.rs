@@ -20,6 +20,21 @@ fn aiosmtpd_gets_every_message_once() {
     assert!(mails.iter().all(|mail| mail.defects.is_empty()));
 }
 
+/// `xtask/scripts/refusing.py` says what is refused.
+#[test]
+fn fs13_to_fs16_what_aiosmtpd_refuses_is_tried_again_or_ends() {
+    let (Some(app), Some(address)) = (App::new(Engine::Sqlite), service("TEST_AIOSMTPD_ADDR")) else { return };
+    let leads = ["good", "unknown+a", "greylist+a", "full+a", "spam+a", "later+a"].map(str::to_owned);
+    let file = app.campaign("refused.example", leads, 1, "");
+    let url = format!("smtp://{address}?tls=none");
+    let (exit, report) = app.json(&["run", file.to_str().unwrap(), "--smtp", &url, "--for", "5s"]);
+    let count = |field: &str| number(&report, field);
+    assert_eq!((exit, count("sent"), count("bounced"), count("failed")), (3, 1, 2, 1), "{report}");
+    assert_eq!((count("deferred"), count("unknown")), (2, 0), "{report}");
+    let folder = PathBuf::from(service("TEST_AIOSMTPD_MAILDIR").unwrap()).join("new");
+    assert_eq!(maildir::read_folder(&folder, "refused.example").len(), 1);
+}
+
 /// The campaign file with its own server, log-in and password; the authority is trusted by the configuration.
 fn over_tls(app: &mut App, domain: &str, password: &str) -> Option<(i32, serde_json::Value)> {
     let address = service("TEST_SMTP_SERVER_ADDR")?;
@@ -53,7 +68,7 @@ fn smtp_server_gets_every_message_over_tls_with_a_log_in() {
 }
 
 #[test]
-fn a_wrong_password_stops_the_account_and_keeps_the_mail() {
+fn fs09_a_wrong_password_stops_the_account_and_keeps_the_mail() {
     let Some(mut app) = App::new(Engine::Sqlite) else { return };
     let Some((exit, report)) = over_tls(&mut app, "wrong.example", "wrong password") else { return };
     assert_eq!((exit, number(&report, "sent"), number(&report, "failed")), (3, 0, 0), "{report}");
