@@ -142,7 +142,7 @@ pub enum Trouble {
     #[error("{0}")]
     Resolve(String),
     /// There is no such name (NXDOMAIN).
-    #[error("the server's name does not exist (hint: check the host of smtp_settings)")]
+    #[error("the server's name does not exist")]
     NoSuchName,
     /// The handshake failed.
     #[error("TLS failed: {0}")]
