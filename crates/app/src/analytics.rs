@@ -139,7 +139,7 @@ async fn unsubscribe(ctx: &Context, event: &StoredEvent) -> engines::error::Resu
 }
 
 fn stored(job: &Leased) -> Result<StoredEvent, String> {
-    let event = Event::parse(&job.payload).map_err(|e| e.to_string())?;
+    let event = job.whole().and_then(Event::parse).map_err(|e| e.to_string())?;
     let verdict = judge(event.event_type, event.user_agent.as_deref(), event.method.as_deref());
     Ok(StoredEvent {
         // A stranger's event without an id is known by its job: it comes again under the same one.

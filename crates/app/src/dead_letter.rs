@@ -10,6 +10,9 @@ use uuid::Uuid;
 use crate::context::Context;
 use crate::metrics::PAYLOAD;
 
+/// Bytes of a payload that other programs are shown: Redis keeps thousands of copies in memory. All of it stands in SQL.
+const SHOWN: usize = 4 * 1024;
+
 /// Keeps jobs, each with the reason, in one transaction; the caller acknowledges them afterwards.
 ///
 /// # Errors
@@ -52,13 +55,22 @@ fn id(job: &Leased) -> Uuid {
 
 /// Shows copies to other programs; a view, so a failure is no more than said.
 pub(crate) async fn show(ctx: &Context, letters: &[DeadLetter]) {
-    let copies: Vec<String> = letters.iter().map(|letter| copy(letter).to_string()).collect();
+    let copies: Vec<String> = letters.iter().map(|letter| shown(letter).to_string()).collect();
     if let Err(e) = ctx.queue.show_dead_letters(&copies).await {
         tracing::warn!(error = %e, count = copies.len(), "copies of dead letters cannot be shown now");
     }
 }
 
 /// A dead letter as other programs see it on `deadletter:queue`.
+fn shown(letter: &DeadLetter) -> serde_json::Value {
+    let mut shown = copy(letter);
+    if letter.payload.len() > SHOWN {
+        shown["payload"] = letter.payload[..letter.payload.floor_char_boundary(SHOWN)].into();
+    }
+    shown
+}
+
+/// A dead letter with all that is kept of it.
 pub(crate) fn copy(letter: &DeadLetter) -> serde_json::Value {
     serde_json::json!({
         "id": letter.id, "queue_name": letter.queue_name, "payload": letter.payload, "error": letter.error,
@@ -80,6 +92,7 @@ mod tests {
             payload: payload.to_owned(),
             priority: 100,
             expirations: 0,
+            cut_from: None,
         };
         assert_eq!(id(&leased("a", 1)), id(&leased("a", 2)), "delivered again");
         assert_ne!(id(&leased("a", 1)), id(&leased("b", 1)));

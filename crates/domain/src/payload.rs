@@ -6,12 +6,21 @@ use serde_json::{Map, Value};
 
 use crate::time::Timestamp;
 
+/// Longest payload, in bytes. A batch of them has to fit into memory, and many into Redis.
+pub const LIMIT: usize = 64 * 1024;
+
 /// A payload that is not what it should be, with the field and the rule it breaks; never with a value of it.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PayloadError {
     /// Not JSON, or not an object.
     #[error("payload is not a JSON object (hint: see `penguinmails schema`)")]
     NotAnObject,
+    /// Longer than anything that has its fields could be.
+    #[error("payload has {bytes} bytes, and may have {LIMIT} (hint: ids alone travel on a queue, no texts)")]
+    TooLong {
+        /// How long it is.
+        bytes: usize,
+    },
     /// A required field is missing or a field has the wrong form.
     #[error("field `{field}` {rule}")]
     Field {

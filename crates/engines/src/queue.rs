@@ -28,6 +28,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use domain::payload::PayloadError;
 use domain::time::Timestamp;
 use uuid::Uuid;
 
@@ -138,12 +139,24 @@ pub struct Token {
 pub struct Leased {
     /// The lease's proof.
     pub token: Token,
-    /// JSON as it was pushed.
+    /// JSON as it was pushed; its beginning where it is too long (`cut_from`).
     pub payload: String,
     /// As it was pushed.
     pub priority: u16,
     /// Deliveries that ended without a result.
     pub expirations: u32,
+    /// Bytes that the payload had where they were too many.
+    pub cut_from: Option<usize>,
+}
+
+impl Leased {
+    /// The payload where it is all there: what is left of a longer one may look like a good one.
+    ///
+    /// # Errors
+    /// `TooLong`.
+    pub fn whole(&self) -> std::result::Result<&str, PayloadError> {
+        self.cut_from.map_or(Ok(&self.payload), |bytes| Err(PayloadError::TooLong { bytes }))
+    }
 }
 
 /// What becomes of a leased job.

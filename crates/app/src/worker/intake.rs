@@ -36,7 +36,7 @@ impl Intake {
         let mut intake = Self::default();
         let mut strangers = Vec::new();
         for (place, job) in leased.into_iter().enumerate() {
-            match EmailJobPayload::parse(&job.payload) {
+            match job.whole().and_then(EmailJobPayload::parse) {
                 Ok(payload) => {
                     tracing::info!(
                         target: JOBS,

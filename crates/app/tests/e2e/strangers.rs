@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::app::{App, Engine, Sink, lines, number, service};
-use crate::http::until;
+use crate::http::{get, sample, until};
 
 const JOBS: usize = 1_000;
 
@@ -101,13 +101,14 @@ fn recipients(sink: &Sink) -> Vec<String> {
 
 #[test]
 fn a_thousand_bare_jobs_are_sent_once_and_in_order() {
-    let Some((mut app, sink, ids)) = set_up("bare.example", JOBS) else { return };
+    let Some((mut app, sink, ids)) = set_up("bare.example", JOBS + 1) else { return };
     std::fs::write(app.path("config.toml"), "[worker]\nconnections = 1\nconnections_per_account = 1\n").unwrap();
-    app.set("LOG_LEVEL", "info");
+    app.set("HEALTH_LISTEN", "127.0.0.1:0");
     let jobs: Vec<String> = (0..JOBS).map(|lead| ids.job(lead).to_string()).collect();
     push(&app, "queue:email-sending", &jobs);
     let config = app.path("config.toml");
     let mut worker = app.spawn(&["worker", "--config", config.to_str().unwrap()]);
+    let health = worker.value_after("health listens address=");
     assert!(worker.wait_for("status=sent", JOBS), "{}", worker.seen.join(""));
     let expected: Vec<String> = (0..JOBS).map(|n| format!("l{n}@bare.example")).collect();
     let got = recipients(&sink);
@@ -118,6 +119,16 @@ fn a_thousand_bare_jobs_are_sent_once_and_in_order() {
     // The same again: acknowledged, counted, not sent.
     push(&app, "queue:email-sending", &jobs[..50]);
     assert!(worker.wait_for("Settled before", 50));
+    // One that may not go is skipped, which is no answer to an earlier job; the same again is.
+    let settled_before = || sample(&get(&health, "/metrics").body, "penguinmails_jobs_settled_before_total");
+    assert_eq!(settled_before(), 50.0);
+    app.sql("UPDATE leads SET status = 'unsubscribed' WHERE email = 'l1000@bare.example'").unwrap();
+    push(&app, "queue:email-sending", &[ids.job(JOBS).to_string()]);
+    assert!(worker.wait_for("Skipped", 1));
+    assert_eq!(settled_before(), 50.0);
+    push(&app, "queue:email-sending", &[ids.job(JOBS).to_string()]);
+    assert!(worker.wait_for("settled=skipped", 1));
+    assert_eq!(settled_before(), 51.0);
     assert_eq!(worker.stop().0.code(), Some(0));
     assert_eq!(recipients(&sink).len(), JOBS);
     assert_eq!(app.redis().ask(&["LLEN", "queue:email-sending"]), "0");
@@ -194,6 +205,46 @@ fn malformed_and_foreign_jobs_are_dead_letters_that_name_the_field() {
     for field in ["id", "queue_name", "payload", "error", "failed_at", "attempt_count", "original_priority"] {
         assert!(copy.get(field).is_some(), "{copy}");
     }
+}
+
+/// Bytes of a payload that is far too long.
+const HUGE: usize = 100_000;
+
+#[test]
+fn a_flood_of_broken_jobs_is_buried_in_batches() {
+    let Some((mut app, sink, ids)) = set_up("flood.example", 2) else { return };
+    app.set("HEALTH_LISTEN", "127.0.0.1:0");
+    let id = "018f3a5e-0000-7000-8000-000000000001";
+    let mut jobs: Vec<String> = (0..JOBS).map(|n| format!("broken {n}")).collect();
+    // Two that claim one id are two, and what is too long is known by its length, also where its beginning is a job.
+    jobs.extend(["a", "b"].map(|text| json!({ "sendId": id, "text": text }).to_string()));
+    let good = ids.job(1).to_string();
+    jobs.push(good.clone() + &" ".repeat(HUGE - good.len()));
+    jobs.push("x".repeat(20_000));
+    push(&app, "queue:email-sending", &jobs);
+    push(&app, "queue:email-sending", &[good]);
+    let mut worker = app.spawn(&["worker"]);
+    let health = worker.value_after("health listens address=");
+    assert!(worker.wait_for("status=sent", 1), "{}", worker.seen.join(""));
+    let text = get(&health, "/metrics").body;
+    let value = |name: &str| sample(&text, &format!("penguinmails_{name}"));
+    let letters = jobs.len() as f64;
+    assert_eq!(value("dead_letters_total{queue=\"queue:email-sending\",reason=\"payload\"}"), letters);
+    for calls in [
+        value("queue_call_duration_seconds_count{call=\"show_dead_letters\"}"),
+        value("database_transaction_duration_seconds_count{access=\"write\"}"),
+    ] {
+        assert!(calls > 0.0 && calls < letters / 5.0, "{calls} calls for {letters} letters");
+    }
+    assert!(worker.stop().0.success());
+    assert_eq!(recipients(&sink).len(), 1);
+    assert_eq!(app.count_rows("dead_letters"), Some(jobs.len() as u64));
+    let error = app.column("SELECT error FROM dead_letters WHERE length(payload) = 4096");
+    assert!(error.len() == 1 && error[0].starts_with(&format!("payload has {HUGE} bytes")), "{error:?}");
+    assert_eq!(app.count_rows("dead_letters WHERE length(payload) = 20000"), Some(1), "kept as it was");
+    let shown = app.redis().ask(&["LINDEX", "deadletter:queue", "0"]);
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["payload"].as_str().unwrap(), "x".repeat(4096), "shown cut");
 }
 
 #[test]

@@ -86,6 +86,8 @@ fn leased(row: &Row) -> Result<Leased> {
         payload: row.get("payload")?,
         priority: row.get("priority")?,
         expirations: row.get("expirations")?,
+        // The table is ours alone: nobody puts anything long into it.
+        cut_from: None,
     })
 }
 

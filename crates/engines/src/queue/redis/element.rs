@@ -9,10 +9,8 @@ use uuid::Uuid;
 
 use super::super::{Job, Lane};
 
-/// Elements above this many bytes are handed out cut: the worker needs no more to bury them.
-pub(super) const PAYLOAD_LIMIT: usize = 1024 * 1024;
-/// What is left of them.
-pub(super) const PAYLOAD_CUT: usize = 64 * 1024;
+/// Bytes that are left of an element that is too long: enough for a person to know it again.
+pub(super) const PAYLOAD_CUT: usize = 4 * 1024;
 
 /// The fields that matter to the queue; an element without them is none the worse.
 #[derive(Default, Deserialize)]
@@ -25,8 +23,7 @@ pub(super) struct Peek {
 
 impl Peek {
     pub(super) fn at(payload: &str) -> Self {
-        // Beyond this an element has no id worth a look.
-        if payload.len() > PAYLOAD_CUT { Self::default() } else { serde_json::from_str(payload).unwrap_or_default() }
+        serde_json::from_str(payload).unwrap_or_default()
     }
 
     /// The id of a send or an event.

@@ -6,12 +6,13 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use domain::payload::LIMIT;
 use domain::time::Timestamp;
 use redis::Value;
 use uuid::Uuid;
 
 use super::super::{Depth, Job, Lane, Leased, List, Token, Verdict};
-use super::element::{PAYLOAD_CUT, PAYLOAD_LIMIT, Peek, Record, claim_id, read_record, record, text};
+use super::element::{PAYLOAD_CUT, Peek, Record, claim_id, read_record, record, text};
 use super::{RedisQueue, read, script};
 use crate::error::Result;
 
@@ -159,7 +160,7 @@ impl RedisQueue {
                 &[&keys.list, &keys.delayed, &keys.leases_of(&owner), &keys.ends_of(&owner), &keys.owners, &keys.known],
                 |command| {
                     command.arg(wanted).arg(call).arg(&owner).arg(request.until.micros());
-                    command.arg(request.now.micros()).arg(call.count_ones() % 2).arg(PAYLOAD_LIMIT).arg(PAYLOAD_CUT);
+                    command.arg(request.now.micros()).arg(call.count_ones() % 2).arg(LIMIT).arg(PAYLOAD_CUT);
                     command.arg(&keys.leases);
                 },
             )
@@ -169,7 +170,11 @@ impl RedisQueue {
         let mut jobs = Vec::with_capacity(values.len());
         let positions = (1..=delayed).chain(FIRST_ELEMENT + 1..);
         for (position, value) in positions.zip(values) {
-            let Value::BulkString(bytes) = value else { continue };
+            let (bytes, cut_from) = match value {
+                Value::BulkString(bytes) => (bytes, None),
+                cut @ Value::Array(_) => read::<(Vec<u8>, Option<usize>)>(script::LEASE.name, cut)?,
+                _ => continue,
+            };
             let number = token_number(call, position, lane);
             let found = if position <= FIRST_ELEMENT {
                 read_record(bytes)
@@ -177,7 +182,7 @@ impl RedisQueue {
                 Record { key: None, priority: None, deliveries: 0, payload: bytes }
             };
             let payload = text(found.payload);
-            let peek = Peek::at(&payload);
+            let peek = if cut_from.is_none() { Peek::at(&payload) } else { Peek::default() };
             // As `record.lua` names it when it goes back.
             let key = found.key.unwrap_or_else(|| format!("{owner}:{call}:{position}"));
             let id = Uuid::try_parse(&key).ok().or_else(|| peek.id()).unwrap_or_else(|| claim_id(&key));
@@ -186,6 +191,7 @@ impl RedisQueue {
                 priority: found.priority.unwrap_or_else(|| peek.priority(lane, request.list.lanes().len() > 1)),
                 payload,
                 expirations: found.deliveries,
+                cut_from,
             });
         }
         Ok(jobs)

@@ -1,4 +1,5 @@
--- Takes jobs and records their leases; returns how many were delayed ones, then those as records, then elements.
+-- Takes jobs and records their leases; returns how many were delayed ones, then those as records, then elements; of one
+-- whose payload is too long its beginning, and that length.
 -- KEYS: list, delayed, the owner's leases, their ends, owners, known
 -- ARGV: wanted, call, owner, end of the lease, now, whether delayed jobs get the odd one, limit of a payload, its cut,
 --   what an owner's name is put behind to make the key of its leases
@@ -15,10 +16,12 @@ redis.call('HLEN', KEYS[4])
 redis.call('ZCARD', KEYS[5])
 redis.call('SCARD', KEYS[6])
 
-local function shown(jobs, last, reply)
+local function shown(jobs, last, reply, is_record)
   for n = 1, last do
     local job = jobs[n]
-    reply[#reply + 1] = #job > limit and string.sub(job, 1, ARGV[8]) or job
+    local header = is_record and string.find(job, '\n', 1, true) or 0
+    local length = #job - header
+    reply[#reply + 1] = length > limit and { string.sub(job, 1, header + ARGV[8]), length } or job
   end
   return reply
 end
@@ -35,7 +38,7 @@ local function held(first)
 end
 local due, elements = held(1), held(FIRST_ELEMENT + 1)
 if #due + #elements > 0 then
-  return shown(elements, #elements, shown(due, #due, { #due }))
+  return shown(elements, #elements, shown(due, #due, { #due }, true))
 end
 
 if redis.call('ZCARD', KEYS[2]) > 0 then
@@ -83,4 +86,4 @@ if #elements < asked then
     redis.call('UNLINK', KEYS[6])
   end
 end
-return shown(elements, #elements, shown(due, from_due, { from_due }))
+return shown(elements, #elements, shown(due, from_due, { from_due }, true))

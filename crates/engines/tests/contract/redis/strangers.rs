@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use domain::payload::{LIMIT, PayloadError};
 use engines::queue::redis::RedisQueue;
 use engines::queue::{Depth, Job, Lane, Leased, List, Queue as _, Verdict};
 
@@ -108,15 +109,40 @@ fn garbage_is_handed_out_so_that_it_can_be_buried() {
         let jobs = lease(&queue, 10).await;
         let texts: Vec<&str> = jobs.iter().map(|job| job.payload.as_str()).collect();
         assert_eq!(texts[..5], ["not json", "", "\u{FFFD}\u{FFFD}{\u{FFFD}}", "[1,2]", "two\nlines"]);
-        assert_eq!(texts[5].len(), 64 * 1024, "cut");
+        assert_eq!((texts[5].len(), jobs[5].cut_from), (4 * 1024, Some(huge.len())), "cut, and the length is known");
+        assert!(jobs[..5].iter().all(|job| job.cut_from.is_none()));
         // Handed back and leased again they are the same.
         let again: Vec<_> = jobs.iter().map(|job| (job.token, Verdict::RetryAt(NOW))).collect();
         assert!(queue.settle(MAIL, "w", &again, NOW).await.unwrap().is_empty());
         let second = lease(&queue, 10).await;
         assert_eq!(second.len(), 6);
+        let seen = |jobs: &[Leased]| -> HashSet<_> {
+            jobs.iter().map(|job| (job.token.id, job.payload.clone(), job.cut_from)).collect()
+        };
+        assert_eq!(seen(&second), seen(&jobs));
         let acks: Vec<_> = second.iter().map(|job| (job.token, Verdict::Ack)).collect();
         assert!(queue.settle(MAIL, "w", &acks, NOW).await.unwrap().is_empty());
         assert_eq!(depths(&queue, MAIL, NOW).await, [Depth::default(); 3]);
+    });
+}
+
+#[test]
+fn a_payload_is_whole_up_to_its_limit_in_every_delivery() {
+    with_stranger(async |queue, mut stranger| {
+        let job = r#"{"sendId":"018f3a5e-0000-7000-8000-000000000001"}"#;
+        let padded = |length: usize| job.to_owned() + &" ".repeat(length - job.len());
+        for length in [LIMIT, LIMIT + 1] {
+            lpush(&mut stranger, BASE, padded(length).as_bytes());
+        }
+        for delivery in 1..=3 {
+            let jobs = lease(&queue, 10).await;
+            let whole: Vec<_> = jobs.iter().filter_map(|job| job.whole().ok()).collect();
+            assert_eq!(whole, [padded(LIMIT)], "delivery {delivery}");
+            let cut = jobs.iter().find(|job| job.cut_from.is_some()).unwrap();
+            assert_eq!(cut.whole(), Err(PayloadError::TooLong { bytes: LIMIT + 1 }), "though its beginning is a job");
+            let again: Vec<_> = jobs.iter().map(|job| (job.token, Verdict::RetryAt(NOW))).collect();
+            assert!(queue.settle(MAIL, "w", &again, NOW).await.unwrap().is_empty());
+        }
     });
 }
 

@@ -1,13 +1,16 @@
 //! Dead letters: kept, and replayed once.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use domain::settle::{Outcome, ReplyAction};
 use domain::time::Timestamp;
-use engines::Store;
 use engines::store::dead_letters::{DeadLetter, Selection};
 use engines::store::resolve::SentAgain;
+use engines::{Access, Db, Store};
 
 use super::scene::{MINUTE, Scene};
-use crate::engine::{Engine, NOW, new_id, with_store};
+use crate::engine::{Engine, NOW, new_id, run, with_store};
 use crate::on_every_engine;
 
 async fn failed(store: Store) -> (Scene, engines::store::fetch::SendJob) {
@@ -116,6 +119,22 @@ fn a_letter_buried_again_before_it_was_marked_is_not_hidden(engine: Engine) {
     });
 }
 
+fn letters_are_buried_together_and_one_that_comes_twice_is_one(engine: Engine) {
+    run(engine, async |db: Db| {
+        let written = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&written);
+        let db = db.observed(Arc::new(move |seen| {
+            count.fetch_add(u32::from(seen.access == Access::Write), Ordering::Relaxed);
+        }));
+        let store = Store::new(db);
+        let mut letters: Vec<DeadLetter> = (0..500).map(|_| broken(NOW)).collect();
+        letters.push(letters[0].clone());
+        store.system().bury(&letters).await.unwrap();
+        assert_eq!(written.load(Ordering::Relaxed), 1, "transactions");
+        assert_eq!(store.system().count_dead_letters().await.unwrap(), 500);
+    });
+}
+
 fn letters_come_in_pages(engine: Engine) {
     with_store(engine, async |store: Store| {
         let system = store.system();
@@ -141,5 +160,6 @@ on_every_engine! {
     a_letter_of_a_lead_who_is_excluded_stays
     a_buried_payload_is_handed_back_as_it_was
     a_letter_buried_again_before_it_was_marked_is_not_hidden
+    letters_are_buried_together_and_one_that_comes_twice_is_one
     letters_come_in_pages
 }
