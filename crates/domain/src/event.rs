@@ -3,7 +3,7 @@
 //! Not responsible for storing or counting events; `verdict` judges who caused one.
 //! To add a type: a word in `EventType`, a route in tracking, and the CHECK in a migration.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
