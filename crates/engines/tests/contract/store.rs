@@ -16,6 +16,7 @@ mod resolve;
 pub mod scene;
 mod sends;
 mod setup;
+mod signatures;
 mod status;
 mod tenancy;
 mod traces;

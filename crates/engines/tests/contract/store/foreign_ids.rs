@@ -4,14 +4,11 @@
 //! Each is tried with both guards, with the statements' predicates alone (SQLite; PostgreSQL without row-level security)
 //! and with PostgreSQL's policies alone. To add a function: an arm in `ask`, and its state in `prepare`.
 
-use std::path::Path;
-
 use domain::email_account::AccountStatus;
 use domain::event::EventType;
 use domain::send::SendStatus;
 use domain::settle::Outcome;
 use domain::step::Due;
-use engines::dialect::Dialect;
 use engines::store::TenantStore;
 use engines::store::apply::Applied;
 use engines::store::events::StoredEvent;
@@ -20,31 +17,9 @@ use engines::store::leads::NewLead;
 use engines::{Db, Store};
 
 use super::scene::{DAY, Scene, result};
+use super::signatures::functions_of;
 use crate::engine::{Engine, NOW, connect, new_id, with_store};
 use crate::on_every_engine;
-
-/// Names of the public functions of a type, by the `impl` blocks of all files below a folder.
-fn functions_of(owner: &str, folder: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(functions_of(owner, &path));
-            continue;
-        }
-        let text = std::fs::read_to_string(&path).unwrap();
-        for block in text.split(&format!("\nimpl {owner} {{\n")).skip(1) {
-            let block = block.split("\n}").next().unwrap();
-            let heads = block.lines().filter_map(|line| {
-                let line = line.trim().strip_prefix("pub ")?;
-                line.trim_start_matches("async ").strip_prefix("fn ")
-            });
-            found.extend(heads.map(|head| head.split(['(', '<']).next().unwrap().to_owned()));
-        }
-    }
-    found.sort();
-    found
-}
 
 /// What the functions are asked about.
 struct Target {
@@ -138,9 +113,9 @@ impl Target {
     async fn gives_nothing_to(&self, who: &TenantStore) {
         for function in functions() {
             self.prepare(&function).await;
-            let before = self.dump().await;
+            let before = self.f.dump().await;
             assert!(!self.ask(&function, who).await, "`{function}` answered");
-            assert_eq!(before, self.dump().await, "`{function}` changed something");
+            assert_eq!(before, self.f.dump().await, "`{function}` changed something");
         }
     }
 
@@ -151,36 +126,10 @@ impl Target {
             assert!(self.ask(&function, &self.f.tenant()).await, "`{function}` did nothing for the owner");
         }
     }
-
-    /// Every row of every table, as text.
-    async fn dump(&self) -> Vec<(String, Vec<String>)> {
-        let dialect = self.f.store.db().dialect();
-        let tables = match dialect {
-            Dialect::Sqlite => "SELECT name AS x FROM sqlite_master WHERE type = 'table' ORDER BY name",
-            Dialect::Postgres => {
-                "SELECT relname AS x FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' ORDER BY 1"
-            }
-        };
-        let mut found = Vec::new();
-        for table in self.f.column::<String>(tables).await {
-            let row = match dialect {
-                Dialect::Postgres => format!("{table}::text"),
-                Dialect::Sqlite => {
-                    let columns = format!("SELECT 'quote(' || name || ')' AS x FROM pragma_table_info('{table}')");
-                    self.f.column::<String>(columns.leak()).await.join(" || ',' || ")
-                }
-            };
-            let rows = self.f.column(format!("SELECT {row} AS x FROM {table} ORDER BY 1").leak()).await;
-            found.push((table, rows));
-        }
-        let leads = found.iter().find(|(table, _)| table == "leads");
-        assert_eq!(leads.map(|(_, rows)| rows.len()), Some(2), "the tables were read");
-        found
-    }
 }
 
 fn functions() -> Vec<String> {
-    let found = functions_of("TenantStore", &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let found: Vec<String> = functions_of("TenantStore").into_iter().map(|function| function.name).collect();
     assert!(found.len() > 12, "the sources were read: {found:?}");
     found
 }

@@ -12,7 +12,7 @@ use domain::settle::{Attempted, EnrollmentEffect, Outcome, RetryPolicy, settle};
 use domain::step::{ConditionType, Due, StepType};
 use domain::time::{Timestamp, Zone};
 use engines::Store;
-use engines::dialect::Statement;
+use engines::dialect::{Dialect, Statement};
 use engines::store::apply::{Applied, AttemptRecord, OutboundMessage, Settled};
 use engines::store::dot::{DotAnswer, DotRequest};
 use engines::store::events::StoredEvent;
@@ -129,8 +129,13 @@ impl Scene {
 
     /// Another tenant's view of the same database.
     pub async fn stranger(&self) -> engines::store::TenantStore {
+        self.store.tenant(self.stranger_id().await)
+    }
+
+    /// Another tenant of the same database, with a campaign of its own.
+    pub async fn stranger_id(&self) -> TenantId {
         let other = Setup { tenant: "Other".into(), ..acme() };
-        self.store.tenant(apply_setup(&self.store, &other).await.unwrap().tenant_id)
+        apply_setup(&self.store, &other).await.unwrap().tenant_id
     }
 
     /// Enrolls leads `lead0@example.test` and so on; how many are new.
@@ -239,6 +244,32 @@ impl Scene {
         let statement: &'static Statement = Box::leak(Box::new(Statement::new("days", sql)));
         let rows = self.store.db().read(statement, vec![]).await.unwrap();
         (rows[0].get("reserved").unwrap(), rows[0].get("used").unwrap())
+    }
+
+    /// Every row of every table, as text; there must be leads.
+    pub async fn dump(&self) -> Vec<(String, Vec<String>)> {
+        let dialect = self.store.db().dialect();
+        let tables = match dialect {
+            Dialect::Sqlite => "SELECT name AS x FROM sqlite_master WHERE type = 'table' ORDER BY name",
+            Dialect::Postgres => {
+                "SELECT relname AS x FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' ORDER BY 1"
+            }
+        };
+        let mut found = Vec::new();
+        for table in self.column::<String>(tables).await {
+            let row = match dialect {
+                Dialect::Postgres => format!("{table}::text"),
+                Dialect::Sqlite => {
+                    let columns = format!("SELECT 'quote(' || name || ')' AS x FROM pragma_table_info('{table}')");
+                    self.column::<String>(columns.leak()).await.join(" || ',' || ")
+                }
+            };
+            let rows = self.column(format!("SELECT {row} AS x FROM {table} ORDER BY 1").leak()).await;
+            found.push((table, rows));
+        }
+        let leads = found.iter().find(|(table, _)| table == "leads");
+        assert!(leads.is_some_and(|(_, rows)| !rows.is_empty()), "the tables were read");
+        found
     }
 
     /// Changes rows as another program does.
