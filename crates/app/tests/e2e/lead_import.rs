@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::app::{App, Engine, number};
-use crate::http::until;
+use crate::http::wait_long;
 
 /// An installation with the draft `Welcome` of the tenant `Acme import.example`, which has one lead.
 fn installed(engine: Engine) -> Option<App> {
@@ -52,7 +52,7 @@ fn killed_in_the_middle_and_run_again_no_lead_is_missing_or_double(engine: Engin
     let list = list(&app, ROWS);
     let arguments = ["lead", "import", list.to_str().unwrap(), "--tenant", TENANT, "--campaign", "Welcome"];
     let cut = app.spawn(&arguments);
-    until(|| (enrolled(&app) >= 20_000).then_some(()));
+    wait_long(|| (enrolled(&app) >= 20_000).then_some(()));
     cut.kill();
     let before = enrolled(&app) - 1;
     assert!((20_000..ROWS as u64).contains(&before), "the kill must come in the middle: {before} leads were in");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::app::{App, Engine, Sink, number};
 use crate::gateway::{Gateway, Way};
-use crate::http::until;
+use crate::http::{until, wait_long};
 
 const SENDS: usize = 10_000;
 
@@ -39,7 +39,7 @@ fn an_emptied_redis_is_filled_again_from_the_ledger() {
     let mut scheduler = app.spawn(&["scheduler"]);
     assert!(scheduler.wait_for("Enqueued", 1));
     let waiting = || app.redis().ask(&["LLEN", "queue:email-sending"]).parse::<usize>().unwrap();
-    until(|| (waiting() >= SENDS).then_some(()));
+    wait_long(|| (waiting() >= SENDS).then_some(()));
     app.redis().ask(&["FLUSHALL"]);
     assert_eq!(waiting(), 0, "the fault fired");
     let worker = app.spawn(&["worker"]).read_on();
