@@ -49,7 +49,9 @@ impl Counts {
         {
             for (engine, segment) in ENGINES.iter().filter(|(_, name)| path.split("::").any(|part| part == *name)) {
                 *self.per_engine.entry(engine).or_default() += 1;
-                if let Some(case) = path.strip_prefix(&format!("{QUEUE_SUITE}::{segment}::")) {
+                // A case stands right under its engine; a deeper path is a module's own test.
+                let case = path.strip_prefix(&format!("{QUEUE_SUITE}::{segment}::"));
+                if let Some(case) = case.filter(|case| !case.contains("::")) {
                     self.queue_suite.entry(engine).or_default().insert(case.to_owned());
                 }
             }
