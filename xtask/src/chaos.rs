@@ -188,12 +188,12 @@ fn print(faults: Option<&BTreeMap<String, Tried>>, storms: &[Value]) {
         }
     }
     println!(
-        "\n| engines | policy | seed | faults | lost | extra | unknown | held | slowest recovery, s |\n|---|---|---|---|---|---|---|---|---|"
+        "\n| engines | policy | seed | faults | lost | extra | unknown | held | longest wait for a message, s |\n|---|---|---|---|---|---|---|---|---|"
     );
     for storm in storms {
         let object = |key: &str| storm[key].as_object().into_iter().flatten();
         let fired: u64 = object("fired").filter_map(|(_, times)| times.as_u64()).sum();
-        let slowest = object("recovery_seconds").filter_map(|(_, seconds)| seconds.as_f64()).fold(0.0, f64::max);
+        let slowest = object("next_message_seconds").filter_map(|(_, seconds)| seconds.as_f64()).fold(0.0, f64::max);
         let word = |key: &str| storm[key].as_str().unwrap_or("?").to_lowercase();
         println!(
             "| {} | {} | {} | {fired} | {} | {} | {} | {} | {slowest:.1} |",

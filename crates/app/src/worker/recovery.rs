@@ -126,23 +126,7 @@ fn unknown(ctx: &Context, dot: OpenDot, now: domain::time::Timestamp) -> Settled
         next: None,
     };
     let policy = ctx.config.settings.retry.policy();
-    Settled {
-        send_id: dot.send_id,
-        tenant_id: dot.tenant_id,
-        campaign_id: dot.campaign_id,
-        lead_id: dot.lead_id,
-        step_id: dot.step_id,
-        step_order: dot.step_order,
-        enrollment_id: dot.enrollment_id,
-        email_account_id: dot.email_account_id,
-        fence: dot.fence,
-        account_day: dot.account_day,
-        campaign_day: dot.campaign_day,
-        was_dot: true,
-        transition: settle(Outcome::Unknown, &attempted, &policy, now, ctx.clock.chance()),
-        attempt: None,
-        message: None,
-    }
+    dot.settled(settle(Outcome::Unknown, &attempted, &policy, now, ctx.clock.chance()))
 }
 
 /// Brings hints again that P3 would grant and nobody holds, for ever.

@@ -109,29 +109,19 @@ impl SystemStore {
         }
         let mut answers = HashMap::new();
         for ((tenant_id, campaign_id), group) in groups {
-            answers.extend(self.adopt_in_time(tenant_id, campaign_id, &group, request, new_id).await?);
+            // Asked again where a scheduler was quicker: what it planned is found then.
+            let mut tries = 1;
+            let answered = loop {
+                match self.adopt_group(tenant_id, campaign_id, &group, request, new_id).await {
+                    Err(Error::Conflict { .. }) if tries < TRIES => tries += 1,
+                    answered => break answered?,
+                }
+            };
+            answers.extend(answered);
         }
         // Each place has its answer, or one job would be taken for another.
         let unanswered = Adopted::Refused { field: "leadId", rule: "names a lead that the ledger cannot enroll" };
         Ok((0..jobs.len()).map(|place| answers.remove(&place).unwrap_or(unanswered)).collect())
-    }
-
-    /// Asks again where a scheduler was quicker: what it planned is found then.
-    async fn adopt_in_time(
-        &self,
-        tenant_id: TenantId,
-        campaign_id: CampaignId,
-        group: &Group<'_>,
-        request: &AdoptRequest<'_>,
-        new_id: &(dyn Fn() -> Uuid + Send + Sync),
-    ) -> Result<HashMap<usize, Adopted>> {
-        let mut tries = 1;
-        loop {
-            match self.adopt_group(tenant_id, campaign_id, group, request, new_id).await {
-                Err(Error::Conflict { .. }) if tries < TRIES => tries += 1,
-                answered => return answered,
-            }
-        }
     }
 
     /// Which of these sends the ledger knows, in whatever state.

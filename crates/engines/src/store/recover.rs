@@ -5,10 +5,12 @@
 
 use domain::campaign::{CampaignSettings, OnUnknown};
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, SendId, StepId, TenantId};
+use domain::settle::Transition;
 use domain::time::Timestamp;
 use uuid::Uuid;
 
 use super::SystemStore;
+use super::apply::Settled;
 use super::plan::Hint;
 use crate::db::{Access, LockKind};
 use crate::error::Result;
@@ -102,6 +104,29 @@ pub struct OpenDot {
     pub account_day: Option<String>,
     pub campaign_day: Option<String>,
     pub on_unknown: OnUnknown,
+}
+
+impl OpenDot {
+    /// What is written down of it: there was no try that anybody could tell of.
+    pub fn settled(self, transition: Transition) -> Settled {
+        Settled {
+            send_id: self.send_id,
+            tenant_id: self.tenant_id,
+            campaign_id: self.campaign_id,
+            lead_id: self.lead_id,
+            step_id: self.step_id,
+            step_order: self.step_order,
+            enrollment_id: self.enrollment_id,
+            email_account_id: self.email_account_id,
+            fence: self.fence,
+            account_day: self.account_day,
+            campaign_day: self.campaign_day,
+            was_dot: true,
+            transition,
+            attempt: None,
+            message: None,
+        }
+    }
 }
 
 impl SystemStore {

@@ -17,7 +17,6 @@ use engines::store::dot::DotAnswer;
 use engines::store::fetch::SendJob;
 use engines::store::leads::NewLead;
 use engines::store::plan::Hint;
-use engines::store::recover::OpenDot;
 use engines::values;
 
 use super::action::Action as A;
@@ -253,32 +252,12 @@ impl<'a> Driver<'a> {
         for name in names {
             for dot in self.system().dots_of(&name).await.unwrap() {
                 left += 1;
-                let unknown = self.unknown(&dot);
-                let applied = self.system().apply(&[unknown], &name, &new_id, self.clock).await.unwrap();
+                let unknown = self.settle(Outcome::Unknown, dot.attempts, dot.unknowns);
+                let applied = self.system().apply(&[dot.settled(unknown)], &name, &new_id, self.clock).await.unwrap();
                 assert_eq!(applied, [Applied::Done]);
             }
             self.system().remove_owner(&name).await.unwrap();
         }
         assert_eq!(left, usize::from(self.state.row.is_some_and(|row| row.is_left_by(owner))), "{:?}", self.trace);
-    }
-
-    fn unknown(&self, dot: &OpenDot) -> Settled {
-        Settled {
-            send_id: dot.send_id,
-            tenant_id: dot.tenant_id,
-            campaign_id: dot.campaign_id,
-            lead_id: dot.lead_id,
-            step_id: dot.step_id,
-            step_order: dot.step_order,
-            enrollment_id: dot.enrollment_id,
-            email_account_id: dot.email_account_id,
-            fence: dot.fence,
-            account_day: dot.account_day.clone(),
-            campaign_day: dot.campaign_day.clone(),
-            was_dot: true,
-            transition: self.settle(Outcome::Unknown, dot.attempts, dot.unknowns),
-            attempt: None,
-            message: None,
-        }
     }
 }
