@@ -12,10 +12,12 @@ pub(crate) fn peak_resident_bytes() -> Option<u64> {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    const BLOCK: usize = 128 << 20;
+
+    /// Whatever other tests of this process take and give back meanwhile, the peak is never below this block.
     #[test]
     fn memory_that_was_given_back_still_counts() {
-        let before = super::peak_resident_bytes().unwrap();
-        drop(std::hint::black_box(vec![1_u8; 64 << 20]));
-        assert!(super::peak_resident_bytes().unwrap() >= before + (32 << 20));
+        drop(std::hint::black_box(vec![1_u8; BLOCK]));
+        assert!(super::peak_resident_bytes().unwrap() >= BLOCK as u64);
     }
 }
