@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
@@ -136,34 +138,61 @@ fn numbers(path: &str) -> Vec<String> {
     found
 }
 
-/// One storm for each seed, set of engines and policy.
+/// One storm for each seed, set of engines and policy; as many at once as there are cores, since they mostly wait.
 fn brew(args: &ChaosArgs, env: &[(&'static str, String)]) -> anyhow::Result<Vec<Value>> {
+    if let Some(engine) = args.engines.iter().find(|engine| !["sqlite", "postgres", "redis"].contains(&engine.as_str()))
+    {
+        bail!("`{engine}` is no set of engines (hint: sqlite, postgres or redis)");
+    }
     let random = || std::time::UNIX_EPOCH.elapsed().map_or(1, |t| u64::from(t.subsec_nanos()));
     let first = args.seed.unwrap_or_else(random);
-    let mut storms = Vec::new();
-    for seed in first..first + args.seeds {
-        for engine in &args.engines {
-            if !["sqlite", "postgres", "redis"].contains(&engine.as_str()) {
-                bail!("`{engine}` is no set of engines (hint: sqlite, postgres or redis)");
-            }
-            for policy in ["resend", "hold"] {
-                let mut command = Command::new("cargo");
-                let test = format!("storm::{engine}::{STORM}");
-                command.args(["test", "-p", "penguinmails", "--test", "e2e", "--", "--exact", &test, "--nocapture"]);
-                command.envs(env.iter().cloned()).env("REQUIRE_ENGINES", engine).env("STORM_POLICY", policy);
-                command.env("STORM_SEED", seed.to_string()).env("STORM_KILLS", args.kills.to_string());
-                let mut storm = json!({ "engine": engine, "policy": policy, "seed": seed });
-                let succeeded = lines(&mut command, |line| {
-                    if let Some((_, object)) = line.split_once("STORM ") {
-                        storm = serde_json::from_str(object).unwrap_or(Value::Null);
-                    }
-                })?;
-                storm["ok"] = (succeeded && storm["lost"] == 0).into();
-                storms.push(storm);
-            }
+    let wanted: Vec<(u64, &str, &str)> = (first..first + args.seeds)
+        .flat_map(|seed| args.engines.iter().map(move |engine| (seed, engine.as_str())))
+        .flat_map(|(seed, engine)| ["resend", "hold"].map(|policy| (seed, engine, policy)))
+        .collect();
+    // Built once, before they meet at cargo's lock.
+    let built = Command::new("cargo").args(["test", "-p", "penguinmails", "--test", "e2e", "--no-run"]).status()?;
+    anyhow::ensure!(built.success(), "the storms do not build");
+    let (next, storms) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let brew_on = || -> anyhow::Result<()> {
+        loop {
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            let Some((seed, engine, policy)) = wanted.get(n) else { return Ok(()) };
+            let storm = brew_one(*seed, engine, policy, args.kills, env)?;
+            eprintln!("storm {} of {}: {storm}", n + 1, wanted.len());
+            storms.lock().expect("no thread panics while it holds this").insert(n, storm);
         }
+    };
+    std::thread::scope(|scope| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let running: Vec<_> = (0..cores).map(|_| scope.spawn(brew_on)).collect();
+        running.into_iter().try_for_each(|thread| thread.join().expect("it returns its errors"))
+    })?;
+    Ok(storms.into_inner().expect("every thread has ended").into_values().collect())
+}
+
+/// One storm; what it printed is shown where it failed.
+fn brew_one(
+    seed: u64,
+    engine: &str,
+    policy: &str,
+    kills: u32,
+    env: &[(&'static str, String)],
+) -> anyhow::Result<Value> {
+    let mut command = Command::new("cargo");
+    let test = format!("storm::{engine}::{STORM}");
+    command.args(["test", "-p", "penguinmails", "--test", "e2e", "--", "--exact", &test, "--nocapture"]);
+    command.envs(env.iter().cloned()).env("REQUIRE_ENGINES", engine).env("STORM_POLICY", policy);
+    command.env("STORM_SEED", seed.to_string()).env("STORM_KILLS", kills.to_string());
+    let output = command.stdin(Stdio::null()).output().context("failed to start cargo")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let object = text.lines().find_map(|line| serde_json::from_str(line.split_once("STORM ")?.1).ok());
+    let mut storm = object.unwrap_or_else(|| json!({ "engine": engine, "policy": policy, "seed": seed }));
+    storm["ok"] = (output.status.success() && storm["lost"] == 0).into();
+    if storm["ok"] != true {
+        eprintln!("{text}\n{}", String::from_utf8_lossy(&output.stderr));
     }
-    Ok(storms)
+    Ok(storm)
 }
 
 /// Runs a command and gives each line of its output; whether it succeeded.

@@ -13,6 +13,9 @@ use crate::machine::step;
 /// Crates with tests whose names begin with `fuzz_`.
 const CRATES: &[&str] = &["mail"];
 
+/// The part that every target's path holds.
+pub(crate) const EVERY_TARGET: &str = "fuzz_";
+
 /// How long to try.
 #[derive(Debug, Args)]
 pub(crate) struct FuzzArgs {
@@ -20,18 +23,23 @@ pub(crate) struct FuzzArgs {
     #[arg(long, value_name = "N", default_value_t = 60)]
     seconds: u64,
     /// Only targets whose path holds this
-    #[arg(default_value = "fuzz_")]
+    #[arg(default_value = EVERY_TARGET)]
     target: String,
 }
 
 /// Runs them; whether none found anything.
 pub(crate) fn run(args: &FuzzArgs) -> anyhow::Result<bool> {
     step(&format!("fuzzing, {} s for each target", args.seconds));
+    Ok(command(args.seconds, &args.target).status().context("failed to start cargo")?.success())
+}
+
+/// Tries each target whose path holds `target` for so many seconds.
+pub(crate) fn command(seconds: u64, target: &str) -> Command {
     let mut cargo = Command::new("cargo");
     cargo.arg("test").args(CRATES.iter().flat_map(|name| ["-p", name])).args(["--lib", "--"]);
-    cargo.args([&args.target, "--nocapture"]).stdin(Stdio::null());
+    cargo.args([target, "--nocapture"]).stdin(Stdio::null());
     // The time alone is to end it. An input that fails is printed with the seed that makes it again.
-    cargo.env("BOLERO_RANDOM_TEST_TIME_MS", (args.seconds * 1000).to_string());
+    cargo.env("BOLERO_RANDOM_TEST_TIME_MS", (seconds * 1000).to_string());
     cargo.env("BOLERO_RANDOM_ITERATIONS", usize::MAX.to_string());
-    Ok(cargo.status().context("failed to start cargo")?.success())
+    cargo
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use crate::machine::{self, step};
-use crate::{postfix, postgres, receivers, redis};
+use crate::{fuzz, postfix, postgres, receivers, redis};
 
 /// The process group of the suites, 0 while there is none: a signal to us alone must end them too.
 static WORK: AtomicU32 = AtomicU32::new(0);
@@ -21,6 +21,8 @@ static WORK: AtomicU32 = AtomicU32::new(0);
 /// Engines, and the segment of a test's path that names each.
 const ENGINES: [(&str, &str); 4] =
     [("sqlite", "sqlite"), ("postgres", "postgres"), ("redis", "redis"), ("redis-cluster", "redis_cluster")];
+/// How long each fuzz target is tried.
+const FUZZ_SECONDS: u64 = 60;
 /// The suite that every queue has to pass: it is counted apart, since each must run the same cases.
 const QUEUE_SUITE: &str = "queue";
 
@@ -84,20 +86,31 @@ pub(crate) fn test(engines: &[String], filter: &[String]) -> anyhow::Result<bool
     let linted = cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     timed("format and lints", started);
     let started = Instant::now();
-    let (counts, skipped, succeeded) = with_services(|env, folder| {
-        let skip_log = folder.join("skipped");
+    let (counts, [skipped, figures], succeeded) = with_services(|env, folder| {
+        let (skip_log, figures) = (folder.join("skipped"), folder.join("figures"));
         let mut command = Command::new("cargo");
         command.args(["test", "--workspace", "--no-fail-fast"]).args(filter).envs(env);
-        command.env("TEST_SKIP_LOG", &skip_log);
+        command.env("RUST_TEST_THREADS", threads().to_string());
+        command.env("TEST_SKIP_LOG", &skip_log).env("TEST_FIGURES", &figures);
         if std::env::var_os("REQUIRE_ENGINES").is_none() {
             command.env("REQUIRE_ENGINES", engines.join(","));
         }
         let (counts, succeeded) = run_and_count(&mut command)?;
-        let skipped = std::fs::read_to_string(&skip_log).unwrap_or_default();
-        Ok((counts, skipped, succeeded))
+        let text = |path| std::fs::read_to_string(path).unwrap_or_default();
+        Ok((counts, [text(&skip_log), text(&figures)], succeeded))
     })?;
     timed("tests", started);
-    report(&counts, &skipped, &times);
+    // Whoever asks for a part wants that part.
+    let fuzzed = if filter.is_empty() {
+        let started = Instant::now();
+        let (fuzzed, succeeded) = run_and_count(&mut fuzz::command(FUZZ_SECONDS, fuzz::EVERY_TARGET))?;
+        timed("fuzz targets", started);
+        println!("fuzz targets: {} passed in {FUZZ_SECONDS} s each", fuzzed.passed);
+        succeeded && fuzzed.passed > 0
+    } else {
+        true
+    };
+    report(&counts, &skipped, &figures, &times);
     // A part that was asked for may leave engines out.
     let unlike = if filter.is_empty() { counts.missing_cases(&ENGINES.map(|(engine, _)| engine)) } else { vec![] };
     for line in &unlike {
@@ -109,9 +122,12 @@ pub(crate) fn test(engines: &[String], filter: &[String]) -> anyhow::Result<bool
     if !linted {
         println!("lints: cargo clippy failed");
     }
+    if !fuzzed {
+        println!("fuzz targets: one failed, or none was found");
+    }
     // A suite that did not even build has no line of its own.
     let silent = !succeeded && counts.failed == 0;
-    let broken: u64 = [silent, !formatted, !linted, !unlike.is_empty()].map(u64::from).iter().sum();
+    let broken: u64 = [silent, !formatted, !linted, !unlike.is_empty(), !fuzzed].map(u64::from).iter().sum();
     println!("{} passed, {} failed", counts.passed, counts.failed + broken);
     Ok(counts.failed + broken == 0)
 }
@@ -123,6 +139,11 @@ pub(crate) fn env(command: &[String]) -> anyhow::Result<bool> {
         let status = Command::new(&command[0]).args(&command[1..]).envs(env).status();
         Ok(status.with_context(|| format!("failed to start `{}`", command[0]))?.success())
     })
+}
+
+/// Tests at once: most of the long ones wait for a heartbeat to stand still or for a hint to grow old.
+fn threads() -> usize {
+    2 * std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn cargo(arguments: &[&str]) -> anyhow::Result<bool> {
@@ -190,7 +211,7 @@ fn run_and_count(command: &mut Command) -> anyhow::Result<(Counts, bool)> {
     Ok((counts, succeeded))
 }
 
-fn report(counts: &Counts, skipped: &str, times: &[(&str, Duration)]) {
+fn report(counts: &Counts, skipped: &str, figures: &str, times: &[(&str, Duration)]) {
     println!();
     for (engine, _) in ENGINES {
         let tests = counts.per_engine.get(engine).copied().unwrap_or(0);
@@ -199,6 +220,10 @@ fn report(counts: &Counts, skipped: &str, times: &[(&str, Duration)]) {
     }
     println!("skipped: {}", skipped.lines().count());
     for line in skipped.lines() {
+        println!("  {line}");
+    }
+    println!("figures: {}", figures.lines().count());
+    for line in figures.lines() {
         println!("  {line}");
     }
     for (name, time) in times {

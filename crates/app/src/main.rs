@@ -18,6 +18,7 @@ mod doctor;
 mod duration;
 mod exit;
 mod fault_point;
+mod held;
 mod hint;
 mod lead_import;
 mod leads_csv;

@@ -41,6 +41,7 @@ const MIGRATIONS: &[Migration] = migrations![
     7 "0007_lookups",
     8 "0008_failures",
     9 "0009_lanes",
+    10 "0010_unknown",
 ];
 
 /// Made outside the list: it is what the list is recorded in.

@@ -8,6 +8,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use domain::campaign::OnUnknown;
 use domain::settle::{Attempted, Outcome, settle};
 use domain::time::Zone;
 use engines::queue::{Lane, List, UNKNOWN_EPOCH};
@@ -18,14 +19,17 @@ use self::watch::Watch;
 use super::gate::Why;
 use super::{LIST, Worker, journal};
 use crate::context::Context;
+use crate::held;
 use crate::liveness::Loop;
 
 /// Real time between two heartbeats.
 const BEAT: Duration = Duration::from_secs(3);
 /// A heartbeat that could not be written for so long: nobody may think that we are alive, so no dot is written.
 const TOO_QUIET: Duration = Duration::from_secs(9);
-/// Real time between two looks at owners.
-const LOOK: Duration = Duration::from_secs(2);
+/// Real time between two looks at owners: with the twelve seconds of standing still, a dead one's jobs go on within fifteen.
+const LOOK: Duration = Duration::from_secs(1);
+/// Real time between two passes of reconciliation that find nothing.
+const RECONCILE: Duration = Duration::from_secs(2);
 /// A hint that is older is pushed again.
 pub(super) const STALE_HINT: Duration = Duration::from_secs(60);
 /// Most hints in a lane of the queue that reconciliation tops up to.
@@ -93,6 +97,9 @@ pub(super) async fn reap(worker: Arc<Worker>) {
             }
             watch.forget(&owner);
         }
+        if let Err(e) = held::settle_proven(ctx).await {
+            tracing::warn!(error = %e, "held sends that have arrived cannot be settled now");
+        }
         worker.wake.notify_one();
     }
 }
@@ -119,7 +126,8 @@ fn unknown(ctx: &Context, dot: OpenDot, now: domain::time::Timestamp) -> Settled
         unknowns: dot.unknowns,
         first_attempt_at: dot.first_attempt_at,
         max_attempts: dot.max_attempts,
-        on_unknown: dot.on_unknown,
+        // It has arrived: held for the moment that `held::settle_proven` takes, and never sent again.
+        on_unknown: if dot.has_proof { OnUnknown::Hold } else { dot.on_unknown },
         account_failures: 0,
         account_zone: Zone::UTC,
         soft_bounces: 0,
@@ -138,18 +146,18 @@ pub(super) async fn reconcile(worker: Arc<Worker>) {
         let brought = reconcile_once(ctx).await;
         pulse.waits();
         match brought {
-            Ok(0) => tokio::time::sleep(LOOK).await,
+            Ok(0) => tokio::time::sleep(RECONCILE).await,
             Ok(pushed) => {
                 ctx.metrics.worker.hints_renewed.inc_by(pushed);
                 tracing::debug!(pushed, "hints were brought again");
                 worker.wake.notify_one();
                 if pushed < u64::from(TURN) {
-                    tokio::time::sleep(LOOK / 4).await;
+                    tokio::time::sleep(RECONCILE / 4).await;
                 }
             }
             Err(e) => {
                 tracing::warn!(error = %e, "hints cannot be brought again now");
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(RECONCILE).await;
             }
         }
     }

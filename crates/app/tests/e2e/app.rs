@@ -33,12 +33,22 @@ pub fn service(name: &str) -> Option<String> {
     let required = std::env::var("REQUIRE_ENGINES").unwrap_or_default();
     assert!(required.is_empty(), "{name} is not set, but REQUIRE_ENGINES is (hint: run `cargo xtask test`)");
     if let Ok(path) = std::env::var("TEST_SKIP_LOG") {
-        use std::io::Write as _;
         let mut log = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
         writeln!(log, "e2e: {name} is not set").unwrap();
     }
     eprintln!("SKIPPED: {name} is not set");
     None
+}
+
+/// A measured figure and the most that it is to be: printed, and kept for the report that closes the run. Nothing fails by it, since
+/// machines are busy with other things too.
+pub fn figure(what: &str, measured: f64, goal: f64, unit: &str) {
+    let line = format!("{what}: {measured:.2} {unit} (goal: {goal} {unit})");
+    println!("{line}");
+    if let Ok(path) = std::env::var("TEST_FIGURES") {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+        writeln!(file, "{line}").unwrap();
+    }
 }
 
 pub struct App {

@@ -9,6 +9,9 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::app::{App, Engine, Process, Reading, Sink, number};
+use crate::http::wait_long;
+use crate::maildir;
+use crate::tracker::Tracker;
 
 /// What the ledger and the receiver say in the end.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,21 +74,18 @@ impl Scene {
         self.app.json(&["campaign", "status", "Welcome"]).1
     }
 
-    /// Reads until nothing waits, which only a running worker can bring about.
+    /// Looks until nothing waits, which only a running worker can bring about.
     fn settled(&self) -> End {
-        for _ in 0..5_000 {
+        wait_long(|| {
             let status = self.status();
             let waits = number(&status, "pending") + number(&status, "deferred");
-            if waits == 0 && number(&status, "planned") == 1 {
-                return End {
-                    copies: self.sink.accepted().len(),
-                    sent: number(&status, "sent"),
-                    held: number(&status, "held"),
-                    unknown: number(&status, "unknown"),
-                };
-            }
-        }
-        panic!("never settled: {}", self.status());
+            (waits == 0 && number(&status, "planned") == 1).then(|| End {
+                copies: self.sink.accepted().len(),
+                sent: number(&status, "sent"),
+                held: number(&status, "held"),
+                unknown: number(&status, "unknown"),
+            })
+        })
     }
 }
 
@@ -129,6 +129,33 @@ fn killed(engine: Engine, extra: &str, point: &str, end: &End) {
     let replayed =
         log.iter().any(|line| line.contains("journal of a dead worker was written down") && line.contains("new=1"));
     assert_eq!(replayed, point == "journaled", "{}", log.join(""));
+}
+
+/// The worker dies with the answer in hand; a person opens the mail, before its end is noticed or when it is held.
+fn a_mail_that_was_opened_is_neither_sent_again_nor_held(engine: Engine) {
+    side_by_side(&[("resend", true), ("hold", false)], |policy, is_opened_first| {
+        let Some(scene) = Scene::new(engine, &format!("on_unknown = \"{policy}\"")) else { return };
+        scene.worker_at("answered").kill();
+        let open = || {
+            let mail = maildir::read_folder(&scene.sink.folder, "point.example").remove(0);
+            let pixel = mail.links.iter().find(|link| link.contains("/api/track/open")).unwrap();
+            let path = pixel.trim_start_matches("http://127.0.0.1:8081").replace("&amp;", "&");
+            let mut tracker = Tracker::start(&scene.app);
+            assert_eq!(tracker.ask("GET", &path).status, 200);
+            assert_eq!(tracker.process.stop().0.code(), Some(0));
+        };
+        let once = End { unknown: 1, ..ONCE };
+        if *is_opened_first {
+            open();
+        }
+        let worker = scene.next_worker();
+        if !is_opened_first {
+            assert_eq!(scene.settled(), End { copies: 1, ..NEVER });
+            open();
+        }
+        wait_long(|| (scene.settled() == once).then_some(()));
+        assert!(worker.stop().0.success());
+    });
 }
 
 fn fp02_a_scheduler_killed_before_its_hint_is_healed_by_reconciliation(engine: Engine) {
@@ -214,6 +241,7 @@ crate::on_every_engine! {
     fp02_a_scheduler_killed_before_its_hint_is_healed_by_reconciliation
     fp04_to_fp07_a_worker_killed_at_any_point_loses_nothing
     fp06_and_fp07_under_hold_a_kill_makes_no_copy
+    a_mail_that_was_opened_is_neither_sent_again_nor_held
     fp09_a_graceful_stop_at_any_point_leaves_nothing_unknown
     fp18_whoever_stops_a_send_before_its_dot_wins
     a_job_that_three_workers_died_over_waits_for_a_person

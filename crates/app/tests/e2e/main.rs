@@ -27,6 +27,7 @@ mod postgres_faults;
 mod postgres_server;
 mod priorities;
 mod receivers;
+mod recovery;
 mod redis;
 mod redis_faults;
 mod refused_events;

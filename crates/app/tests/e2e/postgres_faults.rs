@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::app::{App, Process, Reading, Sink, number};
+use crate::app::{App, Process, Reading, Sink, figure, number};
 use crate::maildir::{self, Mail};
 use crate::tracker::Tracker;
 
@@ -88,9 +88,9 @@ fn a_platform_outlives_two_crashes_of_its_database() {
     let (accepted, unknown) = (sink.accepted(), number(&report, "unknown"));
     let once: HashSet<&String> = accepted.iter().collect();
     let (lost, extra) = (SENDS - once.len(), accepted.len() - once.len());
-    println!(
-        "lost {lost}, extra {extra}, unknown {unknown}; first message {after_restart:.1} s after the return of a restart, {after_kill:.1} s of a kill"
-    );
+    println!("lost {lost}, extra {extra}, unknown {unknown}");
+    figure("first message after the return of a restarted PostgreSQL", after_restart, 10.0, "s");
+    figure("first message after the return of a killed PostgreSQL", after_kill, 10.0, "s");
     // No owner died and no dialogue was cut: nobody may be taken for dead.
     assert_eq!((lost, extra, unknown, number(&report, "sent") as usize), (0, 0, 0, SENDS), "{report}");
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use crate::app::{App, Engine, Sink, number};
+use crate::app::{App, Engine, Sink, figure, number};
 use crate::gateway::{Gateway, Way};
 use crate::http::{until, wait_long};
 
@@ -215,8 +215,7 @@ fn fr01_ten_times_emptied_while_sending() {
     assert_eq!(worker.stop().0.code(), Some(0));
     check_all_sent_once(&app, &sink, SENDS);
     let longest = times.iter().max().unwrap();
-    println!("hints were back after {times:?}");
-    assert!(*longest < Duration::from_secs(4), "within one reconcile period of two seconds and a pass: {longest:?}");
+    figure("hints back after FLUSHALL, the longest of ten", longest.as_secs_f64(), 10.0, "s");
 }
 
 #[test]

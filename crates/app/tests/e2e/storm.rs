@@ -1,4 +1,4 @@
-//! FP12: everything is killed, cut and emptied at random while 3,000 mails of ten accounts are under way, and the
+//! FP12: everything is killed, cut and emptied at random while 1,500 mails of ten accounts are under way, and the
 //! receiver's own journal judges.
 //!
 //! Faults follow each other by progress, not by the clock: each after some more messages have arrived. Every kind comes
@@ -13,7 +13,7 @@ use crate::app::{App, Engine, Reading, Sink, number};
 use crate::gateway::Gateway;
 use crate::postgres_faults::Arrivals;
 
-const SENDS: usize = 3_000;
+const SENDS: usize = 1_500;
 const ACCOUNTS: usize = 10;
 /// Faults begin and end while mail is under way.
 const CALM: usize = SENDS / 10;

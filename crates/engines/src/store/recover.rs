@@ -33,15 +33,28 @@ macro_rules! completable {
     };
 }
 
+/// Somebody has the message: what only it could tell happened after its dot. A scanner proves nothing, since servers look
+/// at a message that they refuse then.
+macro_rules! proof {
+    () => {
+        "EXISTS (SELECT 1 FROM tracking_events t WHERE t.tenant_id = s.tenant_id AND t.campaign_id = s.campaign_id
+                AND t.lead_id = s.lead_id AND t.step_id = s.step_id AND t.verdict <> 'scanner'
+                AND t.occurred_at >= s.last_attempt_at)"
+    };
+}
+
 statements! {
     HEARTBEAT = "INSERT INTO workers (owner, host, pid, heartbeat, created_at, updated_at) VALUES ($1, $2, $3, 1, $4, $4)
         ON CONFLICT (owner) DO UPDATE SET heartbeat = workers.heartbeat + 1, updated_at = excluded.updated_at";
     OWNERS = "SELECT owner, heartbeat FROM workers";
     REMOVE_OWNER = "DELETE FROM workers WHERE owner = $1 AND NOT EXISTS (SELECT 1 FROM sends WHERE owner = $1 AND open)";
-    DOTS = "SELECT s.id, s.tenant_id, s.campaign_id, s.lead_id, s.step_id, s.step_order, s.enrollment_id, s.email_account_id,
-            s.fence, s.attempts, s.max_attempts, s.unknowns, s.first_attempt_at, s.account_day, s.campaign_day, c.settings
+    DOTS = concat!("SELECT s.id, s.tenant_id, s.campaign_id, s.lead_id, s.step_id, s.step_order, s.enrollment_id, s.email_account_id,
+            s.fence, s.attempts, s.max_attempts, s.unknowns, s.first_attempt_at, s.account_day, s.campaign_day, c.settings, ",
+            proof!(), " AS has_proof
         FROM sends s JOIN campaigns c ON c.id = s.campaign_id
-        WHERE s.open AND s.status = 'dot' AND s.owner = $1";
+        WHERE s.open AND s.status = 'dot' AND s.owner = $1");
+    PROVEN = concat!("SELECT s.id, s.tenant_id FROM sends s
+        WHERE NOT s.open AND s.reason = 'unknown' AND s.status = 'held' AND ", proof!(), " ORDER BY s.id LIMIT $1");
     RECONCILE = "UPDATE sends SET hinted_at = $1, hinted_epoch = $2 WHERE id IN (
             SELECT s.id FROM sends s JOIN campaigns c ON c.id = s.campaign_id JOIN email_accounts a ON a.id = s.email_account_id
             WHERE s.open AND s.status IN ('planned', 'queued') AND s.not_before <= $1
@@ -104,6 +117,8 @@ pub struct OpenDot {
     pub account_day: Option<String>,
     pub campaign_day: Option<String>,
     pub on_unknown: OnUnknown,
+    /// Whether somebody has the message.
+    pub has_proof: bool,
 }
 
 impl OpenDot {
@@ -161,6 +176,16 @@ impl SystemStore {
     /// The database.
     pub async fn dots_of(&self, owner: &str) -> Result<Vec<OpenDot>> {
         self.db.read(&DOTS, values![owner]).await?.iter().map(open_dot).collect()
+    }
+
+    /// Sends that are held since nobody knew whether they had arrived, and that have: somebody opened them or followed a
+    /// link; at most `limit`.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn list_proven(&self, limit: u32) -> Result<Vec<(TenantId, SendId)>> {
+        let rows = self.db.read(&PROVEN, values![limit]).await?;
+        rows.iter().map(|row| Ok((row.get("tenant_id")?, row.get("id")?))).collect()
     }
 
     /// Marks and returns sends of a lane that may go now and have no hint of this epoch since `stale`; at most `limit`,
@@ -243,6 +268,7 @@ fn open_dot(row: &Row) -> Result<OpenDot> {
         first_attempt_at: row.get("first_attempt_at")?,
         account_day: row.get("account_day")?,
         campaign_day: row.get("campaign_day")?,
+        has_proof: row.get("has_proof")?,
         // Settings that cannot be read allow no second copy, and hold up nobody else's sends.
         on_unknown: serde_json::from_value(settings).map_or(OnUnknown::Hold, |s: CampaignSettings| s.on_unknown),
     })

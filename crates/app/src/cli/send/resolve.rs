@@ -1,16 +1,12 @@
 //! `penguinmails send resolve`: a person's decision about a held send.
 //!
-//! Not responsible for what it does (`domain::settle::resolve`) or for writing it (`engines::store::resolve`).
+//! Not responsible for what it does (`held`, `domain::settle::resolve`) or for writing it (`engines::store::resolve`).
 //! To add a decision: a flag here and a variant of `Decision`.
 
 use clap::Args;
 use domain::campaign::CampaignStatus;
-use domain::plan::exclusion;
-use domain::settle::{Decision, Held, resolve};
-use engines::store::apply::{Applied, OutboundMessage, Settled};
-use engines::store::campaigns::CampaignBundle;
-use engines::store::sends::SendDetail;
-use mail::template::{Kind, Template};
+use domain::settle::Decision;
+use engines::store::apply::Applied;
 use serde_json::json;
 
 use super::super::{Global, Outcome, block_on, output};
@@ -18,7 +14,8 @@ use super::Which;
 use crate::clock::Clock;
 use crate::config::{self, Environment};
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
+use crate::exit::Exit;
+use crate::held;
 use crate::problem::{InputErrors, Problem};
 use crate::telemetry;
 
@@ -75,7 +72,8 @@ pub(super) fn run(args: &ResolveArgs, global: &Global) -> Outcome {
         let now = ctx.clock.now();
         let send = tenant.get_send(id, now).await?;
         let campaign = tenant.get_campaign(send.campaign_id).await?;
-        let resolved = decide(&send, &campaign, args.decision.decision(), now)?;
+        let resolved = held::decide(&send, &campaign, args.decision.decision(), now)
+            .map_err(|why| InputErrors::from(Problem::new(format!("the send `{id}` cannot be resolved: {why}"))))?;
         let status = resolved.transition.status;
         if tenant.resolve_send(&resolved, &|| ctx.clock.uuid_v7(), now).await? != Applied::Done {
             let status = tenant.get_send(id, now).await?.status;
@@ -92,58 +90,4 @@ pub(super) fn run(args: &ResolveArgs, global: &Global) -> Outcome {
         }
         Ok(Exit::Done)
     })?
-}
-
-fn decide(
-    send: &SendDetail,
-    campaign: &CampaignBundle,
-    decision: Decision,
-    now: domain::time::Timestamp,
-) -> Result<Settled, Failure> {
-    let refuse = |why: String| {
-        let problem = Problem::new(format!("the send `{}` cannot be resolved: {why}", send.send_id));
-        Failure::from(InputErrors::from(problem))
-    };
-    let held = Held {
-        status: send.status,
-        campaign: campaign.plan.status,
-        exclusion: exclusion(send.lead.status, send.suppressed, campaign.plan.settings.stop_on_reply),
-        last_dot_at: send.last_attempt_at,
-        steps: &campaign.plan.steps,
-        step_order: send.step_order,
-    };
-    let transition = resolve(decision, &held, now).map_err(|e| refuse(e.to_string()))?;
-    let email_account_id = send.email_account_id.ok_or_else(|| refuse("it has no email account".to_owned()))?;
-    Ok(Settled {
-        send_id: send.send_id,
-        tenant_id: send.lead.tenant_id,
-        campaign_id: send.campaign_id,
-        lead_id: send.lead.id,
-        step_id: send.step_id,
-        step_order: send.step_order,
-        enrollment_id: send.enrollment_id,
-        email_account_id,
-        fence: send.fence,
-        account_day: None,
-        campaign_day: None,
-        was_dot: false,
-        transition,
-        attempt: None,
-        message: message(send, campaign),
-    })
-}
-
-/// What is kept of the message, as its result would have told; none where no dot of it was ever granted.
-fn message(send: &SendDetail, campaign: &CampaignBundle) -> Option<OutboundMessage> {
-    let template = send.subject.as_deref().and_then(|source| Template::parse(source, Kind::Header).ok());
-    let (company, address) = (&campaign.company_name, &campaign.company_address);
-    let thread = send.thread_subject.as_deref();
-    let subject = template.and_then(|t| mail::assemble::subject(&t, &send.lead, company, address, thread).ok());
-    Some(OutboundMessage {
-        message_id: send.message_id.clone()?,
-        from: send.account_email.clone()?,
-        to: send.lead.email.clone(),
-        // A template that was changed since, and renders no more, takes nothing else from the record.
-        subject: subject.unwrap_or_default(),
-    })
 }

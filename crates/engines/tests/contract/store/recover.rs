@@ -1,14 +1,18 @@
 //! P8 and P9: what a dead owner leaves, which hints are brought again, and that every state has an exit.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use domain::campaign::OnUnknown;
+use domain::event::{EventType, Verdict};
 use domain::settle::{Outcome, ReplyAction};
 use domain::time::Timestamp;
 use engines::Store;
 use engines::dialect::Dialect;
 use engines::migrate::all_statements;
 use engines::queue::Lane;
+use engines::store::events::StoredEvent;
+use engines::store::fetch::SendJob;
 use engines::values;
 
 use super::scene::{DAY, HOUR, MINUTE, OWNER, Scene, email_step, last_result, request, result};
@@ -49,6 +53,44 @@ fn settings_that_make_no_sense_leave_a_dead_owners_dot_to_a_person(engine: Engin
         f.write("UPDATE campaigns SET settings = '{\"send_days\": 7}'", vec![]).await;
         let dots = f.store.system().dots_of(OWNER).await.unwrap();
         assert_eq!((dots[0].send_id, dots[0].on_unknown), (job.send_id, OnUnknown::Hold));
+    });
+}
+
+fn what_only_the_message_could_tell_proves_that_it_has_arrived(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::started(store, 5, |s| s.settings.on_unknown = OnUnknown::Hold).await;
+        let jobs = f.jobs(NOW).await;
+        let fences = [f.granted(&jobs[0], NOW).await, f.granted(&jobs[1], NOW).await, f.granted(&jobs[2], NOW).await];
+        f.granted(&jobs[3], NOW).await;
+        f.granted(&jobs[4], NOW).await;
+        let open = |job, seconds: i64, verdict| StoredEvent {
+            occurred_at: Timestamp::from_unix_seconds(NOW.unix_seconds() + seconds),
+            verdict,
+            ..f.event(job, EventType::Open)
+        };
+        let events = [
+            open(&jobs[0], 1, Verdict::Human),
+            open(&jobs[1], 1, Verdict::Scanner),
+            open(&jobs[2], -1, Verdict::Human),
+            open(&jobs[3], 0, Verdict::Prefetch),
+        ];
+        let system = f.store.system();
+        assert_eq!(system.store_events(&events, NOW).await.unwrap().stored, 4);
+        let with_proof: Vec<_> =
+            system.dots_of(OWNER).await.unwrap().iter().filter(|dot| dot.has_proof).map(|dot| dot.send_id).collect();
+        assert_eq!(HashSet::from_iter(with_proof), HashSet::from([jobs[0].send_id, jobs[3].send_id]));
+
+        for (job, fence) in jobs.iter().zip(fences) {
+            // A second one: held.
+            f.settled(&SendJob { unknowns: 1, ..job.clone() }, fence, Outcome::Unknown, NOW).await;
+        }
+        assert_eq!(
+            system.list_proven(10).await.unwrap(),
+            [(jobs[0].tenant_id, jobs[0].send_id)],
+            "one is held with proof"
+        );
+        f.write("UPDATE sends SET reason = 'poison' WHERE status = 'held'", vec![]).await;
+        assert!(system.list_proven(10).await.unwrap().is_empty(), "what is held for another reason had no dot");
     });
 }
 
@@ -265,6 +307,7 @@ on_every_engine! {
     a_heartbeat_counts_up
     dots_of_gives_an_owners_open_dots_and_nobody_elses
     settings_that_make_no_sense_leave_a_dead_owners_dot_to_a_person
+    what_only_the_message_could_tell_proves_that_it_has_arrived
     an_owner_with_an_open_dot_is_not_forgotten
     the_sweep_names_an_owner_whose_dot_no_heartbeat_shows
     a_wrong_reapers_verdict_leaves_the_fence_for_the_slow_owners_250
