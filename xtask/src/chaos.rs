@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::suite::with_services;
+use crate::suite::{self, with_services};
 use crate::{machine, machine::step};
 
 const PAGE: &str = include_str!("../../docs/design/faults.md");
@@ -138,7 +138,7 @@ fn numbers(path: &str) -> Vec<String> {
     found
 }
 
-/// One storm for each seed, set of engines and policy; as many at once as there are cores, since they mostly wait.
+/// One storm for each seed, set of engines and policy; more at once than there are cores, since they mostly wait.
 fn brew(args: &ChaosArgs, env: &[(&'static str, String)]) -> anyhow::Result<Vec<Value>> {
     if let Some(engine) = args.engines.iter().find(|engine| !["sqlite", "postgres", "redis"].contains(&engine.as_str()))
     {
@@ -164,8 +164,7 @@ fn brew(args: &ChaosArgs, env: &[(&'static str, String)]) -> anyhow::Result<Vec<
         }
     };
     std::thread::scope(|scope| {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let running: Vec<_> = (0..cores).map(|_| scope.spawn(brew_on)).collect();
+        let running: Vec<_> = (0..suite::threads()).map(|_| scope.spawn(brew_on)).collect();
         running.into_iter().try_for_each(|thread| thread.join().expect("it returns its errors"))
     })?;
     Ok(storms.into_inner().expect("every thread has ended").into_values().collect())

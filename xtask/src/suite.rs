@@ -142,7 +142,7 @@ pub(crate) fn env(command: &[String]) -> anyhow::Result<bool> {
 }
 
 /// Tests at once: most of the long ones wait for a heartbeat to stand still or for a hint to grow old.
-fn threads() -> usize {
+pub(crate) fn threads() -> usize {
     2 * std::thread::available_parallelism().map_or(1, usize::from)
 }
 
