@@ -46,7 +46,11 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) {
     let mut errors = 0;
     let pulse = ctx.liveness.pulse(Loop::Scheduler);
     while !shutdown.is_stopping() {
-        let pause = match turn_over(&ctx, &|| pulse.works()).await {
+        let goes_on = || {
+            pulse.works();
+            !shutdown.is_stopping()
+        };
+        let pause = match turn_over(&ctx, &goes_on).await {
             Ok(turn) => {
                 errors = 0;
                 if turn.enqueued > 0 {
@@ -71,11 +75,14 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) {
 /// # Errors
 /// The database; what was recorded before stays recorded.
 pub(crate) async fn enqueue_due_campaigns(ctx: &Context) -> engines::error::Result<Turn> {
-    turn_over(ctx, &|| {}).await
+    turn_over(ctx, &|| true).await
 }
 
-/// The same, telling that it goes on before each thing that has to end in time.
-async fn turn_over(ctx: &Context, goes_on: &(dyn Fn() + Sync)) -> engines::error::Result<Turn> {
+/// Asked before each page, which has to end in time: whether to go on. A turn that is left off loses nothing.
+type GoesOn<'a> = &'a (dyn Fn() -> bool + Sync);
+
+/// The same, as long as it may go on.
+async fn turn_over(ctx: &Context, goes_on: GoesOn<'_>) -> engines::error::Result<Turn> {
     let began = Instant::now();
     let mut turn = Turn::default();
     let result = plan_campaigns(ctx, goes_on, &mut turn).await;
@@ -96,9 +103,8 @@ async fn turn_over(ctx: &Context, goes_on: &(dyn Fn() + Sync)) -> engines::error
     result.map(|()| turn)
 }
 
-async fn plan_campaigns(ctx: &Context, goes_on: &(dyn Fn() + Sync), turn: &mut Turn) -> engines::error::Result<()> {
+async fn plan_campaigns(ctx: &Context, goes_on: GoesOn<'_>, turn: &mut Turn) -> engines::error::Result<()> {
     let system = ctx.store.system();
-    goes_on();
     let epoch = epoch(ctx).await;
     for (tenant_id, campaign_id) in system.due_campaigns(ctx.clock.now()).await? {
         // One campaign that cannot be planned must not stop the others.
@@ -109,7 +115,9 @@ async fn plan_campaigns(ctx: &Context, goes_on: &(dyn Fn() + Sync), turn: &mut T
             tracing::error!(%tenant_id, %campaign_id, error = %e, "a campaign cannot be planned");
         }
     }
-    goes_on();
+    if !goes_on() {
+        return Ok(());
+    }
     system.sweep(ctx.clock.now()).await?;
     for campaign_id in system.complete_campaigns(ctx.clock.now()).await? {
         turn.completed += 1;
@@ -131,15 +139,14 @@ async fn plan_campaign(
     ctx: &Context,
     tenant_id: TenantId,
     campaign_id: CampaignId,
-    goes_on: &(dyn Fn() + Sync),
+    goes_on: GoesOn<'_>,
     mut epoch: Option<i64>,
     turn: &mut Turn,
 ) -> engines::error::Result<()> {
     // Far enough that a tick's worth of slots is there even when time runs faster.
     let horizon = ctx.config.settings.scheduler.horizon.0.max(ctx.clock.span(TICK * 2));
     let mut after = None;
-    loop {
-        goes_on();
+    while goes_on() {
         let now = ctx.clock.now();
         let hinted = epoch.unwrap_or(NO_EPOCH);
         let request = PlanRequest { tenant_id, campaign_id, now, horizon, limit: PAGE, epoch: hinted, after };
@@ -162,7 +169,8 @@ async fn plan_campaign(
         }
         match page.next {
             Some(next) => after = Some(next),
-            None => return Ok(()),
+            None => break,
         }
     }
+    Ok(())
 }

@@ -75,7 +75,27 @@ fn a_graceful_stop_in_the_middle_leaves_nothing_unknown(engine: Engine) {
     assert_eq!((truth.lost, truth.extra), (0, 0));
 }
 
+fn a_scheduler_stops_between_two_pages(engine: Engine) {
+    const LEADS: u64 = 1_200;
+    let Some(app) = App::new(engine) else { return };
+    let file = app.campaign("page.example", (0..LEADS).map(|n| format!("l{n}")), 1, "");
+    assert_eq!(app.json(&["campaign", "import", file.to_str().unwrap(), "--start"]).0, 0);
+    let hold = app.path("hold");
+    std::fs::write(&hold, "").unwrap();
+    let at = [("FAULT_POINT", "recorded"), ("FAULT_POINT_HOLD", hold.to_str().unwrap())];
+    let mut scheduler = app.spawn_with(&["scheduler"], &at);
+    assert!(scheduler.wait_for("fault point reached: recorded", 1), "{}", scheduler.seen.join(""));
+    scheduler.signal("-TERM");
+    assert!(scheduler.wait_for("stopping", 1));
+    std::fs::remove_file(&hold).unwrap();
+    assert_eq!(scheduler.ended().0.code(), Some(0));
+    let planned = number(&app.json(&["campaign", "status", "Welcome"]).1, "planned");
+    assert!((1..LEADS).contains(&planned), "the page that was under way is recorded, and no other: {planned}");
+    assert_eq!(number(&app.json(&["scheduler", "--once"]).1, "planned"), LEADS - planned);
+}
+
 crate::on_every_engine! {
+    a_scheduler_stops_between_two_pages
     five_kills_lose_nothing_and_copy_only_what_is_unknown
     a_graceful_stop_in_the_middle_leaves_nothing_unknown
 }
