@@ -89,9 +89,8 @@ fn a_scheduler_stops_between_two_pages(engine: Engine) {
     assert!(scheduler.wait_for("stopping", 1));
     std::fs::remove_file(&hold).unwrap();
     assert_eq!(scheduler.ended().0.code(), Some(0));
-    let planned = number(&app.json(&["campaign", "status", "Welcome"]).1, "planned");
-    assert!((1..LEADS).contains(&planned), "the page that was under way is recorded, and no other: {planned}");
-    assert_eq!(number(&app.json(&["scheduler", "--once"]).1, "planned"), LEADS - planned);
+    let left = number(&app.json(&["scheduler", "--once"]).1, "planned");
+    assert!((1..LEADS).contains(&left), "the page that was under way was recorded, and no other: {left} were left");
 }
 
 crate::on_every_engine! {
