@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,10 +15,10 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::faults::Faults;
 use crate::suite::{self, with_services};
 use crate::{machine, machine::step};
 
-const PAGE: &str = include_str!("../../docs/design/faults.md");
 const STORM: &str = "fp12_a_storm_loses_nothing_and_copies_only_what_is_unknown";
 
 /// What to prove.
@@ -43,99 +44,56 @@ pub(crate) struct ChaosArgs {
     json: bool,
 }
 
-/// What became of the tests of one fault.
-#[derive(Debug, Default)]
-struct Tried {
-    passed: u64,
-    failed: u64,
-}
-
 /// Runs all; whether nothing was lost, nothing was sent twice without saying so, and every fault fired.
 pub(crate) fn run(args: &ChaosArgs) -> anyhow::Result<bool> {
     machine::provision()?;
     let began = Instant::now();
-    let (faults, storms) = with_services(|env, _| {
-        let faults = if args.storms_only { None } else { Some(try_faults(&env)?) };
-        Ok((faults, brew(args, &env)?))
+    let (mut faults, storms, figures) = with_services(|env, folder| {
+        let figures = folder.join("figures");
+        let faults = if args.storms_only { None } else { Some(try_faults(&env, &figures)?) };
+        Ok((faults, brew(args, &env)?, std::fs::read_to_string(figures).unwrap_or_default()))
     })?;
-    let untried: Vec<&str> =
-        faults.iter().flat_map(|tried| rows().filter(|(no, _)| !tried.contains_key(*no))).map(|(no, _)| no).collect();
-    let failed = faults.iter().flatten().filter(|(_, tried)| tried.failed > 0).count();
+    if let Some(faults) = &mut faults {
+        storms.iter().for_each(|storm| faults.add("FP12".to_owned(), storm["ok"] == true));
+    }
+    let (untried, failed) = faults.as_ref().map_or((Vec::new(), 0), |faults| (faults.untried(), faults.failed()));
     let broken = storms.iter().filter(|storm| storm["ok"] != true).count();
+    let seconds = began.elapsed().as_secs();
     if args.json {
-        let faults = faults.as_ref().map(|faults| {
-            faults
-                .iter()
-                .map(|(no, tried)| json!({ "no": no, "passed": tried.passed, "failed": tried.failed }))
-                .collect::<Vec<_>>()
-        });
-        println!(
-            "{}",
-            json!({ "faults": faults, "untried": untried, "storms": storms, "seconds": began.elapsed().as_secs() })
-        );
+        let figures: Vec<&str> = figures.lines().collect();
+        let faults = faults.map(|faults| faults.json());
+        let all =
+            json!({ "faults": faults, "untried": untried, "figures": figures, "storms": storms, "seconds": seconds });
+        println!("{all}");
     } else {
-        print(faults.as_ref(), &storms);
+        print(faults.as_ref(), &figures, &storms);
         println!(
-            "{failed} faults failed, {} have no test, {broken} of {} storms failed, {} s",
+            "{failed} faults failed, {} have no test{}{}, {broken} of {} storms failed, {seconds} s",
             untried.len(),
+            if untried.is_empty() { "" } else { ": " },
+            untried.join(", "),
             storms.len(),
-            began.elapsed().as_secs()
         );
     }
     Ok(failed == 0 && untried.is_empty() && broken == 0)
 }
 
-/// Number and name of each row of the page.
-fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
-    PAGE.lines().filter_map(|line| {
-        let mut cells = line.strip_prefix("| ")?.split(" | ");
-        let number = cells.next()?;
-        (number.starts_with('F') && number.len() == 4).then(|| (number, cells.next().unwrap_or_default()))
-    })
-}
-
-/// Runs every test that is named by a number.
-fn try_faults(env: &[(&'static str, String)]) -> anyhow::Result<BTreeMap<String, Tried>> {
+/// Runs every test that is named by a number, and those that measure how fast what was interrupted goes on.
+fn try_faults(env: &[(&'static str, String)], figures: &Path) -> anyhow::Result<Faults> {
     let mut command = Command::new("cargo");
     command
         .args(["test", "--workspace", "--no-fail-fast", "--"])
         .args(["fp", "fr", "fd", "fs"].iter().flat_map(|kind| (0..4).map(move |ten| format!("{kind}{ten}"))));
+    // The storms that follow are FP12's.
     command
-        .args(["--skip", STORM])
+        .args(["recovery::", "--skip", STORM])
         .envs(env.iter().cloned())
+        .env("TEST_FIGURES", figures)
+        .env("RUST_TEST_THREADS", suite::threads().to_string())
         .env("REQUIRE_ENGINES", "sqlite,postgres,redis,redis-cluster");
-    let mut found: BTreeMap<String, Tried> = BTreeMap::new();
-    lines(&mut command, |line| {
-        let Some((path, verdict)) = line.strip_prefix("test ").and_then(|test| test.split_once(" ... ")) else {
-            return;
-        };
-        for number in numbers(path) {
-            let tried = found.entry(number).or_default();
-            *(if verdict.ends_with("ok") { &mut tried.passed } else { &mut tried.failed }) += 1;
-        }
-    })?;
+    let mut found = Faults::default();
+    lines(&mut command, |line| found.take(line))?;
     Ok(found)
-}
-
-/// The faults that a test's name speaks of: `fp06_and_fp07_…` two, `fp04_to_fp07_…` four.
-fn numbers(path: &str) -> Vec<String> {
-    let name = path.rsplit("::").next().unwrap_or(path);
-    let words: Vec<&str> = name.split('_').collect();
-    let number = |word: &str| {
-        let (kind, digits) = (word.get(..2)?, word.get(2..)?);
-        (["fp", "fr", "fd", "fs"].contains(&kind) && digits.len() == 2)
-            .then_some((kind.to_uppercase(), digits.parse::<u32>().ok()?))
-    };
-    let mut found = Vec::new();
-    for (place, word) in words.iter().enumerate() {
-        let Some((kind, last)) = number(word) else { continue };
-        let first = match place.checked_sub(2).map(|before| (words[before], words[before + 1])) {
-            Some((before, "to")) => number(before).map_or(last, |(_, first)| first + 1),
-            _ => last,
-        };
-        found.extend((first..=last).map(|no| format!("{kind}{no:02}")));
-    }
-    found
 }
 
 /// One storm for each seed, set of engines and policy; more at once than there are cores, since they mostly wait.
@@ -207,13 +165,9 @@ fn lines(command: &mut Command, mut each: impl FnMut(&str)) -> anyhow::Result<bo
     Ok(child.wait()?.success())
 }
 
-fn print(faults: Option<&BTreeMap<String, Tried>>, storms: &[Value]) {
+fn print(faults: Option<&Faults>, figures: &str, storms: &[Value]) {
     if let Some(faults) = faults {
-        println!("\n| no. | fault | tests that saw it fire | failed |\n|---|---|---|---|");
-        for (number, name) in rows() {
-            let Tried { passed, failed } = faults.get(number).unwrap_or(&Tried { passed: 0, failed: 0 });
-            println!("| {number} | {name} | {passed} | {failed} |");
-        }
+        println!("\n{}\n\n{figures}\n{}", faults.table(), faults.summary());
     }
     println!(
         "\n| engines | policy | seed | faults | lost | extra | unknown | held | longest wait for a message, s |\n|---|---|---|---|---|---|---|---|---|"
@@ -233,26 +187,5 @@ fn print(faults: Option<&BTreeMap<String, Tried>>, storms: &[Value]) {
             storm["unknown"],
             storm["held"],
         );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_speak_of_one_fault_of_two_or_of_a_range() {
-        assert_eq!(numbers("redis::faults::fr04_a_replica_refuses"), ["FR04"]);
-        assert_eq!(numbers("fault_points::sqlite::fp06_and_fp07_under_hold"), ["FP06", "FP07"]);
-        assert_eq!(numbers("fault_points::redis::fp04_to_fp07_a_worker"), ["FP04", "FP05", "FP06", "FP07"]);
-        assert!(numbers("store::sqlite::a_case_of_fs_and_fp").is_empty());
-    }
-
-    #[test]
-    fn the_page_has_every_fault_once() {
-        let numbers: Vec<&str> = rows().map(|(number, _)| number).collect();
-        let mut once = numbers.clone();
-        once.dedup();
-        assert_eq!((numbers.len(), once.len()), (75, 75));
     }
 }

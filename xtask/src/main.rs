@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a chore's result is what it prints")]
 
 mod chaos;
+mod faults;
 mod fuzz;
 mod machine;
 mod postfix;

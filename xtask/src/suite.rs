@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use crate::faults::Faults;
 use crate::machine::{self, step};
 use crate::{fuzz, postfix, postgres, receivers, redis};
 
@@ -34,11 +35,13 @@ struct Counts {
     per_engine: BTreeMap<&'static str, u64>,
     /// The cases that each engine passed, by their names.
     queue_suite: BTreeMap<&'static str, BTreeSet<String>>,
+    faults: Faults,
 }
 
 impl Counts {
     /// Takes one line of `cargo test`'s output.
     fn take(&mut self, line: &str) {
+        self.faults.take(line);
         if let Some(result) = line.strip_prefix("test result: ") {
             let number = |word: &str| {
                 let part = result.split([';', '.']).find(|part| part.trim().ends_with(word));
@@ -116,6 +119,10 @@ pub(crate) fn test(engines: &[String], filter: &[String]) -> anyhow::Result<bool
     for line in &unlike {
         println!("queue suite: {line}");
     }
+    let untried = if filter.is_empty() { counts.faults.untried() } else { vec![] };
+    if !untried.is_empty() {
+        println!("faults without a test that ran: {}", untried.join(", "));
+    }
     if !formatted {
         println!("format: cargo fmt --all --check failed");
     }
@@ -127,7 +134,8 @@ pub(crate) fn test(engines: &[String], filter: &[String]) -> anyhow::Result<bool
     }
     // A suite that did not even build has no line of its own.
     let silent = !succeeded && counts.failed == 0;
-    let broken: u64 = [silent, !formatted, !linted, !unlike.is_empty(), !fuzzed].map(u64::from).iter().sum();
+    let broken: u64 =
+        [silent, !formatted, !linted, !unlike.is_empty(), !untried.is_empty(), !fuzzed].map(u64::from).iter().sum();
     println!("{} passed, {} failed", counts.passed, counts.failed + broken);
     Ok(counts.failed + broken == 0)
 }
@@ -218,6 +226,7 @@ fn report(counts: &Counts, skipped: &str, figures: &str, times: &[(&str, Duratio
         let cases = counts.queue_suite.get(engine).map_or(0, BTreeSet::len);
         println!("{engine}: {tests} tests, {cases} of the queue suite");
     }
+    println!("{}", counts.faults.summary());
     println!("skipped: {}", skipped.lines().count());
     for line in skipped.lines() {
         println!("  {line}");
