@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod campaign;
+pub mod concurrency;
 pub mod email_account;
 pub mod event;
 pub mod ids;

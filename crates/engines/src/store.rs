@@ -7,6 +7,7 @@
 
 pub mod adopt;
 pub mod apply;
+pub mod breaker;
 pub mod campaigns;
 pub mod dead_letters;
 pub mod dot;
@@ -72,6 +73,7 @@ pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]
     [
         adopt::STATEMENTS,
         apply::STATEMENTS,
+        breaker::STATEMENTS,
         campaigns::STATEMENTS,
         dead_letters::STATEMENTS,
         dot::STATEMENTS,

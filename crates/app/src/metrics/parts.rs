@@ -46,12 +46,13 @@ pub(super) const SETTLED: [(SendStatus, Option<Reason>); 24] = [
 ];
 
 /// What can stand against a dot (`why_refused`).
-const REFUSALS: [Reason; 14] = [
+const REFUSALS: [Reason; 15] = [
     Reason::CampaignPaused,
     Reason::CampaignCancelled,
     Reason::CampaignNotStarted,
     Reason::AccountInactive,
     Reason::AuthenticationFailed,
+    Reason::AccountBackoff,
     Reason::AccountCap,
     Reason::AccountGap,
     Reason::CampaignCap,
@@ -117,6 +118,8 @@ pub(crate) struct Worker {
     pub(crate) intent: Latency,
     pub(crate) connections: Gauge,
     pub(crate) connections_opened: Counter,
+    pub(crate) throttled: Counter,
+    pub(crate) slowed: Gauge,
     deliveries: Kept<Counter, 1>,
     stages: Kept<Latency, 1>,
     replies: Kept<Counter, 2>,
@@ -204,6 +207,14 @@ impl Worker {
             ),
             connections: names.one("smtp_connections", "SMTP connections open now"),
             connections_opened: names.one("smtp_connections_opened", "SMTP connections opened and logged in"),
+            throttled: names.one(
+                "smtp_throttled",
+                "Times that a server asked for less and its email account's connections were halved",
+            ),
+            slowed: names.one(
+                "smtp_accounts_slowed",
+                "Email accounts that may have fewer connections now than is configured, since their servers asked for it",
+            ),
             deliveries: names.many(
                 "smtp_deliveries",
                 ["outcome"],

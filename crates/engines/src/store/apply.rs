@@ -14,6 +14,7 @@ use domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::breaker::free_hints;
 use super::dot::DayChanges;
 use super::{SystemStore, TenantStore};
 use crate::db::{Access, LockKind, Tx};
@@ -71,8 +72,13 @@ statements! {
         WHERE campaign_leads.id = r.id AND campaign_leads.tenant_id = r.tenant_id AND campaign_leads.status = 'active'";
     COUNT_STEPS = "UPDATE campaign_sequence_steps SET executed_count = executed_count + r.sent, last_executed_at = $1
         FROM {rows r(id uuid, sent bigint)} WHERE campaign_sequence_steps.id = r.id";
+    // No failure lowers the ladder: one that began before others may end after them. A wait that is over keeps its time:
+    // what waited for it is not late; a probe's claim ends with its result.
     ACCOUNT_STATE = "UPDATE email_accounts SET status = COALESCE(r.status, email_accounts.status), status_reason = COALESCE(r.reason, status_reason),
-            backoff_until = COALESCE(r.backoff_until, email_accounts.backoff_until), backoff_failures = r.failures,
+            backoff_until = CASE WHEN r.backoff_until IS NOT NULL THEN r.backoff_until
+                WHEN email_accounts.backoff_until > $1 THEN $1 ELSE email_accounts.backoff_until END,
+            backoff_failures = CASE WHEN r.backoff_until IS NULL THEN r.failures
+                ELSE {max email_accounts.backoff_failures, r.failures} END,
             updated_at = CASE WHEN r.status IS NULL THEN updated_at ELSE $1::timestamptz END
         FROM {rows r(id uuid, tenant_id uuid, status text, reason text, backoff_until timestamptz, failures bigint)}
         WHERE email_accounts.id = r.id AND email_accounts.tenant_id = r.tenant_id AND email_accounts.status = 'active'";
@@ -408,7 +414,9 @@ async fn write_accounts(tx: &mut Tx, done: &[&Settled], now: Timestamp) -> Resul
         };
         effects.insert(id, row);
     }
-    tx.execute_rows(&ACCOUNT_STATE, effects.into_values().collect(), values![now]).await.map(drop)
+    tx.execute_rows(&ACCOUNT_STATE, effects.into_values().collect(), values![now]).await?;
+    let recovered = done.iter().filter(|r| r.transition.account == Some(AccountEffect::Recovered));
+    free_hints(tx, recovered.map(|r| (r.email_account_id, r.tenant_id)), now).await
 }
 
 /// What the server said, or what went wrong with it: a person has to mend it.

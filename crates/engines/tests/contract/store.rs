@@ -4,6 +4,7 @@
 
 mod adopt;
 mod apply;
+mod breaker;
 mod campaign_days;
 mod dead_letters;
 mod dot;

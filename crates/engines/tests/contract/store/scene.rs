@@ -312,6 +312,7 @@ pub fn request(job: &SendJob, now: Timestamp) -> DotRequest {
         campaign_id: job.campaign.0,
         email_account_id: job.account.0,
         fence: job.fence,
+        account_failures: job.account_failures,
         reserved_day: job.account_day.clone(),
         campaign_day: job.campaign_day.clone(),
         campaign_limit: None,
