@@ -141,6 +141,8 @@ pub struct EmailAccount {
     pub smtp: SmtpSettings,
     /// Whether it may send.
     pub status: AccountStatus,
+    /// Why a rule has stopped it: a reason's word, or what its server said.
+    pub status_reason: Option<String>,
     /// Its limits and their state.
     pub pace: AccountPace,
 }

@@ -17,6 +17,7 @@ pub mod pace;
 pub mod payload;
 pub mod plan;
 pub mod reason;
+pub mod refusals;
 pub mod schedule;
 pub mod send;
 pub mod settle;

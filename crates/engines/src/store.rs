@@ -16,6 +16,7 @@ pub mod fetch;
 pub mod leads;
 pub mod plan;
 pub mod recover;
+pub mod refusals;
 pub mod resolve;
 pub mod sends;
 pub mod setup;
@@ -83,6 +84,7 @@ pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]
         leads::STATEMENTS,
         plan::STATEMENTS,
         recover::STATEMENTS,
+        refusals::STATEMENTS,
         resolve::STATEMENTS,
         sends::STATEMENTS,
         setup::STATEMENTS,

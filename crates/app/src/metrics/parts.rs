@@ -113,6 +113,7 @@ pub(crate) struct Worker {
     pub(crate) journal_failures: Counter,
     pub(crate) results_replayed: Counter,
     pub(crate) dead_letters: Kept<Counter, 2>,
+    pub(crate) auto_paused: Kept<Counter, 1>,
     pub(crate) intents: Kept<Counter, 1>,
     pub(crate) intents_refused: Kept<Counter, 1>,
     pub(crate) intent: Latency,
@@ -186,6 +187,13 @@ impl Worker {
                 dead,
                 "Jobs that can never be done, kept with the reason; `payload` is one that is not \
                  valid or whose ids do not belong together",
+            ),
+            auto_paused: names.many(
+                "auto_pauses",
+                ["what"],
+                [["campaign"], ["email_account"]],
+                "Campaigns and email accounts paused since 5 of their last 100 results were refused for policy or \
+                 reputation",
             ),
             intents: names.many(
                 "dot_intents",

@@ -41,11 +41,11 @@ statements! {
             AND NOT EXISTS (SELECT 1 FROM suppression_list x WHERE x.email = lower(l.email)
                 AND (x.tenant_id = s.tenant_id OR x.tenant_id IS NULL)
                 AND (x.expires_at IS NULL OR x.expires_at > $1))";
-    ACCOUNT = "SELECT id, tenant_id, email, from_name, reply_to, smtp_settings, status, daily_limit, min_gap_seconds,
-            warmup_started_at, timezone, last_slot_at, backoff_until, backoff_failures
+    ACCOUNT = "SELECT id, tenant_id, email, from_name, reply_to, smtp_settings, status, status_reason, daily_limit,
+            min_gap_seconds, warmup_started_at, timezone, last_slot_at, backoff_until, backoff_failures
         FROM email_accounts WHERE tenant_id = $1 AND id = $2";
     TEMPLATE = "SELECT subject, content, content_text, version FROM templates WHERE tenant_id = $1 AND id = $2";
-    SOFT_BOUNCES = "SELECT COUNT(*) AS n FROM sends WHERE tenant_id = $1 AND lead_id = $2 AND status = 'bounced'
+    SOFT_BOUNCES = "SELECT COUNT(*) AS n FROM sends WHERE tenant_id = $1 AND lead_id = $2 AND NOT open AND status = 'bounced'
         AND reason = 'recipient_refused' AND settled_at > $3";
 }
 
@@ -227,6 +227,7 @@ impl TenantStore {
             reply_to: row.get("reply_to")?,
             smtp,
             status: row.get("status")?,
+            status_reason: row.get("status_reason")?,
             pace: AccountPace { zone: row.get("timezone")?, ..account_pace(row)? },
         })
     }
