@@ -17,6 +17,7 @@ mod recovery;
 mod results;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -55,6 +56,10 @@ pub(super) struct Worker {
     probes: probe::Probes,
     /// Jobs that may be in work at once.
     room: Arc<Semaphore>,
+    /// How many that are in all.
+    capacity: usize,
+    /// Lanes that hold jobs now.
+    busy: AtomicUsize,
     /// Sends in work, with the leases that must be extended: none where the ledger itself gave the job.
     in_work: Mutex<HashMap<SendId, Option<Token>>>,
     /// Rung when there may be something to lease.
@@ -85,6 +90,8 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) -> Exit {
         results,
         probes: probe::Probes::default(),
         room: Arc::new(Semaphore::new(capacity)),
+        capacity,
+        busy: AtomicUsize::new(0),
         in_work: Mutex::new(HashMap::new()),
         wake: Notify::new(),
         shutdown: shutdown.clone(),

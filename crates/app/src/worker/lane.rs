@@ -1,7 +1,7 @@
 //! Lanes: one per email account, each with its own few connections, so that a slow server holds up nobody else.
 //!
-//! A lane holds no more of the worker's room than it leaves free, so that any number of slow servers leave some of it to
-//! the others. Its connections are as many as its server takes (`domain::concurrency`). Urgent jobs wait in a line of their own, which is served first: behind those that were leased before them they would
+//! While others have work a lane holds no more of the worker's room than its share, and never more than it leaves free, so
+//! that slow servers leave room to the others. Its connections are as many as its server takes (`domain::concurrency`). Urgent jobs wait in a line of their own, which is served first: behind those that were leased before them they would
 //! wait for several dialogues, or be handed back. Not responsible for a message's dialogue (`deliver`). To change how connections are kept: `serve`.
 
 use std::collections::HashMap;
@@ -79,21 +79,23 @@ impl Lanes {
             Some(lane) => (lane.held.load(Ordering::Acquire), lane.line(urgent).capacity()),
             None => (0, room_of(worker)),
         };
-        line > if urgent { before.urgent } else { before.others } && is_fair(held + before.urgent + before.others, free)
+        line > if urgent { before.urgent } else { before.others }
+            && is_fair(worker, held, held + before.urgent + before.others, free)
     }
 
     /// Hands a job to its account's lane.
     pub(super) fn dispatch(&mut self, worker: &Arc<Worker>, item: Item) -> Result<(), Full> {
         let lane = self.0.entry(item.job.account.0).or_insert_with(|| Arc::new(Lane::new(worker)));
         // Its own place counts as free.
-        if !is_fair(lane.held.load(Ordering::Acquire), worker.room.available_permits() + 1) {
+        let held = lane.held.load(Ordering::Acquire);
+        if !is_fair(worker, held, held, worker.room.available_permits() + 1) {
             return Err(Full);
         }
         // P3 has granted it, so the account may send again.
         lane.blocked.store(false, Ordering::Release);
-        lane.held.fetch_add(1, Ordering::AcqRel);
+        lane.hold(worker);
         if lane.line(item.urgent).try_send(item).is_err() {
-            lane.held.fetch_sub(1, Ordering::AcqRel);
+            lane.release(worker);
             return Err(Full);
         }
         if lane.idle.load(Ordering::Acquire) == 0 && lane.tasks.load(Ordering::Acquire) < lane.limit() {
@@ -110,10 +112,19 @@ pub(super) struct Before {
     pub(super) others: usize,
 }
 
-/// Whether a lane that holds so many jobs may take one more, where so much of the worker's room is free: as many as it
-/// leaves free, and two in any case, one in work and one behind it.
-fn is_fair(held: usize, free: usize) -> bool {
-    held < free.max(2)
+/// Whether a lane that holds `held` jobs may take one more behind so many.
+fn is_fair(worker: &Worker, held: usize, behind: usize, free: usize) -> bool {
+    let others = worker.busy.load(Ordering::Acquire).saturating_sub(usize::from(held > 0));
+    behind < share(worker.capacity, free, others)
+}
+
+/// How much of a worker's room a lane may hold, where so much of it is free and so many other lanes have work: an equal
+/// part, and no more than it leaves free. A lane alone may have two in any case, one in work and one behind it.
+fn share(room: usize, free: usize, others: usize) -> usize {
+    match others {
+        0 => free.max(2),
+        _ => free.min(room / (others + 1)).max(1),
+    }
 }
 
 /// Most connections of an account.
@@ -140,6 +151,18 @@ impl Lane {
             tasks: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
             blocked: AtomicBool::new(false),
+        }
+    }
+
+    fn hold(&self, worker: &Worker) {
+        if self.held.fetch_add(1, Ordering::AcqRel) == 0 {
+            worker.busy.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn release(&self, worker: &Worker) {
+        if self.held.fetch_sub(1, Ordering::AcqRel) == 1 {
+            worker.busy.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
@@ -219,7 +242,7 @@ struct InWork<'a>(&'a Worker, &'a Lane, SendId);
 
 impl Drop for InWork<'_> {
     fn drop(&mut self) {
-        self.1.held.fetch_sub(1, Ordering::AcqRel);
+        self.1.release(self.0);
         self.0.release(self.2);
     }
 }
@@ -274,16 +297,17 @@ async fn serve(worker: Arc<Worker>, mut serving: Serving) {
 
 #[cfg(test)]
 mod tests {
-    use super::is_fair;
+    use super::share;
 
     /// How many places each of `lanes` slow servers gets of a room, and what is left, where they ask in turn for ever.
     fn shares(room: usize, lanes: usize) -> (Vec<usize>, usize) {
-        let (mut held, mut free) = (vec![0; lanes], room);
+        let (mut held, mut free) = (vec![0_usize; lanes], room);
         loop {
             let before = free;
-            for lane in &mut held {
-                if free > 0 && is_fair(*lane, free) {
-                    *lane += 1;
+            for lane in 0..lanes {
+                let others = held.iter().enumerate().filter(|(other, held)| *other != lane && **held > 0).count();
+                if free > 0 && held[lane] < share(room, free, others) {
+                    held[lane] += 1;
                     free -= 1;
                 }
             }
@@ -299,6 +323,13 @@ mod tests {
         {
             assert_eq!(shares(room, lanes), (vec![each; lanes], left), "{lanes} lanes in a room of {room}");
         }
-        assert!(is_fair(0, 1), "a lane with nothing to do takes the last place");
+        assert_eq!(share(16, 1, 15), 1, "a lane with nothing to do takes the last place");
+    }
+
+    #[test]
+    fn while_others_have_work_a_lane_has_an_equal_part() {
+        for (room, free, others, most) in [(16, 16, 49, 1), (400, 300, 49, 8), (400, 3, 49, 3), (400, 100, 1, 100)] {
+            assert_eq!(share(room, free, others), most, "{free} of {room} free, {others} others");
+        }
     }
 }

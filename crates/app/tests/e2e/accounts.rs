@@ -72,7 +72,7 @@ const FAST: usize = 49;
 const EACH: usize = 20;
 
 /// Fifty accounts with as many mails each, the last one at `slow`; how long it took until the mails of the others were
-/// accepted at `fast`, where `tarpit` says whether these are all that arrive there.
+/// accepted at `fast`.
 fn fifty(app: &App, fast: &Sink, slow: &Sink, settings: &str) -> Duration {
     let file = app.campaign("fifty.example", locals((FAST + 1) * EACH), 1, "");
     let text = std::fs::read_to_string(&file).unwrap();
@@ -95,7 +95,7 @@ fn fifty(app: &App, fast: &Sink, slow: &Sink, settings: &str) -> Duration {
     took
 }
 
-/// Every answer of its server takes five seconds, so that no mail of it gets through within twenty.
+/// Every answer of its server takes five seconds.
 fn one_slow_account_among_fifty_takes_less_than_five_percent_of_the_others_rate(engine: Engine) {
     // Eight connections in all: without a fair share the slow account would have every one of them.
     let settings = "[log]\njobs = false\n[worker]\nconnections = 8\n";
@@ -108,13 +108,15 @@ fn one_slow_account_among_fifty_takes_less_than_five_percent_of_the_others_rate(
     assert!(slow.accepted().len() < EACH / 2, "{} of the slow ones: they were waited for", slow.accepted().len());
     let report = app.json(&["campaign", "status", "Welcome"]).1;
     assert!(number(&report, "pending") + number(&report, "deferred") > 0, "the slow ones wait: {report}");
-    assert!(slow.fired()["connect 5000ms"].as_u64().unwrap() > 0, "the tarpit was entered");
+    // One connection reads one answer in five seconds: how many there were says how much of the worker it had.
+    let held = number(&slow.fired(), "connect 5000ms");
+    assert!((1..=4).contains(&held), "{held} of eight connections stood in the tarpit");
     let app = App::new(engine).unwrap();
     let (fast, last) = (Sink::start(&app, &[]), Sink::named(&app, "-last", &[]));
     let without = fifty(&app, &fast, &last, settings);
     let (with, without) = (with.as_secs_f64(), without.as_secs_f64());
     println!(
-        "figure: tarpit {engine:?}: {} mails of {FAST} accounts in {with:.2} s beside a tarpit, in {without:.2} s without: {:.3}",
+        "figure: tarpit {engine:?}: {} mails of {FAST} accounts in {with:.2} s beside a tarpit with {held} of 8 connections, in {without:.2} s without: {:.3}",
         FAST * EACH,
         with / without
     );
