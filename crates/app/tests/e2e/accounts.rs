@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::app::{App, Engine, Sink, number};
+use crate::app::{App, Engine, Sink, figure, number};
 use crate::http::{get, sample, until, wait_long};
 
 fn locals(count: usize) -> impl Iterator<Item = String> {
@@ -114,12 +114,8 @@ fn one_slow_account_among_fifty_takes_less_than_five_percent_of_the_others_rate(
     let app = App::new(engine).unwrap();
     let (fast, last) = (Sink::start(&app, &[]), Sink::named(&app, "-last", &[]));
     let without = fifty(&app, &fast, &last, settings);
-    let (with, without) = (with.as_secs_f64(), without.as_secs_f64());
-    println!(
-        "figure: tarpit {engine:?}: {} mails of {FAST} accounts in {with:.2} s beside a tarpit with {held} of 8 connections, in {without:.2} s without: {:.3}",
-        FAST * EACH,
-        with / without
-    );
+    let what = format!("tarpit, {engine:?}: the mail of {FAST} accounts beside one ({held} of 8 connections) takes");
+    figure(&what, with.as_secs_f64() / without.as_secs_f64(), 1.05, "times as long");
 }
 
 crate::on_every_engine! {
