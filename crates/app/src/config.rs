@@ -18,7 +18,7 @@ use crate::campaign_file::smtp_url::SmtpUrl;
 use crate::problem::{InputErrors, Place, Problem, Problems};
 use crate::toml_input::Document;
 pub(crate) use environment::{Environment, GivenSecrets};
-pub(crate) use settings::{EXAMPLE, LogFormat, Settings};
+pub(crate) use settings::{EXAMPLE, LogFormat, Settings, WorkerSettings};
 
 /// What was asked for on the command line.
 #[derive(Clone, Debug)]

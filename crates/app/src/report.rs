@@ -14,6 +14,9 @@ use serde::Serialize;
 pub(crate) struct ReportJson<'a> {
     campaign_id: String,
     status: &'a str,
+    /// Why a rule has paused it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_reason: Option<&'a str>,
     planned: u64,
     sent: u64,
     deferred: u64,
@@ -44,6 +47,7 @@ impl<'a> ReportJson<'a> {
         Self {
             campaign_id: report.campaign_id.to_string(),
             status: report.status.as_str(),
+            status_reason: paused_by_rule(report),
             planned: report.planned(),
             sent: report.sent,
             deferred: report.deferred,
@@ -65,6 +69,10 @@ impl<'a> ReportJson<'a> {
                 .collect(),
         }
     }
+}
+
+fn paused_by_rule(report: &CampaignReport) -> Option<&str> {
+    report.status_reason.as_deref().filter(|_| report.status == CampaignStatus::Paused)
 }
 
 /// The status with what went wrong, wherever it is shown: `completed, 3 failed, 1 bounced`.
@@ -109,6 +117,12 @@ pub(crate) fn table(report: &CampaignReport) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     let mut text = table.to_string();
+    if let Some(word) = paused_by_rule(report) {
+        let why = word.parse::<Reason>().map_or("", Reason::for_people);
+        text.push_str(&format!(
+            "\npaused: {why} ({word}); `penguinmails campaign failures` shows them, `campaign resume` goes on"
+        ));
+    }
     for reason in &report.reasons {
         let why = reason.reason.parse::<Reason>().map_or("", Reason::for_people);
         text.push_str(&format!("\n{} {}: {why} ({})", reason.count, reason.state, reason.reason));

@@ -12,13 +12,16 @@ mod intake;
 mod journal;
 mod lane;
 mod pooled;
+mod probe;
 mod recovery;
 mod results;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use domain::email_account::Breaker;
 use domain::ids::SendId;
 use domain::settle::loop_delay;
 use engines::queue::{Leased, List, Token, Verdict};
@@ -50,8 +53,13 @@ pub(super) struct Worker {
     cache: cache::Cache,
     gate: gate::Gate,
     results: results::Results,
+    probes: probe::Probes,
     /// Jobs that may be in work at once.
     room: Arc<Semaphore>,
+    /// How many that are in all.
+    capacity: usize,
+    /// Lanes that hold jobs now.
+    busy: AtomicUsize,
     /// Sends in work, with the leases that must be extended: none where the ledger itself gave the job.
     in_work: Mutex<HashMap<SendId, Option<Token>>>,
     /// Rung when there may be something to lease.
@@ -80,7 +88,10 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) -> Exit {
         cache: cache::Cache::default(),
         gate,
         results,
+        probes: probe::Probes::default(),
         room: Arc::new(Semaphore::new(capacity)),
+        capacity,
+        busy: AtomicUsize::new(0),
         in_work: Mutex::new(HashMap::new()),
         wake: Notify::new(),
         shutdown: shutdown.clone(),
@@ -197,15 +208,20 @@ async fn hand_out(
     let (mut verdicts, ready) = take_in(worker, leased).await?;
     owed.clear();
     fault_point::reach("fetched").await;
+    // Probes that do not get to their lanes: another send may go for them.
+    let mut missed = Vec::new();
     for (leased, job) in ready {
         let (token, send_id) = (leased.token, job.send_id);
+        let probed = (job.breaker == Breaker::HalfOpen).then_some(job.account.0);
         let Ok(permit) = Arc::clone(&worker.room).try_acquire_owned() else {
             verdicts.push((token, Verdict::RetryAt(now)));
+            missed.extend(probed);
             continue;
         };
         if !worker.hold(send_id, Some(token)) {
             // Another hint of a send that is in work here: the first one ends it.
             verdicts.push((token, Verdict::Ack));
+            missed.extend(probed);
             continue;
         }
         let urgent = LIST.lane(leased.priority) == engines::queue::Lane::High;
@@ -215,8 +231,10 @@ async fn hand_out(
             worker.release(send_id);
             let pause = ctx.clock.span(Duration::from_secs(1).mul_f64(1.0 + 2.0 * ctx.clock.chance()));
             verdicts.push((token, Verdict::RetryAt(now + pause)));
+            missed.extend(probed);
         }
     }
+    probe::end(worker, missed).await;
     if !verdicts.is_empty() {
         ctx.queue.settle(LIST, &ctx.owner, &verdicts, ctx.clock.now()).await?;
     }
@@ -258,6 +276,7 @@ async fn extend_leases(worker: Arc<Worker>) {
         pulse.waits();
         tokio::time::sleep(LEASE / 3).await;
         pulse.works();
+        probe::keep(&worker).await;
         let tokens: Vec<Token> = worker.held().values().copied().flatten().collect();
         if tokens.is_empty() {
             continue;

@@ -39,6 +39,29 @@ impl AccountStatus {
     }
 }
 
+/// Where an account stands after failures that were its server's (PROTOCOL 3): wait, then one probe, then all or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Breaker {
+    /// It may send.
+    Closed,
+    /// Nothing goes before this time.
+    Open(Timestamp),
+    /// Its wait is over: one send may go, and what comes of it decides about the others.
+    HalfOpen,
+}
+
+impl Breaker {
+    /// From the account's failures in a row and the end of its wait. A wait without a failure (a day's quota) needs no
+    /// probe when it is over.
+    pub fn of(failures: u32, until: Option<Timestamp>, now: Timestamp) -> Self {
+        match until {
+            Some(until) if until > now => Self::Open(until),
+            _ if failures > 0 => Self::HalfOpen,
+            _ => Self::Closed,
+        }
+    }
+}
+
 words! {
     /// How the connection to an SMTP server is protected.
     TlsMode, "tls mode", {
@@ -118,6 +141,8 @@ pub struct EmailAccount {
     pub smtp: SmtpSettings,
     /// Whether it may send.
     pub status: AccountStatus,
+    /// Why a rule has stopped it: a reason's word, or what its server said.
+    pub status_reason: Option<String>,
     /// Its limits and their state.
     pub pace: AccountPace,
 }
@@ -139,4 +164,25 @@ pub struct AccountPace {
     pub backoff_until: Option<Timestamp>,
     /// Failed connections in a row: the breaker's exponent.
     pub backoff_failures: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_breaker_opens_waits_and_lets_a_probe_through() {
+        let now = Timestamp::from_unix_seconds(1_000);
+        let (past, later) = (Timestamp::from_unix_seconds(999), Timestamp::from_unix_seconds(1_001));
+        for (failures, until, expected) in [
+            (0, None, Breaker::Closed),
+            (0, Some(past), Breaker::Closed),
+            (0, Some(later), Breaker::Open(later)),
+            (2, Some(later), Breaker::Open(later)),
+            (2, Some(now), Breaker::HalfOpen),
+            (2, None, Breaker::HalfOpen),
+        ] {
+            assert_eq!(Breaker::of(failures, until, now), expected, "{failures} {until:?}");
+        }
+    }
 }

@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod campaign;
+pub mod concurrency;
 pub mod email_account;
 pub mod event;
 pub mod ids;
@@ -16,6 +17,7 @@ pub mod pace;
 pub mod payload;
 pub mod plan;
 pub mod reason;
+pub mod refusals;
 pub mod schedule;
 pub mod send;
 pub mod settle;

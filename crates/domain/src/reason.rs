@@ -64,6 +64,8 @@ words! {
         RecipientRefused = "recipient_refused",
         /// The server refuses for policy or reputation.
         PolicyRefusal = "policy_refusal",
+        /// Too many of the last results were refusals for policy: a campaign or an account is paused.
+        RefusalRate = "refusal_rate",
         /// The server refuses the message's content.
         ContentRefused = "content_refused",
         /// The server says that we broke the protocol.
@@ -111,6 +113,7 @@ impl Reason {
             Self::UnknownRecipient => "the server says that the address does not exist",
             Self::RecipientRefused => "the recipient cannot take the message",
             Self::PolicyRefusal => "the server refused it for policy or reputation",
+            Self::RefusalRate => "too many of the last mails were refused for policy or reputation",
             Self::ContentRefused => "the server refused its content",
             Self::ProtocolRefused => "the server says that the protocol was broken",
             Self::NotComposed => "the message could not be assembled",

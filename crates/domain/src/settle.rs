@@ -128,7 +128,7 @@ pub enum LeadEffect {
 /// What becomes of the account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AccountEffect {
-    /// It answered: the breaker closes.
+    /// Its server dealt with a message: the breaker closes.
     Recovered,
     /// It waits; `failures` is the breaker's new exponent.
     BackOff {
@@ -217,10 +217,14 @@ const NO_SUCH_HOST_LIMIT: u32 = 3;
 pub fn settle(outcome: Outcome, send: &Attempted, policy: &RetryPolicy, now: Timestamp, chance: f64) -> Transition {
     match outcome {
         Outcome::Accepted => Transition {
-            account: (send.account_failures > 0).then_some(AccountEffect::Recovered),
+            account: recovered(send),
             ..Transition::final_state(SendStatus::Sent, None, EnrollmentEffect::MoveOn(send.next))
         },
-        Outcome::Refused(action) => refused(action, send, policy, now, chance),
+        Outcome::Refused(action) => {
+            let transition = refused(action, send, policy, now, chance);
+            // Whatever the server made of the message, it can be spoken to: the breaker's probe has its answer.
+            Transition { account: transition.account.or_else(|| recovered(send)), ..transition }
+        }
         Outcome::Unknown => unknown(send, now),
         Outcome::GivenBack => Transition::again(now, Reason::GivenBack),
         Outcome::NotComposed => Transition::failed(Reason::NotComposed),
@@ -238,6 +242,10 @@ pub fn settle(outcome: Outcome, send: &Attempted, policy: &RetryPolicy, now: Tim
             ..Transition::final_state(SendStatus::Held, Some(Reason::Poison), EnrollmentEffect::Keep)
         },
     }
+}
+
+fn recovered(send: &Attempted) -> Option<AccountEffect> {
+    (send.account_failures > 0).then_some(AccountEffect::Recovered)
 }
 
 fn refused(action: ReplyAction, send: &Attempted, policy: &RetryPolicy, now: Timestamp, chance: f64) -> Transition {

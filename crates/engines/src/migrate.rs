@@ -42,6 +42,7 @@ const MIGRATIONS: &[Migration] = migrations![
     8 "0008_failures",
     9 "0009_lanes",
     10 "0010_unknown",
+    11 "0011_refusals",
 ];
 
 /// Made outside the list: it is what the list is recorded in.

@@ -7,6 +7,7 @@
 
 pub mod adopt;
 pub mod apply;
+pub mod breaker;
 pub mod campaigns;
 pub mod dead_letters;
 pub mod dot;
@@ -15,6 +16,7 @@ pub mod fetch;
 pub mod leads;
 pub mod plan;
 pub mod recover;
+pub mod refusals;
 pub mod resolve;
 pub mod sends;
 pub mod setup;
@@ -72,6 +74,7 @@ pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]
     [
         adopt::STATEMENTS,
         apply::STATEMENTS,
+        breaker::STATEMENTS,
         campaigns::STATEMENTS,
         dead_letters::STATEMENTS,
         dot::STATEMENTS,
@@ -81,6 +84,7 @@ pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]
         leads::STATEMENTS,
         plan::STATEMENTS,
         recover::STATEMENTS,
+        refusals::STATEMENTS,
         resolve::STATEMENTS,
         sends::STATEMENTS,
         setup::STATEMENTS,

@@ -115,6 +115,8 @@ pub(crate) struct WorkerSettings {
     pub(crate) connections_per_account: u32,
     /// Messages over one connection before it is closed.
     pub(crate) messages_per_connection: u32,
+    /// How long a connection is used before it is closed.
+    pub(crate) connection_age: Period,
     /// How long an unused connection is kept.
     pub(crate) idle: Period,
 }
@@ -191,7 +193,13 @@ impl Default for SchedulerSettings {
 
 impl Default for WorkerSettings {
     fn default() -> Self {
-        Self { connections: 200, connections_per_account: 10, messages_per_connection: 100, idle: Period::seconds(30) }
+        Self {
+            connections: 200,
+            connections_per_account: 10,
+            messages_per_connection: 100,
+            connection_age: Period::seconds(600),
+            idle: Period::seconds(30),
+        }
     }
 }
 
@@ -267,6 +275,7 @@ impl Settings {
                 "must be 1 to 1000",
             ),
             ("worker.messages_per_connection", worker.messages_per_connection >= 1, "must be at least 1"),
+            ("worker.connection_age", is_within(worker.connection_age, 1, DAY), "must be 1s to 1d"),
             ("worker.idle", is_within(worker.idle, 1, 600), "must be 1s to 10m"),
             ("health.stall", is_within(self.health.stall, 1, 3600), "must be 1s to 1h"),
             ("smtp.ca_file", ca_file.is_none_or(|path| path.is_file()), "is not a file that is there"),

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use domain::email_account::{AccountStatus, EmailAccount};
+use domain::reason::Reason;
 use engines::Store;
 
 use super::{Finding, Level, Scope, log_in, names};
@@ -96,14 +97,19 @@ fn limits(account: &EmailAccount) -> Option<Finding> {
 }
 
 fn stopped(account: &EmailAccount) -> Option<Finding> {
+    let reason = account.status_reason.as_deref().and_then(|word| word.parse::<Reason>().ok());
     let mend = match account.status {
         AccountStatus::Active | AccountStatus::Deleted => return None,
         AccountStatus::AuthenticationFailed => "give its password anew: run its campaign file again",
+        AccountStatus::Paused if reason == Some(Reason::RefusalRate) => {
+            "look at `penguinmails campaign failures`, then `penguinmails campaign resume`"
+        }
         AccountStatus::Paused | AccountStatus::Suspended => {
             "find out why (email_accounts.status_reason), then set its status to active"
         }
     };
-    let text = format!("`{}` is {}: its mails wait", account.email, account.status);
+    let why = reason.map_or(String::new(), |reason| format!(", since {}", reason.for_people()));
+    let text = format!("`{}` is {}{why}: its mails wait", account.email, account.status);
     Some(Finding::new(CHECK, Level::Warning, text, mend))
 }
 

@@ -46,12 +46,13 @@ pub(super) const SETTLED: [(SendStatus, Option<Reason>); 24] = [
 ];
 
 /// What can stand against a dot (`why_refused`).
-const REFUSALS: [Reason; 14] = [
+const REFUSALS: [Reason; 15] = [
     Reason::CampaignPaused,
     Reason::CampaignCancelled,
     Reason::CampaignNotStarted,
     Reason::AccountInactive,
     Reason::AuthenticationFailed,
+    Reason::AccountBackoff,
     Reason::AccountCap,
     Reason::AccountGap,
     Reason::CampaignCap,
@@ -112,11 +113,14 @@ pub(crate) struct Worker {
     pub(crate) journal_failures: Counter,
     pub(crate) results_replayed: Counter,
     pub(crate) dead_letters: Kept<Counter, 2>,
+    pub(crate) auto_paused: Kept<Counter, 1>,
     pub(crate) intents: Kept<Counter, 1>,
     pub(crate) intents_refused: Kept<Counter, 1>,
     pub(crate) intent: Latency,
     pub(crate) connections: Gauge,
     pub(crate) connections_opened: Counter,
+    pub(crate) throttled: Counter,
+    pub(crate) slowed: Gauge,
     deliveries: Kept<Counter, 1>,
     stages: Kept<Latency, 1>,
     replies: Kept<Counter, 2>,
@@ -184,6 +188,13 @@ impl Worker {
                 "Jobs that can never be done, kept with the reason; `payload` is one that is not \
                  valid or whose ids do not belong together",
             ),
+            auto_paused: names.many(
+                "auto_pauses",
+                ["what"],
+                [["campaign"], ["email_account"]],
+                "Campaigns and email accounts paused since 5 of their last 100 results were refused for policy or \
+                 reputation",
+            ),
             intents: names.many(
                 "dot_intents",
                 ["answer"],
@@ -204,6 +215,14 @@ impl Worker {
             ),
             connections: names.one("smtp_connections", "SMTP connections open now"),
             connections_opened: names.one("smtp_connections_opened", "SMTP connections opened and logged in"),
+            throttled: names.one(
+                "smtp_throttled",
+                "Times that a server asked for less and its email account's connections were halved",
+            ),
+            slowed: names.one(
+                "smtp_accounts_slowed",
+                "Email accounts that may have fewer connections now than is configured, since their servers asked for it",
+            ),
             deliveries: names.many(
                 "smtp_deliveries",
                 ["outcome"],

@@ -96,6 +96,7 @@ pub(super) async fn run(worker: &Arc<Worker>, lane: &Lane, item: Item, connectio
             }
         }
     };
+    lane.learn(worker, ended.outcome, started_at);
     let settled = conclude(worker, &parts, job, ended, started_at).await;
     if matches!(settled.transition.account, Some(effect) if effect != AccountEffect::Recovered) {
         lane.block();
@@ -326,6 +327,7 @@ async fn ask_gate(worker: &Worker, parts: &Parts, job: &SendJob, message: &Messa
             campaign_id: job.campaign.0,
             email_account_id: job.account.0,
             fence: job.fence,
+            account_failures: job.account_failures,
             reserved_day: job.account_day.clone(),
             campaign_day: job.campaign_day.clone(),
             campaign_limit: campaign.daily_limit.map(|most| (most, campaign.timezone.clone())),

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use domain::email_account::Breaker;
 use domain::ids::SendId;
 use engines::error::Result;
 use engines::queue::Lane;
@@ -15,7 +16,7 @@ use engines::store::plan::Hint;
 use engines::store::recover::LEDGER_EPOCH;
 
 use super::recovery::STALE_HINT;
-use super::{BATCH, Item, LIST, Worker, lane};
+use super::{BATCH, Item, LIST, Worker, lane, probe};
 use crate::context::Context;
 use crate::liveness::Pulse;
 
@@ -85,7 +86,6 @@ async fn answers(ctx: &Context, pause: Duration) {
 
 /// One turn: how many jobs were handed to their lanes.
 async fn turn(worker: &Arc<Worker>, lanes: &mut lane::Lanes, backlog: &mut Backlog) -> Result<usize> {
-    let ctx = &worker.ctx;
     backlog.fill(worker).await?;
     let taken = backlog.take(worker, lanes);
     if taken.is_empty() {
@@ -94,12 +94,18 @@ async fn turn(worker: &Arc<Worker>, lanes: &mut lane::Lanes, backlog: &mut Backl
     let hints: Vec<_> = taken.iter().map(|hint| (hint.tenant_id, hint.send_id)).collect();
     let urgent: HashSet<SendId> = taken.iter().filter(|hint| is_urgent(hint)).map(|hint| hint.send_id).collect();
     // No row back: done, someone else's, or not now.
-    let jobs = ctx.store.system().fetch(&hints, ctx.clock.now()).await?;
+    let jobs = probe::fetch(worker, &hints).await?;
     let mut handed_out = 0;
+    let mut missed = Vec::new();
     for job in jobs {
-        let Ok(permit) = Arc::clone(&worker.room).try_acquire_owned() else { break };
+        let probed = (job.breaker == Breaker::HalfOpen).then_some(job.account.0);
+        let Ok(permit) = Arc::clone(&worker.room).try_acquire_owned() else {
+            missed.extend(probed);
+            continue;
+        };
         let send_id = job.send_id;
         if !worker.hold(send_id, None) {
+            missed.extend(probed);
             continue;
         }
         let urgent = urgent.contains(&send_id);
@@ -107,9 +113,13 @@ async fn turn(worker: &Arc<Worker>, lanes: &mut lane::Lanes, backlog: &mut Backl
         match lanes.dispatch(worker, item) {
             Ok(()) => handed_out += 1,
             // Its mark in the ledger grows old, and it comes again.
-            Err(lane::Full) => worker.release(send_id),
+            Err(lane::Full) => {
+                worker.release(send_id);
+                missed.extend(probed);
+            }
         }
     }
+    probe::end(worker, missed).await;
     Ok(handed_out)
 }
 
@@ -142,14 +152,19 @@ impl Backlog {
 
     /// Takes out those that their accounts' lanes have room for, at most a batch.
     fn take(&mut self, worker: &Worker, lanes: &lane::Lanes) -> Vec<Hint> {
-        let most = worker.room.available_permits().min(BATCH);
-        let mut rooms = HashMap::new();
+        let free = worker.room.available_permits();
+        let mut before: HashMap<_, lane::Before> = HashMap::new();
         let (mut taken, mut left) = (Vec::new(), VecDeque::new());
         for hint in self.hints.drain(..) {
             let (account, urgent) = (hint.email_account_id, is_urgent(&hint));
-            let room = rooms.entry((account, urgent)).or_insert_with(|| lanes.room(worker, account, urgent));
-            if taken.len() < most && *room > 0 && !worker.holds(hint.send_id) {
-                *room -= 1;
+            let before = before.entry(account).or_default();
+            let free = free.saturating_sub(taken.len());
+            let is_taken = free > 0
+                && taken.len() < BATCH
+                && lanes.takes(worker, account, urgent, *before, free)
+                && !worker.holds(hint.send_id);
+            if is_taken {
+                *(if urgent { &mut before.urgent } else { &mut before.others }) += 1;
                 self.known.remove(&hint.send_id);
                 taken.push(hint);
             } else {

@@ -12,7 +12,7 @@ use engines::queue::{Leased, Token, UNKNOWN_EPOCH, Verdict};
 use engines::store::adopt::{AdoptRequest, Adopted};
 use engines::store::fetch::SendJob;
 
-use super::{LIST, Worker};
+use super::{LIST, Worker, probe};
 use crate::dead_letter::bury;
 use crate::telemetry::JOBS;
 
@@ -53,12 +53,12 @@ impl Intake {
             }
         }
         intake.adopt(worker, strangers).await?;
-        let mut found = worker.ctx.store.system().fetch(&intake.hints, worker.ctx.clock.now()).await?;
+        let mut found = probe::fetch(worker, &intake.hints).await?;
         let unheard = intake.without_a_row(worker, &found).await?;
         if !unheard.is_empty() {
             intake.hints.clear();
             intake.adopt(worker, unheard).await?;
-            found.extend(worker.ctx.store.system().fetch(&intake.hints, worker.ctx.clock.now()).await?);
+            found.extend(probe::fetch(worker, &intake.hints).await?);
         }
         let mut ready: Vec<_> =
             found.into_iter().filter_map(|job| Some((intake.by_send.remove(&job.send_id)?, job))).collect();

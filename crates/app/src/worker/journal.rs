@@ -175,9 +175,12 @@ pub(super) async fn replay(ctx: &Context) -> engines::error::Result<u64> {
         let mut new = 0;
         for results in file.results.chunks(REPLAY) {
             let now = ctx.clock.now();
-            let applied = ctx.store.system().apply(results, &file.owner, &|| ctx.clock.uuid_v7(), now).await?;
+            let written = ctx.store.system().apply(results, &file.owner, &|| ctx.clock.uuid_v7(), now).await?;
+            super::results::warn_of(ctx, &written.paused);
             // One that the ledger had was counted by the process that is dead.
-            for (result, applied) in results.iter().zip(applied).filter(|(_, applied)| *applied == Applied::Done) {
+            for (result, applied) in
+                results.iter().zip(written.applied).filter(|(_, applied)| *applied == Applied::Done)
+            {
                 super::results::count(ctx, result, applied);
                 new += 1;
             }

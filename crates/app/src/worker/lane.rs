@@ -1,19 +1,24 @@
 //! Lanes: one per email account, each with its own few connections, so that a slow server holds up nobody else.
 //!
-//! Urgent jobs wait in a line of their own, which is served first: behind those that were leased before them they would
+//! While others have work a lane holds no more of the worker's room than its share, and never more than it leaves free, so
+//! that slow servers leave room to the others. Its connections are as many as its server takes (`domain::concurrency`). Urgent jobs wait in a line of their own, which is served first: behind those that were leased before them they would
 //! wait for several dialogues, or be handed back. Not responsible for a message's dialogue (`deliver`). To change how connections are kept: `serve`.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use domain::concurrency::Concurrency;
+use domain::email_account::Breaker;
 use domain::ids::{EmailAccountId, SendId};
+use domain::settle::Outcome;
+use domain::time::Timestamp;
 use engines::queue::Verdict;
 use tokio::sync::{Mutex, mpsc};
 
-use super::pooled::Pooled;
-use super::{Item, Worker, deliver};
+use super::pooled::{Keep, Pooled};
+use super::{Item, Worker, deliver, probe};
 
 /// The lanes of a worker.
 #[derive(Default)]
@@ -24,6 +29,9 @@ pub(super) struct Lane {
     urgent: mpsc::Sender<Item>,
     jobs: mpsc::Sender<Item>,
     lines: Mutex<Lines>,
+    /// Jobs in its lines and in work.
+    held: AtomicUsize,
+    concurrency: std::sync::Mutex<Concurrency>,
     /// Tasks that serve the lane, and how many of them wait for a job.
     tasks: AtomicUsize,
     idle: AtomicUsize,
@@ -57,35 +65,65 @@ impl Lines {
 pub(super) struct Full;
 
 impl Lanes {
-    /// How many jobs the account's lane takes now.
-    pub(super) fn room(&self, worker: &Worker, account: EmailAccountId, urgent: bool) -> usize {
-        let Some(lane) = self.0.get(&account) else { return room_of(worker) };
-        if urgent { lane.urgent.capacity() } else { lane.jobs.capacity() }
+    /// Whether the account's lane takes one more job now, where so many more of its `urgent` and its other jobs are to
+    /// come before it, and so much of the worker's room is free.
+    pub(super) fn takes(
+        &self,
+        worker: &Worker,
+        account: EmailAccountId,
+        urgent: bool,
+        before: Before,
+        free: usize,
+    ) -> bool {
+        let (held, line) = match self.0.get(&account) {
+            Some(lane) => (lane.held.load(Ordering::Acquire), lane.line(urgent).capacity()),
+            None => (0, room_of(worker)),
+        };
+        line > if urgent { before.urgent } else { before.others }
+            && is_fair(worker, held, held + before.urgent + before.others, free)
     }
 
     /// Hands a job to its account's lane.
     pub(super) fn dispatch(&mut self, worker: &Arc<Worker>, item: Item) -> Result<(), Full> {
-        let most = connections(worker);
-        let lane = self.0.entry(item.job.account.0).or_insert_with(|| {
-            let (urgent, urgent_line) = mpsc::channel(room_of(worker));
-            let (jobs, line) = mpsc::channel(room_of(worker));
-            Arc::new(Lane {
-                urgent,
-                jobs,
-                lines: Mutex::new(Lines { urgent: urgent_line, jobs: line }),
-                tasks: AtomicUsize::new(0),
-                idle: AtomicUsize::new(0),
-                blocked: AtomicBool::new(false),
-            })
-        });
+        let lane = self.0.entry(item.job.account.0).or_insert_with(|| Arc::new(Lane::new(worker)));
+        // Its own place counts as free.
+        let held = lane.held.load(Ordering::Acquire);
+        if !is_fair(worker, held, held, worker.room.available_permits() + 1) {
+            return Err(Full);
+        }
         // P3 has granted it, so the account may send again.
         lane.blocked.store(false, Ordering::Release);
-        let line = if item.urgent { &lane.urgent } else { &lane.jobs };
-        line.try_send(item).map_err(|_| Full)?;
-        if lane.idle.load(Ordering::Acquire) == 0 && lane.tasks.load(Ordering::Acquire) < most {
+        lane.hold(worker);
+        if lane.line(item.urgent).try_send(item).is_err() {
+            lane.release(worker);
+            return Err(Full);
+        }
+        if lane.idle.load(Ordering::Acquire) == 0 && lane.tasks.load(Ordering::Acquire) < lane.limit() {
             tokio::spawn(serve(Arc::clone(worker), Serving::begin(Arc::clone(lane))));
         }
         Ok(())
+    }
+}
+
+/// Jobs of a lane that are to be handed to it first.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Before {
+    pub(super) urgent: usize,
+    pub(super) others: usize,
+}
+
+/// Whether a lane that holds `held` jobs may take one more behind so many.
+fn is_fair(worker: &Worker, held: usize, behind: usize, free: usize) -> bool {
+    let others = worker.busy.load(Ordering::Acquire).saturating_sub(usize::from(held > 0));
+    behind < share(worker.capacity, free, others)
+}
+
+/// How much of a worker's room a lane may hold, where so much of it is free and so many other lanes have work: an equal
+/// part, and no more than it leaves free. A lane alone may have two in any case, one in work and one behind it.
+fn share(room: usize, free: usize, others: usize) -> usize {
+    match others {
+        0 => free.max(2),
+        _ => free.min(room / (others + 1)).max(1),
     }
 }
 
@@ -100,6 +138,62 @@ fn room_of(worker: &Worker) -> usize {
 }
 
 impl Lane {
+    fn new(worker: &Worker) -> Self {
+        let (urgent, urgent_line) = mpsc::channel(room_of(worker));
+        let (jobs, line) = mpsc::channel(room_of(worker));
+        let most = u32::try_from(connections(worker)).unwrap_or(u32::MAX);
+        Self {
+            urgent,
+            jobs,
+            lines: Mutex::new(Lines { urgent: urgent_line, jobs: line }),
+            held: AtomicUsize::new(0),
+            concurrency: std::sync::Mutex::new(Concurrency::new(most)),
+            tasks: AtomicUsize::new(0),
+            idle: AtomicUsize::new(0),
+            blocked: AtomicBool::new(false),
+        }
+    }
+
+    fn hold(&self, worker: &Worker) {
+        if self.held.fetch_add(1, Ordering::AcqRel) == 0 {
+            worker.busy.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn release(&self, worker: &Worker) {
+        if self.held.fetch_sub(1, Ordering::AcqRel) == 1 {
+            worker.busy.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    fn line(&self, urgent: bool) -> &mpsc::Sender<Item> {
+        if urgent { &self.urgent } else { &self.jobs }
+    }
+
+    fn concurrency(&self) -> std::sync::MutexGuard<'_, Concurrency> {
+        self.concurrency.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Most connections now.
+    fn limit(&self) -> usize {
+        usize::try_from(self.concurrency().limit()).unwrap_or(usize::MAX)
+    }
+
+    /// Learns from the end of an attempt how many connections the server takes.
+    pub(super) fn learn(&self, worker: &Worker, outcome: Outcome, started_at: Timestamp) {
+        let (metrics, now) = (&worker.ctx.metrics.worker, worker.ctx.clock.now());
+        let mut concurrency = self.concurrency();
+        let was_slowed = concurrency.is_slowed();
+        if concurrency.learn(outcome, started_at, now) {
+            metrics.throttled.inc();
+        }
+        match (was_slowed, concurrency.is_slowed()) {
+            (false, true) => drop(metrics.slowed.inc()),
+            (true, false) => drop(metrics.slowed.dec()),
+            _ => {}
+        }
+    }
+
     /// Says that the account may not send now.
     pub(super) fn block(&self) {
         self.blocked.store(true, Ordering::Release);
@@ -114,37 +208,53 @@ impl Lane {
 }
 
 /// A task that serves a lane: counted while it lives, also where it ends by a panic.
-struct Serving(Arc<Lane>);
+struct Serving {
+    lane: Arc<Lane>,
+    counts: bool,
+}
 
 impl Serving {
     fn begin(lane: Arc<Lane>) -> Self {
         lane.tasks.fetch_add(1, Ordering::AcqRel);
-        Self(lane)
+        Self { lane, counts: true }
+    }
+
+    /// Steps down where the lane has more tasks than it may have now; those that stay serve its lines.
+    fn is_surplus(&mut self) -> bool {
+        let limit = self.lane.limit();
+        let fewer = |tasks: usize| (tasks > limit).then(|| tasks - 1);
+        let is_surplus = self.lane.tasks.fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer).is_ok();
+        self.counts &= !is_surplus;
+        is_surplus
     }
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.0.tasks.fetch_sub(1, Ordering::AcqRel);
+        if self.counts {
+            self.lane.tasks.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 
-/// A job in work: its lease is extended while it lives, also no longer than a panic.
-struct InWork<'a>(&'a Worker, SendId);
+/// A job in work: it is held, and its lease extended, while it lives, also no longer than a panic.
+struct InWork<'a>(&'a Worker, &'a Lane, SendId);
 
 impl Drop for InWork<'_> {
     fn drop(&mut self) {
-        self.0.release(self.1);
+        self.1.release(self.0);
+        self.0.release(self.2);
     }
 }
 
 /// Serves a lane with one connection until there is nothing to do for a while.
 async fn serve(worker: Arc<Worker>, mut serving: Serving) {
-    let lane = Arc::clone(&serving.0);
-    let settings = &worker.ctx.config.settings.worker;
+    let lane = Arc::clone(&serving.lane);
+    let keep = Keep::from(&worker.ctx.config.settings.worker);
     let mut connection: Option<Pooled> = None;
-    loop {
-        let next = worker.shutdown.unless_stopping(lane.next(settings.idle.0)).await;
+    while !serving.is_surplus() {
+        let patience = keep.patience(connection.as_ref().map(Pooled::age));
+        let next = worker.shutdown.unless_stopping(lane.next(patience)).await;
         let item = match next {
             Some(Some(item)) => item,
             // Stopping: what has not begun goes back.
@@ -163,7 +273,8 @@ async fn serve(worker: Arc<Worker>, mut serving: Serving) {
             }
         };
         let token = item.token;
-        let in_work = InWork(&worker, item.job.send_id);
+        let in_work = InWork(&worker, &lane, item.job.send_id);
+        let probed = (item.job.breaker == Breaker::HalfOpen).then_some(item.job.account.0);
         if worker.shutdown.is_stopping() {
             let now = worker.ctx.clock.now();
             worker.results.write(token, None, Verdict::RetryAt(now)).await;
@@ -173,13 +284,52 @@ async fn serve(worker: Arc<Worker>, mut serving: Serving) {
             deliver::run(&worker, &lane, item, &mut connection).await;
         }
         drop(in_work);
-        if let Some(open) = connection.take_if(|c| !c.is_usable() || c.delivered() >= settings.messages_per_connection)
-        {
+        probe::end(&worker, probed).await;
+        if let Some(open) = connection.take_if(|open| open.is_over(keep)) {
             open.quit().await;
         }
     }
     drop(serving);
     if let Some(open) = connection {
         open.quit().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::share;
+
+    /// How many places each of `lanes` slow servers gets of a room, and what is left, where they ask in turn for ever.
+    fn shares(room: usize, lanes: usize) -> (Vec<usize>, usize) {
+        let (mut held, mut free) = (vec![0_usize; lanes], room);
+        loop {
+            let before = free;
+            for lane in 0..lanes {
+                let others = held.iter().enumerate().filter(|(other, held)| *other != lane && **held > 0).count();
+                if free > 0 && held[lane] < share(room, free, others) {
+                    held[lane] += 1;
+                    free -= 1;
+                }
+            }
+            if free == before {
+                return (held, free);
+            }
+        }
+    }
+
+    #[test]
+    fn slow_lanes_leave_room_to_others() {
+        for (room, lanes, each, left) in [(16, 1, 8, 8), (400, 1, 200, 200), (16, 3, 4, 4), (4, 1, 2, 2), (2, 1, 2, 0)]
+        {
+            assert_eq!(shares(room, lanes), (vec![each; lanes], left), "{lanes} lanes in a room of {room}");
+        }
+        assert_eq!(share(16, 1, 15), 1, "a lane with nothing to do takes the last place");
+    }
+
+    #[test]
+    fn while_others_have_work_a_lane_has_an_equal_part() {
+        for (room, free, others, most) in [(16, 16, 49, 1), (400, 300, 49, 8), (400, 3, 49, 3), (400, 100, 1, 100)] {
+            assert_eq!(share(room, free, others), most, "{free} of {room} free, {others} others");
+        }
     }
 }

@@ -112,8 +112,9 @@ async fn bury_owner(ctx: &Context, owner: &str) -> engines::error::Result<()> {
     let now = ctx.clock.now();
     let results: Vec<Settled> = dots.into_iter().map(|dot| unknown(ctx, dot, now)).collect();
     if !results.is_empty() {
-        let applied = system.apply(&results, owner, &|| ctx.clock.uuid_v7(), now).await?;
-        for (result, applied) in results.iter().zip(applied) {
+        // Nobody has refused any: nothing is paused by it.
+        let written = system.apply(&results, owner, &|| ctx.clock.uuid_v7(), now).await?;
+        for (result, applied) in results.iter().zip(written.applied) {
             super::results::count(ctx, result, applied);
         }
     }

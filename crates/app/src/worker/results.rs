@@ -11,10 +11,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use domain::ids::SendId;
+use domain::reason::Reason;
 use domain::send::SendStatus;
 use domain::settle::loop_delay;
 use engines::queue::{Token, Verdict};
-use engines::store::apply::{Applied, Settled};
+use engines::store::apply::{Applied, Settled, Written};
+use engines::store::refusals::Paused;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -195,8 +197,9 @@ async fn acknowledge(ctx: &Context, endings: &[Ending]) {
 /// Writes results, counts and logs them; those that became dead letters.
 async fn settle(ctx: &Context, settled: &[Settled], kept: &[Kept], pulse: &Pulse) -> Vec<SendId> {
     let mut buried = Vec::new();
-    let applied = apply(ctx, settled, kept, pulse).await;
-    for (result, applied) in settled.iter().zip(applied) {
+    let written = apply(ctx, settled, kept, pulse).await;
+    warn_of(ctx, &written.paused);
+    for (result, applied) in settled.iter().zip(written.applied) {
         count(ctx, result, applied);
         log(ctx, result, applied);
         if applied == Applied::Done && result.transition.dead_letter {
@@ -207,14 +210,14 @@ async fn settle(ctx: &Context, settled: &[Settled], kept: &[Kept], pulse: &Pulse
 }
 
 /// Writes results; tries until the database takes them.
-async fn apply(ctx: &Context, results: &[Settled], kept: &[Kept], pulse: &Pulse) -> Vec<Applied> {
+async fn apply(ctx: &Context, results: &[Settled], kept: &[Kept], pulse: &Pulse) -> Written {
     let new_id = || ctx.clock.uuid_v7();
     let mut errors = 0;
     loop {
         // Each try has to end in time; that there are many is not the loop's fault.
         pulse.works();
         match ctx.store.system().apply(results, &ctx.owner, &new_id, ctx.clock.now()).await {
-            Ok(applied) => return applied,
+            Ok(written) => return written,
             Err(e) => {
                 if errors == 0 {
                     // It may be away for long: from now on they outlive the host too.
@@ -228,6 +231,24 @@ async fn apply(ctx: &Context, results: &[Settled], kept: &[Kept], pulse: &Pulse)
                 tracing::warn!(error = %e, count = results.len(), "results are kept: the database does not take them");
                 pulse.waits();
                 tokio::time::sleep(pause).await;
+            }
+        }
+    }
+}
+
+/// Says what refusals have paused: a person has to look.
+pub(super) fn warn_of(ctx: &Context, paused: &[Paused]) {
+    let counts = &ctx.metrics.worker.auto_paused;
+    let why = Reason::RefusalRate.for_people();
+    for one in paused {
+        match one {
+            Paused::Campaign(campaign_id) => {
+                counts.inc(["campaign"]);
+                tracing::warn!(%campaign_id, "a campaign is paused: {why}");
+            }
+            Paused::EmailAccount(email_account_id) => {
+                counts.inc(["email_account"]);
+                tracing::warn!(%email_account_id, "an email account is paused: {why}");
             }
         }
     }
@@ -272,7 +293,7 @@ fn log(ctx: &Context, result: &Settled, applied: Applied) {
         Applied::Refused => return,
     }
     let status = result.transition.status;
-    let reason = result.transition.reason.map(domain::reason::Reason::as_str);
+    let reason = result.transition.reason.map(Reason::as_str);
     let attempt = result.attempt.as_ref();
     // Ids alone, unless the operator asked for addresses.
     let to = result.message.as_ref().filter(|_| ctx.config.log_addresses).map(|m| m.to.as_str());

@@ -2,7 +2,7 @@
 //!
 //! Waiting is reading: a line of a process's log, or its end. To add a process: `App::spawn`.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -385,7 +385,7 @@ impl Drop for Process {
 
 /// Our own sink as a process of its own, with its journal as the truth.
 pub struct Sink {
-    _process: Process,
+    process: Process,
     pub url: String,
     pub journal: PathBuf,
     pub folder: PathBuf,
@@ -393,12 +393,25 @@ pub struct Sink {
 
 impl Sink {
     pub fn start(app: &App, options: &[&str]) -> Self {
-        let (journal, folder) = (app.path("journal"), app.path("mails"));
+        Self::named(app, "", options)
+    }
+
+    /// One of several of an app.
+    pub fn named(app: &App, name: &str, options: &[&str]) -> Self {
+        let (journal, folder) = (app.path(&format!("journal{name}")), app.path(&format!("mails{name}")));
         let mut command = Command::new(env!("CARGO_BIN_EXE_penguinmails"));
         command.args(["sink", "--listen", "127.0.0.1:0", "--faults", "--json", "--journal"]).arg(&journal);
         let mut process = Process::start(command.arg("--dir").arg(&folder).args(options));
         let address = process.value_after("sink listens on ");
-        Self { _process: process, url: format!("smtp://{address}?tls=none"), journal, folder }
+        Self { process, url: format!("smtp://{address}?tls=none"), journal, folder }
+    }
+
+    /// Ends it: how often each fault fired.
+    pub fn fired(mut self) -> Value {
+        self.process.signal("-TERM");
+        let mut text = String::new();
+        self.process.child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()["fired"].take()
     }
 
     /// Message-IDs in the order of their acceptance.

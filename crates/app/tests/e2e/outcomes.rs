@@ -1,5 +1,7 @@
 //! What servers' answers do: deferred, bounced, failed, held, and what a second run makes of it.
 
+use serde_json::Value;
+
 use crate::app::{App, Engine, Sink, number};
 
 fn locals(words: &[&str]) -> Vec<String> {
@@ -112,10 +114,72 @@ fn a_cancel_ends(engine: Engine) {
     assert!(sink.accepted().is_empty());
 }
 
+/// Writes a configuration file; the options that name it.
+fn config(app: &App, text: &str) -> [String; 2] {
+    let file = app.path("config.toml");
+    std::fs::write(&file, text).unwrap();
+    ["--config".into(), file.to_str().unwrap().into()]
+}
+
+fn too_many_refusals_pause_until_a_person_resumes(engine: Engine) {
+    let Some(app) = App::new(engine) else { return };
+    let sink = Sink::start(&app, &[]);
+    let who = (0..8).map(|n| format!("spam+{n}"));
+    let file = app.campaign("policy.example", who, 1, "");
+    // One after the other, so that none is under way when the fifth is refused.
+    let config = config(&app, "[worker]\nconnections_per_account = 1\n");
+    let run = || {
+        let arguments = ["run", file.to_str().unwrap(), "--smtp", &sink.url, &config[0], &config[1]];
+        app.json(&arguments)
+    };
+    let (exit, paused) = run();
+    assert_eq!((exit, paused["status"].as_str()), (3, Some("paused")), "{paused}");
+    assert_eq!((number(&paused, "failed"), number(&paused, "pending")), (5, 3), "{paused}");
+    assert_eq!(paused["statusReason"], "refusal_rate");
+    let text = String::from_utf8(app.output(&["campaign", "status", "Welcome"]).stdout).unwrap();
+    assert!(text.contains("too many of the last mails were refused for policy or reputation"), "{text}");
+    let (_, report) = app.json(&["doctor", "--patience", "1s", "--name-server", "127.0.0.1:9"]);
+    let found = |check: &str| {
+        let findings = report["findings"].as_array().unwrap().iter();
+        findings
+            .filter(|f| f["check"] == check && f["message"].as_str().unwrap().contains("refused for policy"))
+            .count()
+    };
+    assert_eq!((found("campaigns"), found("account")), (1, 1), "{report}");
+    let (exit, resumed) = app.json(&["campaign", "resume", "Welcome"]);
+    assert_eq!((exit, resumed["status"].as_str(), &resumed["statusReason"]), (0, Some("sending"), &Value::Null));
+    let (_, done) = run();
+    assert_eq!(
+        (done["status"].as_str(), number(&done, "failed")),
+        (Some("completed"), 8),
+        "the old ones count no more"
+    );
+}
+
+fn three_soft_bounces_suppress_over_campaigns(engine: Engine) {
+    let Some(app) = App::new(engine) else { return };
+    let sink = Sink::start(&app, &[]);
+    let run = |name: &str| {
+        let file = app.campaign("soft.example", locals(&["full+a", "good"]), 1, "");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, text.replace("\"Welcome\"", &format!("\"{name}\""))).unwrap();
+        app.json(&["run", file.to_str().unwrap(), "--smtp", &sink.url]).1
+    };
+    for name in ["First", "Second", "Third"] {
+        let report = run(name);
+        assert_eq!((number(&report, "sent"), number(&report, "bounced")), (1, 1), "{name}: {report}");
+    }
+    let report = run("Fourth");
+    assert_eq!((number(&report, "sent"), number(&report, "bounced")), (1, 0), "{report}");
+    assert_eq!(report["reasons"][0]["reason"], "lead_bounced", "{report}");
+}
+
 crate::on_every_engine! {
     each_answer_has_its_outcome_and_its_reason
     hold_sends_no_second_copy
     new_leads_and_texts_are_taken_up_and_changed_steps_refused
     a_pause_stops_and_a_resume_goes_on
     a_cancel_ends
+    too_many_refusals_pause_until_a_person_resumes
+    three_soft_bounces_suppress_over_campaigns
 }

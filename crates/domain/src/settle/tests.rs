@@ -81,6 +81,25 @@ fn trouble_with_the_server_backs_the_account_off_and_costs_no_attempt() {
     }
 }
 
+/// What becomes of the breaker when its probe ends so.
+#[test]
+fn a_probe_closes_the_breaker_moves_it_one_rung_or_leaves_it() {
+    use ReplyAction::*;
+    let probe = Attempted { account_failures: 2, ..first() };
+    for action in [Retry, BounceHard, BounceSoft, FailRouting, FailOurFault, FailContent, FailPolicy] {
+        let outcome = Outcome::Refused(action);
+        assert_eq!(decide(outcome, &probe).account, Some(AccountEffect::Recovered), "{action:?}: it was dealt with");
+        assert_eq!(decide(outcome, &first()).account, None, "{action:?}: a closed one is not written");
+    }
+    let next_rung = AccountEffect::BackOff { until: NOW + 4 * MINUTE, failures: 3 };
+    for action in [BackOffAccount, Throttle] {
+        assert_eq!(decide(Outcome::Refused(action), &probe).account, Some(next_rung), "{action:?}");
+    }
+    for outcome in [Outcome::Unknown, Outcome::GivenBack, Outcome::NotComposed, Outcome::TooLate, Outcome::Poison] {
+        assert_eq!(decide(outcome, &probe).account, None, "{outcome:?} says nothing about the server");
+    }
+}
+
 #[test]
 fn a_refused_log_in_stops_the_account_and_leaves_the_lead_alone() {
     let t = decide(Outcome::Refused(ReplyAction::AuthFailed), &first());

@@ -14,7 +14,9 @@ use domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::breaker::free_hints;
 use super::dot::DayChanges;
+use super::refusals::{self, Paused};
 use super::{SystemStore, TenantStore};
 use crate::db::{Access, LockKind, Tx};
 use crate::error::{Error, Result};
@@ -71,8 +73,13 @@ statements! {
         WHERE campaign_leads.id = r.id AND campaign_leads.tenant_id = r.tenant_id AND campaign_leads.status = 'active'";
     COUNT_STEPS = "UPDATE campaign_sequence_steps SET executed_count = executed_count + r.sent, last_executed_at = $1
         FROM {rows r(id uuid, sent bigint)} WHERE campaign_sequence_steps.id = r.id";
+    // No failure lowers the ladder: one that began before others may end after them. A wait that is over keeps its time:
+    // what waited for it is not late; a probe's claim ends with its result.
     ACCOUNT_STATE = "UPDATE email_accounts SET status = COALESCE(r.status, email_accounts.status), status_reason = COALESCE(r.reason, status_reason),
-            backoff_until = COALESCE(r.backoff_until, email_accounts.backoff_until), backoff_failures = r.failures,
+            backoff_until = CASE WHEN r.backoff_until IS NOT NULL THEN r.backoff_until
+                WHEN email_accounts.backoff_until > $1 THEN $1 ELSE email_accounts.backoff_until END,
+            backoff_failures = CASE WHEN r.backoff_until IS NULL THEN r.failures
+                ELSE {max email_accounts.backoff_failures, r.failures} END,
             updated_at = CASE WHEN r.status IS NULL THEN updated_at ELSE $1::timestamptz END
         FROM {rows r(id uuid, tenant_id uuid, status text, reason text, backoff_until timestamptz, failures bigint)}
         WHERE email_accounts.id = r.id AND email_accounts.tenant_id = r.tenant_id AND email_accounts.status = 'active'";
@@ -90,7 +97,8 @@ statements! {
         SELECT r.id, s.tenant_id, s.id, 'queue:email-sending', r.payload, r.error, $1::timestamptz, s.attempts, s.priority,
             $1::timestamptz, $1::timestamptz
         FROM {rows r(id uuid, send_id uuid, payload text, error text)} JOIN sends s ON s.id = r.send_id";
-    SET_ACCOUNT_STATUS = "UPDATE email_accounts SET status = $3, status_reason = $4, backoff_until = NULL, backoff_failures = 0, updated_at = $5
+    SET_ACCOUNT_STATUS = "UPDATE email_accounts SET status = $3, status_reason = $4, backoff_until = NULL, backoff_failures = 0,
+            refusals_since = CASE WHEN $3 = 'active' THEN $5 ELSE refusals_since END, updated_at = $5
         WHERE tenant_id = $1 AND id = $2";
 }
 
@@ -174,6 +182,15 @@ pub enum Applied {
     Refused,
 }
 
+/// What came of results.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Of each result, in order, whether it was taken.
+    pub applied: Vec<Applied>,
+    /// What refusals among them have paused.
+    pub paused: Vec<Paused>,
+}
+
 impl SystemStore {
     /// Writes results in one transaction; where one of them fails for a reason of its own, or two are about one
     /// enrollment, row by row. A row that fails is written once more without what is only for people to read (try and reference):
@@ -187,7 +204,7 @@ impl SystemStore {
         owner: &str,
         new_id: &(dyn Fn() -> Uuid + Send + Sync),
         now: Timestamp,
-    ) -> Result<Vec<Applied>> {
+    ) -> Result<Written> {
         let mut seen = HashSet::new();
         if results.iter().all(|r| seen.insert(r.enrollment_id)) {
             match self.apply_batch(results, owner, new_id, now).await {
@@ -195,11 +212,13 @@ impl SystemStore {
                 other => return other,
             }
         }
-        let mut applied = Vec::with_capacity(results.len());
+        let mut written = Written::default();
         for result in results {
-            applied.push(self.apply_one(result, owner, new_id, now).await?);
+            let one = self.apply_one(result, owner, new_id, now).await?;
+            written.applied.extend(one.applied);
+            written.paused.extend(one.paused);
         }
-        Ok(applied)
+        Ok(written)
     }
 
     async fn apply_one(
@@ -208,16 +227,16 @@ impl SystemStore {
         owner: &str,
         new_id: &(dyn Fn() -> Uuid + Send + Sync),
         now: Timestamp,
-    ) -> Result<Applied> {
+    ) -> Result<Written> {
         let bare = Settled { attempt: None, message: None, ..result.clone() };
         for form in [result, &bare] {
             match self.apply_batch(std::slice::from_ref(form), owner, new_id, now).await {
-                Ok(done) => return Ok(done[0]),
+                Ok(written) => return Ok(written),
                 Err(e) if e.is_transient() => return Err(e),
                 Err(e) => tracing::error!(send_id = %result.send_id, error = %e, "a result cannot be written as it is"),
             }
         }
-        Ok(Applied::Refused)
+        Ok(Written { applied: vec![Applied::Refused], paused: Vec::new() })
     }
 
     async fn apply_batch(
@@ -226,8 +245,9 @@ impl SystemStore {
         owner: &str,
         new_id: &(dyn Fn() -> Uuid + Send + Sync),
         now: Timestamp,
-    ) -> Result<Vec<Applied>> {
+    ) -> Result<Written> {
         let mut tx = self.db.begin(Access::Write).await?;
+        refusals::lock(&mut tx, results).await?;
         let rows: Rows = results.iter().map(settle_row).collect();
         let changed: Vec<SendId> =
             tx.query_rows(&SETTLE, rows, values![now]).await?.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
@@ -246,9 +266,10 @@ impl SystemStore {
             let exclusion = Exclusion { status: "bounced", reason: Reason::LeadBounced, source: "smtp" };
             exclude_lead(&mut tx, result.tenant_id, result.lead_id, &exclusion, new_id(), now).await?;
         }
+        let paused = refusals::pause(&mut tx, &done, now).await?;
         tx.commit().await?;
         let applied = |r: &Settled| if changed.contains(&r.send_id) { Applied::Done } else { Applied::Stale };
-        Ok(results.iter().map(applied).collect())
+        Ok(Written { applied: results.iter().map(applied).collect(), paused })
     }
 }
 
@@ -408,7 +429,9 @@ async fn write_accounts(tx: &mut Tx, done: &[&Settled], now: Timestamp) -> Resul
         };
         effects.insert(id, row);
     }
-    tx.execute_rows(&ACCOUNT_STATE, effects.into_values().collect(), values![now]).await.map(drop)
+    tx.execute_rows(&ACCOUNT_STATE, effects.into_values().collect(), values![now]).await?;
+    let recovered = done.iter().filter(|r| r.transition.account == Some(AccountEffect::Recovered));
+    free_hints(tx, recovered.map(|r| (r.email_account_id, r.tenant_id)), now).await
 }
 
 /// What the server said, or what went wrong with it: a person has to mend it.

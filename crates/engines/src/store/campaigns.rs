@@ -8,6 +8,7 @@ use std::time::Duration;
 use domain::campaign::{CampaignSettings, CampaignStatus};
 use domain::ids::{CampaignId, StepId};
 use domain::plan::CampaignPlan;
+use domain::reason::Reason;
 use domain::schedule::wait_hours;
 use domain::step::Step;
 use domain::time::Timestamp;
@@ -35,8 +36,15 @@ statements! {
                 AND e.campaign_id = campaigns.id AND e.status = 'active'))";
     PAUSE = "UPDATE campaigns SET status = 'paused', updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status IN ('scheduled', 'sending')";
-    RESUME = "UPDATE campaigns SET status = 'sending', seen_until = $3, next_plan_at = NULL, updated_at = $3
+    RESUME = "UPDATE campaigns SET status = 'sending', status_reason = NULL, refusals_since = $3, seen_until = $3, next_plan_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status = 'paused'";
+    // Whoever lets a campaign go on lets its accounts go on that refusals have paused; older refusals count no more.
+    RESUME_ACCOUNTS = "UPDATE email_accounts SET status = 'active', status_reason = NULL, refusals_since = $3, updated_at = $3
+        WHERE tenant_id = $1 AND status = 'paused' AND status_reason = $4 AND (
+            id IN (SELECT p.email_account_id FROM campaign_email_accounts p WHERE p.tenant_id = $1 AND p.campaign_id = $2)
+            OR id IN (SELECT st.email_account_id FROM campaign_sequence_steps st
+                WHERE st.tenant_id = $1 AND st.campaign_id = $2))";
+    IS_UNDER_WAY = "SELECT id FROM campaigns WHERE tenant_id = $1 AND id = $2 AND status IN ('scheduled', 'sending', 'paused')";
     // Waiting for a pause is no lateness; hints that workers dropped meanwhile must come again at once.
     RESUME_SENDS = "UPDATE sends SET not_before = {max not_before, $3}, hinted_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND campaign_id = $2 AND open AND status IN ('planned', 'queued')";
@@ -184,18 +192,23 @@ impl TenantStore {
         Ok(changed == 1)
     }
 
-    /// Goes on after a pause; what waited for it is not late. False where the campaign was not paused.
+    /// Goes on after a pause; what waited for it is not late. So do those of its email accounts that refusals have
+    /// paused. False where nothing of it was paused.
     ///
     /// # Errors
     /// The database.
     pub async fn resume_campaign(&self, id: CampaignId, now: Timestamp) -> Result<bool> {
         let mut tx = self.db.begin(Access::Write).await?;
-        let changed = tx.execute(&RESUME, values![self.tenant_id, id, now]).await?;
-        if changed == 1 {
+        if tx.query_opt(&IS_UNDER_WAY, values![self.tenant_id, id]).await?.is_none() {
+            return Ok(false);
+        }
+        let mut changed = tx.execute(&RESUME, values![self.tenant_id, id, now]).await?;
+        changed += tx.execute(&RESUME_ACCOUNTS, values![self.tenant_id, id, now, Reason::RefusalRate]).await?;
+        if changed > 0 {
             tx.execute(&RESUME_SENDS, values![self.tenant_id, id, now]).await?;
         }
         tx.commit().await?;
-        Ok(changed == 1)
+        Ok(changed > 0)
     }
 
     /// Ends the campaign: open sends are cancelled, enrollments stop. How many sends; none where it had ended before.

@@ -44,16 +44,19 @@ statements! {
         SELECT r.scope, r.scope_id, r.day, r.tenant_id, 0, 0, $1::timestamptz, $1::timestamptz
         FROM {rows r(scope text, scope_id uuid, day text, tenant_id uuid)}
         WHERE true ON CONFLICT (scope, scope_id, day) DO NOTHING";
+    // A wait that began since P3 stands against it. Where P3 saw failures it is the probe's, whose claim is the wait.
     INTEND = "UPDATE sends SET status = 'dot', fence = sends.fence + 1, owner = $1, account_day = r.dot_day,
             campaign_day = r.campaign_dot_day, message_id = COALESCE(sends.message_id, r.message_id),
             first_attempt_at = COALESCE(sends.first_attempt_at, r.dated_at), last_attempt_at = $2, updated_at = $2
         FROM {rows r(id uuid, tenant_id uuid, fence bigint, message_id text, dated_at timestamptz, dot_day text,
-            campaign_dot_day text)},
+            campaign_dot_day text, account_failures bigint)},
             campaigns c, email_accounts a, leads l, campaign_sequence_steps st
         WHERE sends.id = r.id AND sends.tenant_id = r.tenant_id AND sends.fence = r.fence
             AND sends.status IN ('planned', 'queued')
             AND c.id = sends.campaign_id AND c.tenant_id = sends.tenant_id AND c.status = 'sending'
             AND a.id = sends.email_account_id AND a.tenant_id = sends.tenant_id AND a.status = 'active'
+            AND a.backoff_failures = r.account_failures
+            AND (r.account_failures > 0 OR a.backoff_until IS NULL OR a.backoff_until <= $2)
             AND st.id = sends.step_id AND st.is_active
             AND l.id = sends.lead_id AND l.tenant_id = sends.tenant_id AND (l.status = 'active' OR l.status = 'replied')
             AND NOT EXISTS (SELECT 1 FROM suppression_list s WHERE s.email = lower(l.email)
@@ -90,6 +93,8 @@ pub struct DotRequest {
     pub email_account_id: EmailAccountId,
     /// The fence read at P3.
     pub fence: i64,
+    /// Failed connections of the account in a row, as read at P3.
+    pub account_failures: u32,
     /// The account day on which a slot is reserved, as read at P3.
     pub reserved_day: Option<String>,
     /// The campaign day on which it is reserved.
@@ -145,7 +150,8 @@ impl SystemStore {
             .iter()
             .map(|r| {
                 let days = [&r.dot_day, &r.campaign_dot_day];
-                values![r.send_id, r.tenant_id, r.fence, &r.message_id, r.dated_at, days[0], days[1]]
+                let (fence, failures) = (r.fence, r.account_failures);
+                values![r.send_id, r.tenant_id, fence, &r.message_id, r.dated_at, days[0], days[1], failures]
             })
             .collect();
         let granted = tx.query_rows(&INTEND, rows, values![owner, now]).await?;

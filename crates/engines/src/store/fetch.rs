@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use domain::email_account::{AccountPace, EmailAccount, SmtpSettings};
+use domain::email_account::{AccountPace, Breaker, EmailAccount, SmtpSettings};
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, SendId, StepId, TemplateId, TenantId};
 use domain::lead::Lead;
 use domain::time::{Timestamp, Zone};
@@ -41,11 +41,11 @@ statements! {
             AND NOT EXISTS (SELECT 1 FROM suppression_list x WHERE x.email = lower(l.email)
                 AND (x.tenant_id = s.tenant_id OR x.tenant_id IS NULL)
                 AND (x.expires_at IS NULL OR x.expires_at > $1))";
-    ACCOUNT = "SELECT id, tenant_id, email, from_name, reply_to, smtp_settings, status, daily_limit, min_gap_seconds,
-            warmup_started_at, timezone, last_slot_at, backoff_until, backoff_failures
+    ACCOUNT = "SELECT id, tenant_id, email, from_name, reply_to, smtp_settings, status, status_reason, daily_limit,
+            min_gap_seconds, warmup_started_at, timezone, last_slot_at, backoff_until, backoff_failures
         FROM email_accounts WHERE tenant_id = $1 AND id = $2";
     TEMPLATE = "SELECT subject, content, content_text, version FROM templates WHERE tenant_id = $1 AND id = $2";
-    SOFT_BOUNCES = "SELECT COUNT(*) AS n FROM sends WHERE tenant_id = $1 AND lead_id = $2 AND status = 'bounced'
+    SOFT_BOUNCES = "SELECT COUNT(*) AS n FROM sends WHERE tenant_id = $1 AND lead_id = $2 AND NOT open AND status = 'bounced'
         AND reason = 'recipient_refused' AND settled_at > $3";
 }
 
@@ -92,6 +92,8 @@ pub struct SendJob {
     pub from_name_override: Option<String>,
     /// Failed connections of the account in a row.
     pub account_failures: u32,
+    /// Where they leave the account: half open, one send may go (`breaker`).
+    pub breaker: Breaker,
     /// Message-IDs of the mails sent to the lead in this campaign, oldest first, separated by spaces.
     pub thread_message_ids: Option<String>,
     /// Subject of the first of them.
@@ -125,7 +127,7 @@ impl SystemStore {
         let found = tx.query_rows(&FETCH, rows, values![now]).await?;
         tx.commit().await?;
         let usable = |row: &Row| {
-            send_job(row)
+            send_job(row, now)
                 .inspect_err(|e| {
                     let send_id = row.get::<SendId>("send_id").ok();
                     tracing::error!(send_id = send_id.map(tracing::field::display), error = %e, "a send cannot be read");
@@ -136,7 +138,8 @@ impl SystemStore {
     }
 }
 
-fn send_job(row: &Row) -> Result<SendJob> {
+fn send_job(row: &Row, now: Timestamp) -> Result<SendJob> {
+    let backoff_until: Option<Timestamp> = row.get("backoff_until")?;
     Ok(SendJob {
         send_id: row.get("send_id")?,
         tenant_id: row.get("tenant_id")?,
@@ -152,15 +155,14 @@ fn send_job(row: &Row) -> Result<SendJob> {
         unknowns: row.get("unknowns")?,
         first_attempt_at: row.get("first_attempt_at")?,
         // Waiting for the account is no lateness.
-        not_before: row
-            .get::<Timestamp>("not_before")?
-            .max(row.get::<Option<Timestamp>>("backoff_until")?.unwrap_or(Timestamp::EPOCH)),
+        not_before: row.get::<Timestamp>("not_before")?.max(backoff_until.unwrap_or(Timestamp::EPOCH)),
         message_id: row.get("message_id")?,
         account_day: row.get("account_day")?,
         campaign_day: row.get("campaign_day")?,
         subject_override: row.get("subject_override")?,
         from_name_override: row.get("from_name_override")?,
         account_failures: row.get("backoff_failures")?,
+        breaker: Breaker::of(row.get("backoff_failures")?, backoff_until, now),
         thread_message_ids: row.get("thread_message_ids")?,
         thread_subject: row.get("thread_subject")?,
         lead: lead(row)?,
@@ -225,6 +227,7 @@ impl TenantStore {
             reply_to: row.get("reply_to")?,
             smtp,
             status: row.get("status")?,
+            status_reason: row.get("status_reason")?,
             pace: AccountPace { zone: row.get("timezone")?, ..account_pace(row)? },
         })
     }

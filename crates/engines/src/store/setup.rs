@@ -29,6 +29,7 @@ statements! {
     // A new password or server is a reason to try a stopped account again.
     UPDATE_ACCOUNT = "UPDATE email_accounts SET from_name = $3, reply_to = $4, smtp_settings = COALESCE($5, smtp_settings), daily_limit = $6,
             min_gap_seconds = $7, warmup_started_at = $8, timezone = $9, updated_at = $10, backoff_until = NULL,
+            status_reason = CASE WHEN status IN ('authentication_failed', 'paused') THEN NULL ELSE status_reason END,
             status = CASE WHEN status = 'authentication_failed' OR (status = 'paused' AND status_reason IS NOT NULL)
                 THEN 'active' ELSE status END
         WHERE tenant_id = $1 AND id = $2";

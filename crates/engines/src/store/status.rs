@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::{statements, values};
 
 statements! {
-    CAMPAIGN = "SELECT name, status, completed_at FROM campaigns WHERE tenant_id = $1 AND id = $2";
+    CAMPAIGN = "SELECT name, status, status_reason, completed_at FROM campaigns WHERE tenant_id = $1 AND id = $2";
     STATES = "SELECT CASE WHEN status = 'queued' AND reason IS NOT NULL AND reason <> 'given_back' THEN 'deferred'
                 WHEN open THEN 'pending' ELSE status END AS state,
             reason, COUNT(*) AS n, CAST(COALESCE(SUM(unknowns), 0) AS bigint) AS unknowns
@@ -63,6 +63,8 @@ pub struct CampaignReport {
     pub campaign_id: CampaignId,
     pub name: String,
     pub status: CampaignStatus,
+    /// Why a rule has paused it; none where a person did.
+    pub status_reason: Option<String>,
     pub completed_at: Option<Timestamp>,
     pub sent: u64,
     pub deferred: u64,
@@ -111,6 +113,7 @@ impl TenantStore {
             campaign_id: id,
             name: row.get("name")?,
             status: row.get("status")?,
+            status_reason: row.get("status_reason")?,
             completed_at: row.get("completed_at")?,
             sent: 0,
             deferred: 0,

@@ -17,7 +17,7 @@ statements! {
     FIND_TENANT = "SELECT id, name FROM tenants WHERE name = $1 OR id = $2::uuid";
     TENANTS = "SELECT name FROM tenants ORDER BY created_at, id LIMIT $1";
     ACCOUNTS = "SELECT id, tenant_id FROM email_accounts WHERE status <> 'deleted' ORDER BY tenant_id, created_at, id LIMIT $1";
-    LIVE_CAMPAIGNS = "SELECT id, tenant_id FROM campaigns WHERE status IN ('scheduled', 'sending', 'paused') ORDER BY tenant_id, created_at, id LIMIT $1";
+    LIVE_CAMPAIGNS = "SELECT id, tenant_id, CASE WHEN status = 'paused' THEN status_reason END AS status_reason FROM campaigns WHERE status IN ('scheduled', 'sending', 'paused') ORDER BY tenant_id, created_at, id LIMIT $1";
     NEWEST_ACCOUNTS = "SELECT id, tenant_id, smtp_settings FROM email_accounts WHERE status = 'active' ORDER BY created_at DESC, id DESC LIMIT $1";
     DEAD_LETTERS = "SELECT COUNT(*) AS n FROM dead_letters WHERE replayed_at IS NULL";
 }
@@ -79,13 +79,13 @@ impl SystemStore {
         rows.iter().map(|row| Ok((row.get("tenant_id")?, row.get("id")?))).collect()
     }
 
-    /// Campaigns of all tenants that have begun and not ended, tenant by tenant.
+    /// Campaigns of all tenants that have begun and not ended, tenant by tenant; with the reason of a rule's pause.
     ///
     /// # Errors
     /// The database.
-    pub async fn list_live_campaigns(&self, limit: u32) -> Result<Vec<(TenantId, CampaignId)>> {
+    pub async fn list_live_campaigns(&self, limit: u32) -> Result<Vec<(TenantId, CampaignId, Option<String>)>> {
         let rows = self.db.read(&LIVE_CAMPAIGNS, values![limit]).await?;
-        rows.iter().map(|row| Ok((row.get("tenant_id")?, row.get("id")?))).collect()
+        rows.iter().map(|row| Ok((row.get("tenant_id")?, row.get("id")?, row.get("status_reason")?))).collect()
     }
 
     /// How many dead letters wait.

@@ -4,6 +4,7 @@
 
 mod adopt;
 mod apply;
+mod breaker;
 mod campaign_days;
 mod dead_letters;
 mod dot;
@@ -12,11 +13,13 @@ mod leads;
 mod plan;
 mod recover;
 mod refusal;
+mod refusals;
 mod resolve;
 pub mod scene;
 mod sends;
 mod setup;
 mod signatures;
+mod soft_bounces;
 mod status;
 mod tenancy;
 mod traces;

@@ -86,7 +86,7 @@ async fn act(ctx: &Context, campaign: &CampaignName, verb: Verb) -> Result<(), F
     }
     let wanted = match verb {
         Verb::Status | Verb::Pause => "only one that is scheduled or sending can be paused",
-        Verb::Resume => "only one that is paused, or was never started, can be resumed",
+        Verb::Resume => "only one that is paused itself or in its email accounts, or was never started, can be resumed",
         Verb::Cancel => "it has ended already",
     };
     let problem = Problem::new(format!("the campaign `{}` is {}: {wanted}", campaign.name, campaign.status));

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use domain::campaign::CampaignStatus;
-use domain::email_account::AccountStatus;
+use domain::email_account::{AccountStatus, Breaker};
 use domain::ids::SendId;
 use domain::plan::exclusion;
 use domain::reason::Reason;
@@ -22,7 +22,7 @@ use crate::{statements, values};
 
 statements! {
     WHY = "SELECT s.id AS id, s.status AS status, s.fence AS fence, s.reason AS reason, c.status AS campaign_status,
-            a.status AS account_status, st.is_active AS step_active, l.status AS lead_status,
+            a.status AS account_status, a.backoff_until, a.backoff_failures, st.is_active AS step_active, l.status AS lead_status,
             EXISTS (SELECT 1 FROM suppression_list x WHERE x.email = lower(l.email)
                 AND (x.tenant_id = s.tenant_id OR x.tenant_id IS NULL)
                 AND (x.expires_at IS NULL OR x.expires_at > $1)) AS suppressed
@@ -42,18 +42,18 @@ impl SystemStore {
         let found = tx.query_rows(&WHY, rows, values![now]).await?;
         let by_send: HashMap<SendId, &Row> =
             found.iter().map(|row| Ok((row.get("id")?, row))).collect::<Result<_>>()?;
-        requests.iter().map(|r| by_send.get(&r.send_id).map_or(Ok(None), |row| why_not(row, r.fence))).collect()
+        requests.iter().map(|r| by_send.get(&r.send_id).map_or(Ok(None), |row| why_not(row, r, now))).collect()
     }
 }
 
-fn why_not(row: &Row, asked: i64) -> Result<Option<Reason>> {
+fn why_not(row: &Row, asked: &DotRequest, now: Timestamp) -> Result<Option<Reason>> {
     let (status, fence): (SendStatus, i64) = (row.get("status")?, row.get("fence")?);
     let stored: Option<Reason> = row.get::<Option<String>>("reason")?.and_then(|word| word.parse().ok());
     match status {
         // Ended meanwhile, or postponed by the gate itself, which raises the fence by one.
         SendStatus::Cancelled | SendStatus::Skipped => return Ok(stored),
-        SendStatus::Queued if fence == asked + 1 => return Ok(stored),
-        SendStatus::Planned | SendStatus::Queued if fence == asked => {}
+        SendStatus::Queued if fence == asked.fence + 1 => return Ok(stored),
+        SendStatus::Planned | SendStatus::Queued if fence == asked.fence => {}
         _ => return Ok(None),
     }
     let (campaign, account): (CampaignStatus, AccountStatus) =
@@ -61,5 +61,8 @@ fn why_not(row: &Row, asked: i64) -> Result<Option<Reason>> {
     let step = (!row.get::<bool>("step_active")?).then_some(Reason::StepInactive);
     // A reply stops planning; at the dot it does not count.
     let lead = exclusion(row.get("lead_status")?, row.get("suppressed")?, false);
-    Ok(campaign.why_not().or(account.why_not()).or(step).or(lead))
+    let failures = row.get("backoff_failures")?;
+    let is_open = Breaker::of(failures, row.get("backoff_until")?, now) != Breaker::Closed;
+    let backoff = (is_open || failures != asked.account_failures).then_some(Reason::AccountBackoff);
+    Ok(campaign.why_not().or(account.why_not()).or(step).or(lead).or(backoff))
 }

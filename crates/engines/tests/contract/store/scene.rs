@@ -199,7 +199,7 @@ impl Scene {
     }
 
     pub async fn apply(&self, results: &[Settled], now: Timestamp) -> Vec<Applied> {
-        self.store.system().apply(results, OWNER, &new_id, now).await.unwrap()
+        self.store.system().apply(results, OWNER, &new_id, now).await.unwrap().applied
     }
 
     /// Writes the outcome of a dot down; it must be taken.
@@ -312,6 +312,7 @@ pub fn request(job: &SendJob, now: Timestamp) -> DotRequest {
         campaign_id: job.campaign.0,
         email_account_id: job.account.0,
         fence: job.fence,
+        account_failures: job.account_failures,
         reserved_day: job.account_day.clone(),
         campaign_day: job.campaign_day.clone(),
         campaign_limit: None,
@@ -333,9 +334,9 @@ pub fn last_result(job: &SendJob, fence: i64, now: Timestamp) -> Settled {
     last
 }
 
-/// What `settle` makes of an outcome after the dot; the second mail follows 48 hours after the first.
-pub fn result(job: &SendJob, fence: i64, outcome: Outcome, now: Timestamp) -> Settled {
-    let attempted = Attempted {
+/// What `settle` has to know of a send of a lead with so many soft bounces.
+pub fn attempted(job: &SendJob, now: Timestamp, soft_bounces: u32) -> Attempted {
+    Attempted {
         attempts: job.attempts,
         unknowns: job.unknowns,
         first_attempt_at: job.first_attempt_at,
@@ -343,9 +344,14 @@ pub fn result(job: &SendJob, fence: i64, outcome: Outcome, now: Timestamp) -> Se
         on_unknown: domain::campaign::OnUnknown::Resend,
         account_failures: job.account_failures,
         account_zone: Zone::UTC,
-        soft_bounces: 0,
+        soft_bounces,
         next: (job.step_order == 1).then_some(Due { step_order: 2, at: now + 48 * HOUR }),
-    };
+    }
+}
+
+/// What `settle` makes of an outcome after the dot; the second mail follows 48 hours after the first.
+pub fn result(job: &SendJob, fence: i64, outcome: Outcome, now: Timestamp) -> Settled {
+    let attempted = attempted(job, now, 0);
     let attempt = AttemptRecord {
         started_at: now,
         finished_at: now,

@@ -15,6 +15,7 @@ use domain::step::Due;
 use engines::Store;
 use engines::store::adopt::{AdoptRequest, Adopted};
 use engines::store::apply::Applied;
+use engines::store::breaker::Probe;
 use engines::store::dot::DotAnswer;
 use engines::store::fetch::SendJob;
 use engines::store::leads::NewLead;
@@ -44,8 +45,11 @@ async fn ask(function: &str, f: &Scene, job: &SendJob, tenant_id: TenantId) -> b
             let settled = result(&job, job.fence + 1, Outcome::Accepted, NOW);
             f.apply(&[settled], NOW).await == [Applied::Done]
         }
+        "claim_probes" => !system.claim_probes(&[probe(&job)], NOW).await.unwrap().is_empty(),
         "dot_intent" => f.dot(&job, NOW).await != DotAnswer::Refused,
+        "end_probes" => system.end_probes(&[probe(&job)], NOW).await.unwrap() > 0,
         "fetch" => !system.fetch(&hints, NOW).await.unwrap().is_empty(),
+        "keep_probes" => !system.keep_probes(&[probe(&job)], NOW + HOUR).await.unwrap().is_empty(),
         "list_known" => !system.list_known(&hints).await.unwrap().is_empty(),
         "plan_page" => {
             let (campaign_id, horizon) = (f.campaign_id, HOUR);
@@ -60,6 +64,11 @@ async fn ask(function: &str, f: &Scene, job: &SendJob, tenant_id: TenantId) -> b
         "withdraw" => system.withdraw(&[request(&job, NOW)], OWNER, NOW).await.unwrap() > 0,
         other => panic!("`SystemStore::{other}` has no arm in this test"),
     }
+}
+
+/// The claim of a probe that `prepare` has made.
+fn probe(job: &SendJob) -> Probe {
+    Probe { email_account_id: job.account.0, tenant_id: job.tenant_id, failures: 1, until: NOW + MINUTE }
 }
 
 /// A job of another program about the same mail.
@@ -84,6 +93,11 @@ async fn prepare(function: &str, store: Store) -> (Scene, SendJob) {
     let (f, job) = Scene::one_job(store, |_| {}).await;
     match function {
         "apply" | "withdraw" => drop(f.granted(&job, NOW).await),
+        "claim_probes" => f.write("UPDATE email_accounts SET backoff_failures = 1", vec![]).await,
+        "end_probes" | "keep_probes" => {
+            let waits = "UPDATE email_accounts SET backoff_failures = 1, backoff_until = $1";
+            f.write(waits, engines::values![NOW + MINUTE]).await;
+        }
         "plan_page" => assert_eq!(f.enroll(1..2).await, 1),
         "why_refused" => {
             f.tenant().set_account_status(f.account_of(&job), AccountStatus::Paused, None, NOW).await.unwrap();

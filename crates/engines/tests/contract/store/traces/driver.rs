@@ -238,7 +238,7 @@ impl<'a> Driver<'a> {
 
     async fn apply(&self, settled: &Settled, w: usize, changes: bool) {
         let results = std::slice::from_ref(settled);
-        let applied = self.system().apply(results, &self.names[w], &new_id, self.clock).await.unwrap();
+        let applied = self.system().apply(results, &self.names[w], &new_id, self.clock).await.unwrap().applied;
         assert_eq!(applied, [if changes { Applied::Done } else { Applied::Stale }], "{:?}", self.trace);
     }
 
@@ -253,7 +253,8 @@ impl<'a> Driver<'a> {
             for dot in self.system().dots_of(&name).await.unwrap() {
                 left += 1;
                 let unknown = self.settle(Outcome::Unknown, dot.attempts, dot.unknowns);
-                let applied = self.system().apply(&[dot.settled(unknown)], &name, &new_id, self.clock).await.unwrap();
+                let applied =
+                    self.system().apply(&[dot.settled(unknown)], &name, &new_id, self.clock).await.unwrap().applied;
                 assert_eq!(applied, [Applied::Done]);
             }
             self.system().remove_owner(&name).await.unwrap();
