@@ -97,6 +97,23 @@ pub fn with_store<F: Future<Output = ()>>(engine: Engine, case: impl FnOnce(Stor
     run(engine, |db| case(Store::new(db)));
 }
 
+/// The stores of two processes on one fresh database.
+pub fn with_two_stores<F: Future<Output = ()>>(engine: Engine, case: impl FnOnce(Store, Store) -> F) {
+    match engine {
+        Engine::Sqlite => {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("test.db");
+            template::copy_sqlite(&path);
+            let open = || Store::new(Db::open_sqlite(&path, 2).unwrap());
+            block_on(async { case(open(), open()).await });
+        }
+        Engine::Postgres => on_postgres(|url| async move {
+            let open = || Store::new(Db::open_postgres(&url, 8).unwrap());
+            case(open(), open()).await;
+        }),
+    }
+}
+
 /// Makes a module per engine with one test per case, so that test paths name the engine.
 #[macro_export]
 macro_rules! on_every_engine {

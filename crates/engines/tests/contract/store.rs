@@ -10,6 +10,7 @@ mod dot;
 mod foreign_ids;
 mod leads;
 mod plan;
+mod races;
 mod recover;
 mod refusal;
 mod resolve;
