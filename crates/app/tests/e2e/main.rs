@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a case that cannot be set up has failed")]
 
 mod app;
+mod clock_jumps;
 mod cron;
 mod doctor;
 mod fault_points;
@@ -31,8 +32,10 @@ mod recovery;
 mod redis;
 mod redis_faults;
 mod refused_events;
+mod rolling;
 mod sample_events;
 mod scale_out;
+mod scarce;
 mod smtp_sink;
 mod storm;
 mod strangers;

@@ -79,6 +79,15 @@ pub fn service(engine: &str, variable: &str) -> Option<String> {
     None
 }
 
+/// What a case has counted: printed, and kept for the report that closes the run.
+pub fn figure(line: &str) {
+    println!("figure: {line}");
+    if let Ok(path) = std::env::var("TEST_FIGURES") {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+        writeln!(file, "{line}").unwrap();
+    }
+}
+
 /// The URL of another database of the same server.
 pub fn with_database(server: &str, database: &str) -> String {
     let (base, _) = server.rsplit_once('/').unwrap();
