@@ -20,8 +20,9 @@ const DEBIAN: &[(&str, &str)] = &[
     ("chromium", "chromium"),
     ("redis-server", "redis-server"),
 ];
-/// Packages that would start a service of their own: a program of theirs, which is only unpacked into the cache.
-const UNPACKED: &[(&str, &str)] = &[("promtool", "prometheus")];
+/// Packages that are only unpacked, since they would start a service of their own or lie elsewhere on each kind of
+/// machine: the file of theirs that is kept in the cache.
+const UNPACKED: &[(&str, &str)] = &[("promtool", "prometheus"), ("libfaketime.so.1", "libfaketime")];
 const PYTHON: &[&str] = &["aiosmtpd"];
 const NODE: &[&str] = &["smtp-server@3", "jsonwebtoken@9", "ioredis@5"];
 
@@ -65,7 +66,7 @@ pub(crate) fn provision() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where a program of `UNPACKED` lies: the machine's own where it has one.
+/// Where a file of `UNPACKED` lies: the machine's own where it has one.
 pub(crate) fn unpacked(program: &str) -> PathBuf {
     let installed = Path::new("/usr/bin").join(program);
     if installed.is_file() { installed } else { cache().join(program) }
@@ -84,9 +85,17 @@ fn unpack_debian(program: &str, package: &str) -> anyhow::Result<()> {
     std::fs::create_dir_all(cache())?;
     // Under another name first: a run that is cut leaves no half program behind.
     let (part, whole) = (cache().join(format!("{program}.part")), cache().join(program));
-    std::fs::copy(folder.path().join("usr/bin").join(program), &part)?;
+    let found = find(folder.path(), program).with_context(|| format!("`{package}` has no `{program}`"))?;
+    std::fs::copy(found, &part)?;
     std::fs::rename(part, whole)?;
     Ok(())
+}
+
+/// The file of this name, however deep in a folder.
+fn find(folder: &Path, name: &str) -> Option<PathBuf> {
+    let entries: Vec<PathBuf> = std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let here = entries.iter().find(|path| path.is_file() && path.ends_with(name)).cloned();
+    here.or_else(|| entries.iter().filter(|path| path.is_dir()).find_map(|folder| find(folder, name)))
 }
 
 fn is_there(sign: &str) -> bool {

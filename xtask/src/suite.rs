@@ -197,6 +197,7 @@ pub(crate) fn with_services<T>(work: impl FnOnce(Environment, &Path) -> anyhow::
         ("TEST_SMTP_SERVER_USER", receivers::USER.to_owned()),
         ("TEST_SMTP_SERVER_PASSWORD", receivers::PASSWORD.to_owned()),
         ("TEST_PROMTOOL", text(&machine::unpacked("promtool"))),
+        ("TEST_FAKETIME", text(&machine::unpacked("libfaketime.so.1"))),
         ("TEST_NODE_PATH", text(&machine::cache().join("node/node_modules"))),
     ];
     work(env, path)

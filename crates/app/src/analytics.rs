@@ -16,6 +16,7 @@ use engines::store::events::StoredEvent;
 
 use crate::context::Context;
 use crate::dead_letter::bury;
+use crate::fault_point;
 use crate::lifecycle::Shutdown;
 use crate::liveness::Loop;
 use crate::telemetry::JOBS;
@@ -89,6 +90,7 @@ pub(crate) async fn run_once(ctx: &Context) -> engines::error::Result<usize> {
     bury(ctx, LIST, &dead).await?;
     let acks: Vec<(Token, Verdict)> = leased.iter().map(|job| (job.token, Verdict::Ack)).collect();
     if !acks.is_empty() {
+        fault_point::reach("stored").await;
         ctx.queue.settle(LIST, &ctx.owner, &acks, ctx.clock.now()).await?;
     }
     Ok(leased.len())

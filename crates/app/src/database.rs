@@ -24,15 +24,23 @@ const CONNECTIONS: usize = 16;
 /// An open database with the schema of this program, and what had to be applied.
 ///
 /// # Errors
-/// `Unreachable` after two minutes without an answer; `Input` where the address, the data directory or a newer schema
-/// needs a person.
+/// `Unreachable` after two minutes without an answer; `Input` where the address, the data directory or a schema that is
+/// too new needs a person.
 pub(crate) async fn open(config: &Config, clock: &Clock) -> Result<(Db, Report), Failure> {
     let db = connect(config)?;
     let started = tokio::time::Instant::now();
     let mut wait = Duration::from_millis(250);
     loop {
         match migrate::migrate(&db, clock.now()).await {
-            Ok(report) => return Ok((db, report)),
+            Ok(report) => {
+                if report.is_newer {
+                    tracing::warn!(
+                        version = report.version,
+                        "a newer penguinmails has migrated the database: this one goes on until it is replaced"
+                    );
+                }
+                return Ok((db, report));
+            }
             Err(error) if error.is_transient() && started.elapsed() + wait < PATIENCE => {
                 tracing::warn!(%error, wait_ms = wait.as_millis(), "Database does not answer, trying again");
                 tokio::time::sleep(wait).await;

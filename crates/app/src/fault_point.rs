@@ -4,13 +4,42 @@
 //! point; the first to reach it says so in the log and waits while the file `FAULT_POINT_HOLD` is there, for ever
 //! without one. Not responsible for what happens then. To add a point: a word in `ALL`, and a call of `reach`.
 
-/// Every point, in the order in which one email passes them.
 #[cfg(debug_assertions)]
-const ALL: [&str; 8] = ["recorded", "leased", "fetched", "asking", "granted", "answered", "journaled", "applied"];
+use std::time::Duration;
+
+/// Every point: those of planning and of one email in the order in which they are passed, then those of events.
+#[cfg(debug_assertions)]
+const ALL: [&str; 10] =
+    ["planning", "recorded", "leased", "fetched", "asking", "granted", "answered", "journaled", "applied", "stored"];
+/// Real time between two looks whether it is over.
+#[cfg(debug_assertions)]
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Waits here if a test wants it.
 #[cfg(debug_assertions)]
 pub(crate) async fn reach(point: &'static str) {
+    if is_wanted(point) {
+        while is_held() {
+            tokio::time::sleep(LOOK).await;
+        }
+        tracing::warn!("fault point left: {point}");
+    }
+}
+
+/// The same where nothing can be awaited: in a call that the store makes within its transaction.
+#[cfg(debug_assertions)]
+pub(crate) fn reach_inside(point: &'static str) {
+    if is_wanted(point) {
+        while is_held() {
+            std::thread::sleep(LOOK);
+        }
+        tracing::warn!("fault point left: {point}");
+    }
+}
+
+/// Whether this is the point, for the first who asks; says so in the log.
+#[cfg(debug_assertions)]
+fn is_wanted(point: &'static str) -> bool {
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,18 +50,23 @@ pub(crate) async fn reach(point: &'static str) {
     });
     static REACHED: AtomicBool = AtomicBool::new(false);
     debug_assert!(ALL.contains(&point));
-    if WANTED.as_deref() != Some(point) || REACHED.swap(true, Ordering::AcqRel) {
-        return;
+    let is_first = WANTED.as_deref() == Some(point) && !REACHED.swap(true, Ordering::AcqRel);
+    if is_first {
+        tracing::warn!("fault point reached: {point}");
     }
-    tracing::warn!("fault point reached: {point}");
-    let hold = std::env::var_os("FAULT_POINT_HOLD");
-    while hold.as_ref().is_none_or(|file| std::path::Path::new(file).exists()) {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    tracing::warn!("fault point left: {point}");
+    is_first
+}
+
+#[cfg(debug_assertions)]
+fn is_held() -> bool {
+    std::env::var_os("FAULT_POINT_HOLD").is_none_or(|file| std::path::Path::new(&file).exists())
 }
 
 /// Nothing, in a release build.
 #[cfg(not(debug_assertions))]
 #[expect(clippy::unused_async, reason = "the same call in both builds")]
 pub(crate) async fn reach(_point: &'static str) {}
+
+/// Nothing, in a release build.
+#[cfg(not(debug_assertions))]
+pub(crate) fn reach_inside(_point: &'static str) {}

@@ -151,7 +151,11 @@ async fn plan_campaign(
         let hinted = epoch.unwrap_or(NO_EPOCH);
         let request = PlanRequest { tenant_id, campaign_id, now, horizon, limit: PAGE, epoch: hinted, after };
         let warmup = &ctx.config.settings.email_account.warmup;
-        let page = ctx.store.system().plan_page(&request, warmup, &|| ctx.clock.uuid_v7()).await?;
+        let new_id = || {
+            fault_point::reach_inside("planning");
+            ctx.clock.uuid_v7()
+        };
+        let page = ctx.store.system().plan_page(&request, warmup, &new_id).await?;
         turn.planned += page.planned.len() as u64;
         turn.skipped += page.skipped;
         turn.deferred += page.deferred;

@@ -199,6 +199,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn fp17_a_leap_second_is_the_second_before_it() {
+        let [leap, before] = ["2016-12-31T23:59:60Z", "2016-12-31T23:59:59Z"].map(|t| t.parse::<Timestamp>().unwrap());
+        assert_eq!(leap, before);
+    }
+
+    #[test]
     fn the_range_has_a_local_time_in_every_zone() {
         let zone: Zone = "Pacific/Kiritimati".parse().unwrap();
         assert_eq!(zone.day(Timestamp::from_micros(i64::MAX)), "9999-12-31");

@@ -3,7 +3,8 @@
 //! Each migration and its row in `schema_migrations` are one transaction, so a kill leaves it applied or not.
 //! To add one: the file in `migrations/` and a line in `MIGRATIONS`. On PostgreSQL its tables come under row-level
 //! security by themselves (`row_security`); one that reads or changes rows begins with `SET LOCAL ROLE
-//! penguinmails_system`, since the owner of the tables sees none.
+//! penguinmails_system`, since the owner of the tables sees none. One that takes away what older programs use is named
+//! `…_needs_N`: programs that know migration N have lived without it, and all before are refused.
 
 mod row_security;
 
@@ -62,38 +63,80 @@ pub struct Report {
     pub applied: Vec<&'static str>,
     /// The schema's version afterwards.
     pub version: i64,
+    /// Whether a newer program has migrated further: the schema has what this one does not know.
+    pub is_newer: bool,
 }
 
-/// Applies what is missing.
+/// How the schema of a database and this program stand to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Versions {
+    /// The schema's; 0 where there is none.
+    pub found: i64,
+    /// This program's.
+    pub known: i64,
+    /// What a program must know to run on this schema.
+    pub needed: i64,
+}
+
+impl Versions {
+    /// Whether this program may run here: nothing is missing, and what it does not know takes nothing away.
+    pub fn fits(self) -> bool {
+        self.found >= self.known && self.known >= self.needed
+    }
+}
+
+/// Applies what is missing. What a newer program has applied besides is left alone, so that old and new may run beside
+/// each other while one replaces the other.
 ///
 /// # Errors
-/// `Schema` where an applied migration has another checksum, a newer program has migrated further, or the login may
-/// not do what is missing; the text says what an administrator does then.
+/// `Schema` where an applied migration has another checksum, a newer program has taken away what this one needs, or the
+/// login may not do what is missing; the text says what an administrator does then.
 pub async fn migrate(db: &Db, now: Timestamp) -> Result<Report> {
     let mut applied = Vec::new();
-    let mut version = 0;
     for migration in MIGRATIONS {
         if apply(db, migration, now).await? {
             applied.push(migration.name);
         }
-        version = migration.version;
+    }
+    let versions = versions(db).await?;
+    if !versions.fits() {
+        return Err(Error::Schema(format!(
+            "the database has migration `{}`, this program knows up to `{}` (hint: a newer version of penguinmails ran here; use that one)",
+            versions.found, versions.known
+        )));
     }
     row_security::secure(db, &tables()).await?;
-    Ok(Report { applied, version })
+    Ok(Report { applied, version: versions.found, is_newer: versions.found > versions.known })
 }
 
-/// The version of the database's schema (0 where there is none), and that of this program.
+/// How the database's schema and this program stand to each other.
 ///
 /// # Errors
 /// The database.
-pub async fn versions(db: &Db) -> Result<(i64, i64)> {
-    let known = MIGRATIONS.last().map_or(0, |m| m.version);
+pub async fn versions(db: &Db) -> Result<Versions> {
+    let mut versions = Versions { found: 0, known: known(), needed: 0 };
     match db.read(&APPLIED, vec![]).await {
-        Ok(rows) => Ok((rows.last().map_or(Ok(0), |row| row.get("version"))?, known)),
+        Ok(rows) => {
+            for row in rows {
+                versions.found = row.get("version")?;
+                versions.needed = versions.needed.max(needed(&row.get::<String>("name")?));
+            }
+            Ok(versions)
+        }
         // Refused only where its table is not there.
-        Err(Error::Statement { .. }) => Ok((0, known)),
+        Err(Error::Statement { .. }) => Ok(versions),
         Err(e) => Err(e),
     }
+}
+
+/// The last migration of this program.
+fn known() -> i64 {
+    MIGRATIONS.last().map_or(0, |m| m.version)
+}
+
+/// What a program must know where this migration is applied.
+fn needed(name: &str) -> i64 {
+    name.rsplit_once("_needs_").map_or(0, |(_, version)| version.parse().unwrap_or(i64::MAX))
 }
 
 async fn apply(db: &Db, migration: &Migration, now: Timestamp) -> Result<bool> {
@@ -105,12 +148,6 @@ async fn apply(db: &Db, migration: &Migration, now: Timestamp) -> Result<bool> {
     let checksum = checksum(migration.text);
     for row in tx.query(&APPLIED, vec![]).await? {
         let version: i64 = row.get("version")?;
-        let last = MIGRATIONS.last().map_or(0, |m| m.version);
-        if version > last {
-            return Err(Error::Schema(format!(
-                "the database has migration `{version}`, this program knows up to `{last}` (hint: a newer version of penguinmails ran here; use that one)"
-            )));
-        }
         if version == migration.version {
             let stored: String = row.get("checksum")?;
             if stored != checksum {

@@ -138,6 +138,9 @@ pub enum Trouble {
     /// The network failed.
     #[error("{0}")]
     Network(String),
+    /// This host has no file or memory left for a connection: nobody's fault but ours.
+    #[error("this host has nothing left for a connection: {0} (hint: raise the limit of open files)")]
+    NoRoom(String),
     /// The name cannot be looked up, or leads only where it may not.
     #[error("{0}")]
     Resolve(String),

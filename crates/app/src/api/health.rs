@@ -100,12 +100,13 @@ async fn within(check: impl Future<Output = Result<(), String>>) -> Option<Strin
 }
 
 async fn check_schema(ctx: &Context) -> Result<(), String> {
-    let (found, known) = engines::migrate::versions(ctx.store.db()).await.map_err(|e| e.to_string())?;
-    if found == known {
+    let versions = engines::migrate::versions(ctx.store.db()).await.map_err(|e| e.to_string())?;
+    if versions.fits() {
         return Ok(());
     }
     Err(format!(
-        "the database has migration `{found}`, this program `{known}` (hint: the same version of penguinmails everywhere)"
+        "the database has migration `{}`, this program `{}` (hint: the same version of penguinmails everywhere)",
+        versions.found, versions.known
     ))
 }
 

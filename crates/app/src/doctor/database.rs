@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use domain::time::Timestamp;
-use engines::{Db, Store, migrate};
+use engines::migrate::{self, Versions};
+use engines::{Db, Store};
 use secrecy::ExposeSecret as _;
 
 use super::{Finding, Level, Scope};
@@ -39,7 +40,7 @@ pub(super) async fn open(scope: &Scope, findings: &mut Vec<Finding>) -> Option<S
             findings.push(schema(versions));
             findings.push(clock);
             // Other schemas have other columns.
-            (versions.0 == versions.1).then(|| Store::new(db))
+            versions.fits().then(|| Store::new(db))
         }
         Ok(Err(error)) => {
             findings.push(unreachable(error.to_string()));
@@ -73,7 +74,7 @@ fn unreachable(why: String) -> Finding {
     Finding::new(CHECK, Level::Unreachable, message, mend)
 }
 
-async fn versions_and_clock(db: &Db) -> engines::error::Result<((i64, i64), Finding)> {
+async fn versions_and_clock(db: &Db) -> engines::error::Result<(Versions, Finding)> {
     let versions = migrate::versions(db).await?;
     let clock = Clock::system();
     let before = clock.now();
@@ -83,13 +84,14 @@ async fn versions_and_clock(db: &Db) -> engines::error::Result<((i64, i64), Find
             skew(ours, theirs)
         }
         // Embedded there is one clock; what it said before stands in the ledger.
-        None if versions.0 == versions.1 => ledger_time(before, Store::new(db.clone()).system().latest_time().await?),
+        None if versions.fits() => ledger_time(before, Store::new(db.clone()).system().latest_time().await?),
         None => Finding::ok(CLOCK, "there is only this host's"),
     };
     Ok((versions, finding))
 }
 
-fn schema((found, known): (i64, i64)) -> Finding {
+fn schema(versions: Versions) -> Finding {
+    let Versions { found, known, .. } = versions;
     let text = format!("schema is at version {found}, this program has {known}");
     match found {
         0 => Finding::new(
@@ -98,15 +100,14 @@ fn schema((found, known): (i64, i64)) -> Finding {
             "there is no schema in it yet",
             "penguinmails migrate makes it, as every other command does",
         ),
-        _ if found < known => Finding::new(
-            CHECK,
-            Level::Warning,
-            text,
-            "stop processes of the older version, then: penguinmails migrate (every other command does it too)",
-        ),
+        _ if found < known => {
+            Finding::new(CHECK, Level::Warning, text, "penguinmails migrate (every other command does it too)")
+        }
         _ if found > known => {
             let mend = "a newer penguinmails ran here: use that version on this host as well";
-            Finding::new(CHECK, Level::Problem, text, mend)
+            // Meant to be so while one version replaces the other.
+            let level = if versions.fits() { Level::Warning } else { Level::Problem };
+            Finding::new(CHECK, level, text, mend)
         }
         _ => Finding::ok(CHECK, format!("answers, schema is at version {found}")),
     }
@@ -155,7 +156,8 @@ mod tests {
 
     #[test]
     fn a_schema_is_old_new_or_right() {
-        let levels = [(0, 5), (3, 5), (5, 5), (6, 5)].map(|versions| schema(versions).level);
-        assert_eq!(levels, [Level::Warning, Level::Warning, Level::Ok, Level::Problem]);
+        let level = |(found, known, needed)| schema(Versions { found, known, needed }).level;
+        let levels = [(0, 5, 0), (3, 5, 0), (5, 5, 0), (6, 5, 5), (6, 5, 6)].map(level);
+        assert_eq!(levels, [Level::Warning, Level::Warning, Level::Ok, Level::Warning, Level::Problem]);
     }
 }

@@ -1,6 +1,7 @@
 //! Hands events to the queue in groups; where the queue does not answer in time, to the spool.
 //!
-//! A request waits for either, so an answered event is durable. Not responsible for counting (`analytics`).
+//! A request waits for either, so an answered event is durable. Where neither takes it (the queue away and the disk full)
+//! it stays in memory, with an alarm, and is tried again. Not responsible for counting (`analytics`).
 //! To add a way to keep an event: `keep`.
 
 use std::sync::Arc;
@@ -19,6 +20,10 @@ use crate::liveness::Loop;
 const BATCH: usize = 256;
 /// How long the queue may take before the spool has to do.
 const LIMIT: Duration = Duration::from_millis(500);
+
+/// Real time between two tries with events that nothing takes, and most of them in memory.
+const AGAIN: Duration = Duration::from_secs(1);
+const MOST: usize = 100_000;
 
 type Waiting = (Event, oneshot::Sender<()>);
 
@@ -43,27 +48,53 @@ impl Recorder {
 
 async fn run(ctx: Arc<Context>, mut queue: mpsc::Receiver<Waiting>) {
     let mut batch: Vec<Waiting> = Vec::with_capacity(BATCH);
+    let mut owed: Vec<Event> = Vec::new();
     let pulse = ctx.liveness.pulse(Loop::Events);
-    while queue.recv_many(&mut batch, BATCH).await > 0 {
+    loop {
+        let come = queue.recv_many(&mut batch, BATCH);
+        let is_over = if owed.is_empty() { come.await == 0 } else { tokio::time::timeout(AGAIN, come).await == Ok(0) };
         pulse.works();
         let (events, waiting): (Vec<Event>, Vec<_>) = batch.drain(..).unzip();
-        keep(&ctx, &events).await;
+        owed.extend(events);
+        keep(&ctx, &mut owed).await;
+        let most = if is_over { 0 } else { MOST };
+        if owed.len() > most {
+            let lost = owed.drain(most..).count();
+            ctx.metrics.tracking.lost.inc_by(lost as u64);
+            tracing::error!(count = lost, "events are lost: neither queue nor spool takes them");
+        }
         for done in waiting {
             let _client_gone = done.send(());
         }
         pulse.waits();
+        if is_over {
+            return;
+        }
     }
 }
 
-async fn keep(ctx: &Context, events: &[Event]) {
-    match tokio::time::timeout(LIMIT, push(ctx, events)).await {
-        Ok(Ok(())) => return,
-        Ok(Err(e)) => tracing::warn!(error = %e, count = events.len(), "events go to the spool"),
-        Err(_) => tracing::warn!(count = events.len(), "events go to the spool: the queue takes too long"),
-    }
-    if let Err(e) = spool::append(ctx, events).await {
-        ctx.metrics.tracking.lost.inc_by(events.len() as u64);
-        tracing::error!(error = %e, count = events.len(), "events are lost: neither queue nor spool takes them");
+/// Hands over what can be; the rest stays.
+async fn keep(ctx: &Context, owed: &mut Vec<Event>) {
+    while !owed.is_empty() {
+        let events = &owed[..owed.len().min(BATCH)];
+        match tokio::time::timeout(LIMIT, push(ctx, events)).await {
+            Ok(Ok(())) => {}
+            other => {
+                match other {
+                    Ok(Err(e)) => tracing::warn!(error = %e, count = events.len(), "events go to the spool"),
+                    _ => tracing::warn!(count = events.len(), "events go to the spool: the queue takes too long"),
+                }
+                if let Err(e) = spool::append(ctx, events).await {
+                    tracing::error!(
+                        error = %e, count = owed.len(),
+                        "events wait in memory: neither queue nor spool takes them (hint: is the disk full?)"
+                    );
+                    return;
+                }
+            }
+        }
+        let kept = events.len();
+        owed.drain(..kept);
     }
 }
 

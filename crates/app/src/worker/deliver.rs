@@ -235,6 +235,12 @@ async fn attempt(
                 let server = parts.sender.server(&worker.ctx.config, &worker.ctx.trust);
                 match worker.shutdown.unless_stopping(Connection::open(&server)).await {
                     Some(Ok(open)) => connection.insert(Pooled::new(&worker.ctx, open)),
+                    // Neither the account nor the message is to blame, and others of ours end meanwhile.
+                    Some(Err(Report { delivery: Delivery::Failed(stage, trouble @ Trouble::NoRoom(_)), .. })) => {
+                        tracing::error!(send_id = %job.send_id, ?stage, error = %trouble, "a job waits");
+                        let given_back = asked.granted().map(|_| asked.ended(job, Outcome::GivenBack, None, None));
+                        return given_back.ok_or(NoResult::Later);
+                    }
                     Some(Err(failed)) => {
                         worker.ctx.metrics.worker.dialogue(&failed);
                         report = Some(failed);

@@ -320,6 +320,20 @@ mod tests {
     }
 
     #[test]
+    fn fp19_a_newer_workers_line_is_read_without_what_is_new_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut line = serde_json::to_value(result(1)).unwrap();
+        for field in ["/colour", "/transition/colour", "/attempt/colour"] {
+            let (parent, name) = field.rsplit_once('/').unwrap();
+            line.pointer_mut(parent).unwrap()[name] = "red".into();
+        }
+        std::fs::write(folder.path().join("w.0.journal"), format!("{line}\n")).unwrap();
+        let left = abandoned(folder.path());
+        assert_eq!((left[0].results.len(), left[0].unreadable), (1, 0));
+        assert_eq!(format!("{:?}", left[0].results[0]), format!("{:?}", result(1)));
+    }
+
+    #[test]
     fn files_go_when_the_ledger_has_all_of_them_and_not_before() {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::new(folder.path().into(), "w");

@@ -193,6 +193,16 @@ impl App {
         Process::start(command.envs(env.iter().copied()))
     }
 
+    /// The same under limits that a shell sets, e.g. `ulimit -n 64`. A file that grows too long is an error of its write.
+    pub fn spawn_within(&self, limits: &str, arguments: &[&str]) -> Process {
+        let plain = self.command(arguments);
+        let mut command = Command::new("bash");
+        command.args(["-c", &format!("trap '' XFSZ; {limits}; exec \"$0\" \"$@\"")]).arg(plain.get_program());
+        command.args(plain.get_args()).env_clear().stdin(Stdio::null());
+        command.envs(self.env.iter().map(|(k, v)| (k, v)));
+        Process::start(&mut command)
+    }
+
     /// Where the ledger lies on PostgreSQL.
     pub fn database_url(&self) -> Option<String> {
         let Database { server, name, .. } = self.database.as_ref()?;
@@ -308,6 +318,11 @@ impl Process {
         assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
     }
 
+    /// Whether its files may grow; those of standard output and error are pipes.
+    pub fn let_files_grow(&self, may: bool) {
+        let_files_grow(self.child.id(), may);
+    }
+
     /// Kills without warning and reads what is left of the log.
     pub fn kill(mut self) -> Vec<String> {
         self.signal("-KILL");
@@ -341,6 +356,11 @@ impl Process {
     }
 }
 
+fn let_files_grow(id: u32, may: bool) {
+    let limit = if may { "--fsize=unlimited:" } else { "--fsize=0:" };
+    assert!(Command::new("prlimit").args(["--pid", &id.to_string(), limit]).status().unwrap().success());
+}
+
 /// A process whose log is being read.
 pub struct Reading {
     id: u32,
@@ -349,6 +369,11 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// As `Process::let_files_grow`.
+    pub fn let_files_grow(&self, may: bool) {
+        let_files_grow(self.id, may);
+    }
+
     /// Asks to stop and waits for the end.
     pub fn stop(mut self) -> (ExitStatus, Vec<String>) {
         let id = self.id.to_string();

@@ -79,7 +79,7 @@ fn without_a_secret_it_refuses_and_says_why() {
 
 const LEADS: usize = 3000;
 
-fn fifty_calls_at_once_beside_the_loop_enqueue_each_job_once(engine: Engine) {
+fn fp03_fifty_calls_at_once_beside_the_loop_enqueue_each_job_once(engine: Engine) {
     let Some(mut app) = App::new(engine) else { return };
     app.set("CRON_SECRET", "let-me-in");
     let sink = Sink::start(&app, &[]);
@@ -112,5 +112,5 @@ fn fifty_calls_at_once_beside_the_loop_enqueue_each_job_once(engine: Engine) {
 
 crate::on_every_engine! {
     it_runs_the_scheduler_once_for_whoever_knows_the_secret
-    fifty_calls_at_once_beside_the_loop_enqueue_each_job_once
+    fp03_fifty_calls_at_once_beside_the_loop_enqueue_each_job_once
 }

@@ -205,7 +205,9 @@ fn a_schema_of_yesterday_and_one_of_tomorrow() {
     let last: u64 = last.unwrap().trim().parse().unwrap();
     let old = format!("schema is at version {}, this program has {last}", last - 1);
     clinic.must_find(0, ["database", "warning", &old, "penguinmails migrate"], &[]);
-    clinic.app.sql("INSERT INTO schema_migrations VALUES (999, 'x', 'x', now(), now())");
+    clinic.app.sql("INSERT INTO schema_migrations VALUES (998, 'x', 'x', now(), now())");
+    clinic.must_find(0, ["database", "warning", "schema is at version 998", "use that version"], &[]);
+    clinic.app.sql("INSERT INTO schema_migrations VALUES (999, 'x_needs_998', 'x', now(), now())");
     clinic.must_find(2, ["database", "problem", "schema is at version 999", "use that version"], &[]);
 }
 

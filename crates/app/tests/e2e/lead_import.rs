@@ -47,7 +47,7 @@ fn enrolled(app: &App) -> u64 {
 
 const ROWS: usize = 100_000;
 
-fn killed_in_the_middle_and_run_again_no_lead_is_missing_or_double(engine: Engine) {
+fn fp15_killed_in_the_middle_and_run_again_no_lead_is_missing_or_double(engine: Engine) {
     let Some(app) = installed(engine) else { return };
     let list = list(&app, ROWS);
     let arguments = ["lead", "import", list.to_str().unwrap(), "--tenant", TENANT, "--campaign", "Welcome"];
@@ -142,7 +142,7 @@ fn what_does_not_exist_or_has_ended_is_refused_by_name() {
 }
 
 crate::on_every_database! {
-    killed_in_the_middle_and_run_again_no_lead_is_missing_or_double
+    fp15_killed_in_the_middle_and_run_again_no_lead_is_missing_or_double
     ten_times_the_rows_need_no_more_memory
     a_list_with_bad_rows_is_refused_whole_or_they_are_skipped_and_named
 }

@@ -8,6 +8,7 @@
 
 mod accounts;
 mod app;
+mod clock_jumps;
 mod cron;
 mod doctor;
 mod fault_points;
@@ -32,8 +33,10 @@ mod recovery;
 mod redis;
 mod redis_faults;
 mod refused_events;
+mod rolling;
 mod sample_events;
 mod scale_out;
+mod scarce;
 mod smtp_sink;
 mod storm;
 mod strangers;

@@ -118,7 +118,7 @@ fn fr10_an_emptied_redis_is_claimed_again_and_another_ones_is_left_alone() {
 }
 
 #[test]
-fn a_redis_that_may_drop_jobs_is_warned_of_or_refused() {
+fn fr06_a_redis_that_may_drop_jobs_is_warned_of_or_refused() {
     let Some((app, _sink)) = imported("evict.example", 1) else { return };
     app.redis().ask(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
     let warned = app.output(&["queue", "status"]);
@@ -129,6 +129,46 @@ fn a_redis_that_may_drop_jobs_is_warned_of_or_refused() {
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(2), "{text}");
     assert!(text.contains("allkeys-lru") && text.contains("noeviction"), "{text}");
+}
+
+/// Memory is short, and Redis drops keys as they come, ours among them: they come again from the ledger.
+#[test]
+fn fr06_keys_that_are_evicted_come_again_and_nothing_is_sent_twice() {
+    const SENDS: usize = 2_000;
+    let Some((app, sink)) = imported("evicted.example", SENDS) else { return };
+    let redis = app.redis();
+    let info = |section: &str, field: &str| {
+        let text = redis.ask(&["INFO", section]);
+        let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        value.unwrap().trim().parse::<u64>().unwrap()
+    };
+    let waiting = || redis.ask(&["LLEN", "queue:email-sending"]).parse::<usize>().unwrap();
+    let mut scheduler = app.spawn(&["scheduler"]);
+    until(|| (waiting() == SENDS).then_some(()));
+    for (key, value) in [("maxmemory-policy", "allkeys-lru"), ("maxmemory-samples", "1")] {
+        redis.ask(&["CONFIG", "SET", key, value]);
+    }
+    redis.ask(&["CONFIG", "SET", "maxmemory", &(info("memory", "used_memory") + (1 << 20)).to_string()]);
+    let junk = "for n = 1, 10 do redis.call('SET', 'junk:' .. ARGV[1] .. n, string.rep('x', 100000)) end";
+    let mut pressed = 0;
+    let mut press = || {
+        pressed += 1;
+        redis.ask(&["EVAL", junk, "0", &format!("{pressed}:")])
+    };
+    until(|| {
+        press();
+        (waiting() == 0).then_some(())
+    });
+    let worker = app.spawn(&["worker"]).read_on();
+    for part in 1..=10 {
+        until(|| (sink.accepted().len() >= part * SENDS / 20).then_some(()));
+        press();
+    }
+    assert!(sink.accepted().len() < SENDS, "in the middle");
+    assert!(scheduler.wait_for("campaign completed", 1));
+    assert_eq!(worker.stop().0.code(), Some(0));
+    println!("{} keys evicted", info("stats", "evicted_keys"));
+    check_all_sent_once(&app, &sink, SENDS);
 }
 
 /// A Redis that stays away: what is planned is sent, what comes due is planned and sent. It comes back: so does the queue.

@@ -3,11 +3,13 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine as _;
 
 use crate::app::{App, Engine, Process, Sink, number, service};
 use crate::gateway::Gateway;
+use crate::http::until;
 use crate::maildir::{self, Mail};
 
 /// A tracker and one kept connection to it.
@@ -62,9 +64,33 @@ impl Client {
         Self(BufReader::new(TcpStream::connect(address).unwrap()))
     }
 
-    fn ask(&mut self, method: &str, path: &str) -> Answer {
+    pub fn ask(&mut self, method: &str, path: &str) -> Answer {
         let body = if method == "POST" { "List-Unsubscribe=One-Click" } else { "" };
         self.send(method, path, "", body)
+    }
+
+    /// Asks until the tracker is gone; how many answers it gave, each told of.
+    fn ask_on(mut self, path: &str, told: &AtomicUsize) -> usize {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: t\r\nUser-Agent: Mozilla/5.0 (X11) Chrome/140\r\n\r\n");
+        let (mut answers, mut line) = (0, String::new());
+        loop {
+            line.clear();
+            if self.0.get_mut().write_all(request.as_bytes()).is_err() || self.0.read_line(&mut line).unwrap_or(0) == 0
+            {
+                return answers;
+            }
+            if line.starts_with("HTTP/1.1 ") {
+                assert!(line.starts_with("HTTP/1.1 302"), "{line}");
+                answers += 1;
+                told.fetch_add(1, Ordering::Relaxed);
+            }
+            while line != "\r\n" {
+                line.clear();
+                if self.0.read_line(&mut line).unwrap_or(0) == 0 {
+                    return answers;
+                }
+            }
+        }
     }
 
     /// Asks with these lines of header, each with its line break, and this body.
@@ -270,4 +296,31 @@ fn a_browser_shows_the_page_and_changes_nothing() {
     assert_eq!(number(&app.json(&["campaign", "status", "Welcome"]).1, "unsubscribes"), 0);
 }
 
-crate::on_every_engine! { unsubscribing_asks_first_and_then_acts_at_once events_are_counted_once_and_by_who_caused_them }
+/// Nobody is redirected before the event is kept, so a kill loses none that was answered.
+fn fp13_a_click_that_was_answered_outlives_a_killed_tracker(engine: Engine) {
+    const CLIENTS: usize = 4;
+    let Some(app) = App::new(engine) else { return };
+    let sink = Sink::start(&app, &[]);
+    let mail = one_mail(&app, &sink);
+    let link = mail.links.iter().find(|link| link.contains("/api/track/click")).unwrap();
+    let path = link.replace("http://127.0.0.1:8081", "");
+    let tracker = Tracker::start(&app);
+    let told = AtomicUsize::new(0);
+    let answered: usize = std::thread::scope(|scope| {
+        let client = |_| scope.spawn(|| Client::connect(&tracker.address).ask_on(&path, &told));
+        let clients: Vec<_> = (0..CLIENTS).map(client).collect();
+        until(|| (told.load(Ordering::Relaxed) >= 200).then_some(()));
+        assert!(clients.iter().all(|client| !client.is_finished()), "the kill came in the middle");
+        tracker.process.signal("-KILL");
+        clients.into_iter().map(|client| client.join().unwrap()).sum()
+    });
+    let (_, queue) = app.json(&["queue", "status"]);
+    let lanes = queue["lanes"].as_array().unwrap();
+    let ready =
+        lanes.iter().filter(|lane| lane["name"] == "queue:analytics-processing").map(|lane| number(lane, "ready"));
+    let kept = ready.sum::<u64>() as usize;
+    println!("{engine:?}: {answered} answers before the kill, {kept} events kept");
+    assert!((answered..=answered + CLIENTS).contains(&kept), "{answered} answers, {kept} events");
+}
+
+crate::on_every_engine! { fp13_a_click_that_was_answered_outlives_a_killed_tracker unsubscribing_asks_first_and_then_acts_at_once events_are_counted_once_and_by_who_caused_them }

@@ -257,15 +257,16 @@ impl SystemStore {
         move_enrollments(&mut tx, &done, now).await?;
         write_accounts(&mut tx, &done, now).await?;
         write_dead_letters(&mut tx, &done, new_id, now).await?;
+        // In the gate's order (accounts, sends, days), or the two would wait for each other.
+        for result in done.iter().filter(|r| r.transition.lead == Some(LeadEffect::Bounced)) {
+            let exclusion = Exclusion { status: "bounced", reason: Reason::LeadBounced, source: "smtp" };
+            exclude_lead(&mut tx, result.tenant_id, result.lead_id, &exclusion, new_id(), now).await?;
+        }
         let mut days = DayChanges::default();
         for result in &done {
             give_back(&mut days, result);
         }
         days.write(&mut tx, now).await?;
-        for result in done.iter().filter(|r| r.transition.lead == Some(LeadEffect::Bounced)) {
-            let exclusion = Exclusion { status: "bounced", reason: Reason::LeadBounced, source: "smtp" };
-            exclude_lead(&mut tx, result.tenant_id, result.lead_id, &exclusion, new_id(), now).await?;
-        }
         let paused = refusals::pause(&mut tx, &done, now).await?;
         tx.commit().await?;
         let applied = |r: &Settled| if changed.contains(&r.send_id) { Applied::Done } else { Applied::Stale };

@@ -79,6 +79,15 @@ pub fn service(engine: &str, variable: &str) -> Option<String> {
     None
 }
 
+/// What a case has counted: printed, and kept for the report that closes the run.
+pub fn figure(line: &str) {
+    println!("figure: {line}");
+    if let Ok(path) = std::env::var("TEST_FIGURES") {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+        writeln!(file, "{line}").unwrap();
+    }
+}
+
 /// The URL of another database of the same server.
 pub fn with_database(server: &str, database: &str) -> String {
     let (base, _) = server.rsplit_once('/').unwrap();
@@ -95,6 +104,23 @@ pub async fn connect(url: &str) -> tokio_postgres::Client {
 /// A store on a fresh database.
 pub fn with_store<F: Future<Output = ()>>(engine: Engine, case: impl FnOnce(Store) -> F) {
     run(engine, |db| case(Store::new(db)));
+}
+
+/// The stores of two processes on one fresh database.
+pub fn with_two_stores<F: Future<Output = ()>>(engine: Engine, case: impl FnOnce(Store, Store) -> F) {
+    match engine {
+        Engine::Sqlite => {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("test.db");
+            template::copy_sqlite(&path);
+            let open = || Store::new(Db::open_sqlite(&path, 2).unwrap());
+            block_on(async { case(open(), open()).await });
+        }
+        Engine::Postgres => on_postgres(|url| async move {
+            let open = || Store::new(Db::open_postgres(&url, 8).unwrap());
+            case(open(), open()).await;
+        }),
+    }
 }
 
 /// Makes a module per engine with one test per case, so that test paths name the engine.

@@ -3,6 +3,7 @@
 //! To add a case: in the file of its subject, with a line in its `on_every_engine!`.
 
 #![expect(unreachable_pub, reason = "one binary: every file is private to it")]
+#![expect(clippy::print_stdout, reason = "figures stand beside a result")]
 #![expect(clippy::unwrap_used, reason = "a case that cannot be set up has failed")]
 
 mod engine;

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use engines::migrate::{all_statements, migrate};
-use engines::{Access, Db};
+use domain::settle::Outcome;
+use engines::dialect::{Dialect, Statement};
+use engines::migrate::{all_statements, migrate, versions};
+use engines::{Access, Db, Error, Store};
 
 use crate::engine::{Engine, NOW, run};
 use crate::on_every_engine;
+use crate::store::scene::Scene;
 
 fn every_statement_is_prepared(engine: Engine) {
     run(engine, async |db: Db| {
@@ -31,6 +34,49 @@ fn migrating_again_changes_nothing(engine: Engine) {
     });
 }
 
+/// As the worker of the version before finds its ledger while the next version is put in its place.
+fn fp19_a_newer_schema_that_only_adds_is_used_as_ever(engine: Engine) {
+    run(engine, async |db: Db| {
+        let known = versions(&db).await.unwrap().known;
+        let newer = |n: i64, name: &str| {
+            format!("INSERT INTO schema_migrations VALUES ({}, '{name}', 'x', {NOW_SQL}, {NOW_SQL})", known + n)
+        };
+        for table in ["sends", "campaigns", "campaign_leads", "email_accounts", "leads", "send_attempts", "workers"] {
+            write(&db, &format!("ALTER TABLE {table} ADD COLUMN colour text NOT NULL DEFAULT 'red'")).await;
+        }
+        write(&db, &newer(1, "0998_colours")).await;
+        let here = migrate(&db, NOW).await.unwrap();
+        assert_eq!((here.applied, here.version, here.is_newer), (vec![], known + 1, true));
+        for statement in all_statements(db.dialect()) {
+            db.check(statement).await.unwrap();
+        }
+        let (f, job, fence) = Scene::one_dot(Store::new(db.clone()), |_| {}).await;
+        f.settled(&job, fence, Outcome::Accepted, NOW).await;
+        assert_eq!(f.sends().await, ["sent"]);
+        // What is taken away later says who has lived without it.
+        write(&db, &newer(2, &format!("0999_fewer_needs_{known}"))).await;
+        assert!(migrate(&db, NOW).await.is_ok() && versions(&db).await.unwrap().fits());
+        write(&db, &newer(3, &format!("1000_fewer_needs_{}", known + 1))).await;
+        assert!(matches!(migrate(&db, NOW).await, Err(Error::Schema(text)) if text.contains("newer version")));
+        assert!(!versions(&db).await.unwrap().fits());
+    });
+}
+
+/// A statement of nobody's, as the login itself.
+async fn write(db: &Db, sql: &str) {
+    let sql = match db.dialect() {
+        Dialect::Sqlite => sql.replace(NOW_SQL, "0"),
+        Dialect::Postgres => sql.to_owned(),
+    };
+    let statement: &'static Statement = Box::leak(Box::new(Statement::new("write", sql.leak())));
+    let mut tx = db.begin(Access::Write).await.unwrap();
+    tx.execute(statement, vec![]).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+/// A time that PostgreSQL reads.
+const NOW_SQL: &str = "'2026-03-02T12:00:00Z'";
+
 fn an_open_transaction_is_never_handed_on(engine: Engine) {
     run(engine, async |db: Db| {
         for _ in 0..20 {
@@ -44,7 +90,12 @@ fn an_open_transaction_is_never_handed_on(engine: Engine) {
     });
 }
 
-on_every_engine! { every_statement_is_prepared migrating_again_changes_nothing an_open_transaction_is_never_handed_on }
+on_every_engine! {
+    every_statement_is_prepared
+    migrating_again_changes_nothing
+    fp19_a_newer_schema_that_only_adds_is_used_as_ever
+    an_open_transaction_is_never_handed_on
+}
 
 /// Columns of every table as `table.column -> (type class, nullable)`, read from the migration files of each dialect.
 fn columns(dialect: engines::dialect::Dialect) -> BTreeMap<String, (String, bool)> {

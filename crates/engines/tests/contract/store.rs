@@ -11,6 +11,7 @@ mod dot;
 mod foreign_ids;
 mod leads;
 mod plan;
+mod races;
 mod recover;
 mod refusal;
 mod refusals;

@@ -20,7 +20,7 @@ fn planning_records_a_send_per_lead_and_reserves_its_slot(engine: Engine) {
     });
 }
 
-fn two_planners_at_once_plan_each_lead_once(engine: Engine) {
+fn fp03_two_planners_at_once_plan_each_lead_once(engine: Engine) {
     with_store(engine, async |store: Store| {
         let f = Scene::started(store, 40, |_| {}).await;
         let (a, b) = tokio::join!(f.plan(NOW), f.plan(NOW));
@@ -162,7 +162,7 @@ fn an_account_that_left_the_pool_serves_its_leads_to_the_end(engine: Engine) {
 on_every_engine! {
     an_account_that_left_the_pool_serves_its_leads_to_the_end
     planning_records_a_send_per_lead_and_reserves_its_slot
-    two_planners_at_once_plan_each_lead_once
+    fp03_two_planners_at_once_plan_each_lead_once
     two_planners_at_once_never_exceed_an_accounts_cap
     two_planners_at_once_never_exceed_a_campaigns_cap
     a_gap_gives_slots_one_after_the_other

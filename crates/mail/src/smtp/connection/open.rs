@@ -4,9 +4,13 @@
 //! that is wanted gets none. Not responsible for how a mechanism logs in (`login`) or whom TLS trusts (`stream`).
 //! To add a stage: a function here, called in its place by `open`.
 
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 
 use domain::email_account::{LogInMethod, TlsMode};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -147,11 +151,29 @@ async fn connect(server: &Server, steps: &mut Vec<Step>) -> Result<TcpStream, Fa
     let connected = timeout_at(until, race(take_turns(&addresses), TcpStream::connect::<SocketAddr>)).await;
     passed(Stage::Connect);
     let tcp = match connected {
-        Ok(Ok(tcp)) => tcp,
+        Ok(Ok(tcp)) if leaves_room(&tcp) => tcp,
+        Ok(Ok(_)) => return Err((Stage::Connect, Trouble::NoRoom(io::Error::from(Errno::MFILE).to_string()))),
+        Ok(Err(e)) if is_out_of_room(&e) => return Err((Stage::Connect, Trouble::NoRoom(e.to_string()))),
         Ok(Err(e)) => return Err((Stage::Connect, Trouble::Network(e.kind().to_string()))),
         Err(_) => return Err((Stage::Connect, Trouble::Timeout(limit))),
     };
     // Commands are small and answered at once: waiting for more to send costs 40 ms a message.
     tcp.set_nodelay(true).map_err(|e| (Stage::Connect, network(&e)))?;
     Ok(tcp)
+}
+
+/// Files that connections leave to the rest of the process: the journal must not wait for one of theirs to end, since
+/// without it none of them may go on.
+const SPARE: u64 = 24;
+
+/// Whether the system refused the socket itself: ENOMEM, ENFILE, EMFILE or ENOBUFS.
+fn is_out_of_room(e: &io::Error) -> bool {
+    matches!(Errno::from_io_error(e), Some(Errno::NOMEM | Errno::NFILE | Errno::MFILE | Errno::NOBUFS))
+}
+
+/// Whether enough files are left behind this one. A file gets the lowest number that is free, so a high one says how many
+/// are open.
+fn leaves_room(tcp: &TcpStream) -> bool {
+    let number = u64::try_from(tcp.as_raw_fd()).unwrap_or(0);
+    getrlimit(Resource::Nofile).current.is_none_or(|most| number + SPARE < most)
 }

@@ -1,0 +1,106 @@
+//! FP17: the host's clock jumps by an hour, both ways, under running processes and between their starts.
+//!
+//! `libfaketime` gives the product's processes another time of day, from a file that is read at each look; what passes
+//! by itself (monotonic time) stays real. Not responsible for local times (`domain/schedule/tests.rs`).
+
+use std::collections::HashSet;
+
+use crate::app::{App, Engine, Sink, number, service};
+use crate::http::until;
+
+const LEADS: usize = 20;
+
+/// A campaign whose second mail follows half an hour after the first; every process sees the time of the file `offset`.
+fn set_up(engine: Engine) -> Option<(App, Sink)> {
+    let library = service("TEST_FAKETIME")?;
+    let mut app = App::new(engine)?;
+    let sink = Sink::start(&app, &[]);
+    app.set("LOG_LEVEL", "info");
+    jump(&app, "+0");
+    app.set("FAKETIME_TIMESTAMP_FILE", app.path("offset").to_str().unwrap());
+    app.set("FAKETIME_NO_CACHE", "1");
+    app.set("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    app.set("LD_PRELOAD", &library);
+    import(&app, &sink, "Welcome");
+    Some((app, sink))
+}
+
+fn jump(app: &App, offset: &str) {
+    let (part, whole) = (app.path("offset.part"), app.path("offset"));
+    std::fs::write(&part, format!("{offset}\n")).unwrap();
+    std::fs::rename(part, whole).unwrap();
+}
+
+fn import(app: &App, sink: &Sink, name: &str) {
+    let file = app.campaign("clock.example", (0..LEADS).map(|n| format!("l{n}")), 2, "");
+    let text = std::fs::read_to_string(&file).unwrap().replace("\"Welcome\"", &format!("\"{name}\""));
+    std::fs::write(&file, format!("{text}wait_hours = 0.5\n")).unwrap();
+    assert_eq!(app.json(&["campaign", "import", file.to_str().unwrap(), "--start", "--smtp", &sink.url]).0, 0);
+}
+
+/// So many messages, each once.
+fn check_once(sink: &Sink, sends: usize) {
+    let accepted = sink.accepted();
+    assert_eq!((accepted.len(), accepted.iter().collect::<HashSet<_>>().len()), (sends, sends), "every message once");
+}
+
+fn planned(app: &App) -> u64 {
+    number(&app.json(&["scheduler", "--once"]).1, "planned")
+}
+
+/// The database tells the time: nobody's host is asked.
+fn fp17_a_hosts_clock_that_jumps_moves_nothing_where_the_database_tells_the_time(engine: Engine) {
+    let Some((app, sink)) = set_up(engine) else { return };
+    let (worker, scheduler) = (app.spawn(&["worker"]).read_on(), app.spawn(&["scheduler"]).read_on());
+    until(|| (sink.accepted().len() == LEADS).then_some(()));
+    for (offset, direction) in [("+3600", "ahead of"), ("-3600", "behind")] {
+        jump(&app, offset);
+        let doctor = String::from_utf8(app.output(&["doctor"]).stdout).unwrap();
+        assert!(doctor.contains(&format!("s {direction} the database's")), "the fault fired: {doctor}");
+        assert_eq!(planned(&app), 0, "the second mails are due in half an hour, whoever is started now");
+        import(&app, &sink, offset);
+        let sends = if offset == "+3600" { 2 * LEADS } else { 3 * LEADS };
+        until(|| (sink.accepted().len() == sends).then_some(()));
+    }
+    assert_eq!(app.count_rows("sends"), Some(3 * LEADS as u64));
+    app.sql("UPDATE campaign_leads SET due_at = now()");
+    app.sql("UPDATE campaigns SET next_plan_at = NULL");
+    until(|| (sink.accepted().len() == 6 * LEADS).then_some(()));
+    assert!(worker.stop().0.success() && scheduler.stop().0.success());
+    check_once(&sink, 6 * LEADS);
+}
+
+/// Embedded there is one clock: who is started after it jumped believes it, so an hour ahead the second mails of the first
+/// campaign are due; but nobody goes back behind what the ledger has seen, so set back, the third one's go at once.
+#[test]
+fn fp17_an_embedded_clock_that_jumps_sends_nothing_twice_and_never_goes_back() {
+    let Some((app, sink)) = set_up(Engine::Sqlite) else { return };
+    for (offset, name, sends) in
+        [("+0", None, LEADS), ("+3600", Some("Second"), 3 * LEADS), ("-3600", Some("Third"), 4 * LEADS)]
+    {
+        jump(&app, offset);
+        if let Some(name) = name {
+            import(&app, &sink, name);
+        }
+        let (worker, scheduler) = (app.spawn(&["worker"]).read_on(), app.spawn(&["scheduler"]).read_on());
+        until(|| (sink.accepted().len() >= sends).then_some(()));
+        assert!(worker.stop().0.success() && scheduler.stop().0.success());
+    }
+    check_once(&sink, 4 * LEADS);
+}
+
+mod postgres {
+    #[test]
+    fn fp17_a_hosts_clock_that_jumps_moves_nothing_where_the_database_tells_the_time() {
+        super::fp17_a_hosts_clock_that_jumps_moves_nothing_where_the_database_tells_the_time(
+            crate::app::Engine::Postgres,
+        );
+    }
+}
+
+mod redis {
+    #[test]
+    fn fp17_a_hosts_clock_that_jumps_moves_nothing_where_the_database_tells_the_time() {
+        super::fp17_a_hosts_clock_that_jumps_moves_nothing_where_the_database_tells_the_time(crate::app::Engine::Redis);
+    }
+}
