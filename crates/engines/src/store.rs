@@ -16,6 +16,7 @@ pub mod leads;
 pub mod plan;
 pub mod recover;
 pub mod resolve;
+pub mod restored;
 pub mod sends;
 pub mod setup;
 pub mod status;
@@ -82,6 +83,7 @@ pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]
         plan::STATEMENTS,
         recover::STATEMENTS,
         resolve::STATEMENTS,
+        restored::STATEMENTS,
         sends::STATEMENTS,
         setup::STATEMENTS,
         status::STATEMENTS,

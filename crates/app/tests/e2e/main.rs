@@ -30,6 +30,7 @@ mod receivers;
 mod redis;
 mod redis_faults;
 mod refused_events;
+mod restored;
 mod sample_events;
 mod scale_out;
 mod smtp_sink;

@@ -13,6 +13,7 @@ mod plan;
 mod recover;
 mod refusal;
 mod resolve;
+mod restored;
 pub mod scene;
 mod sends;
 mod setup;
