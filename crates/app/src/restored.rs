@@ -13,6 +13,7 @@ use domain::time::Timestamp;
 use engines::store::restored::Signs;
 use uuid::Uuid;
 
+use crate::config::Config;
 use crate::context::Context;
 use crate::data_dir;
 use crate::exit::Failure;
@@ -39,7 +40,7 @@ impl Evidence {
     pub(crate) async fn gather(ctx: &Context) -> Result<Self, Failure> {
         let system = ctx.store.system();
         let deployment = system.deployment(ctx.clock.uuid_v7(), ctx.clock.now()).await?;
-        let noted = read(&note(&ctx.config.data, deployment)).map_err(anyhow::Error::from)?;
+        let noted = read(&note(&ctx.config, deployment)).map_err(anyhow::Error::from)?;
         Ok(Self { ledger: system.signs().await?, server: ctx.store.db().identity().await?, noted })
     }
 
@@ -98,15 +99,17 @@ pub(crate) async fn mark(ctx: &Context) -> Result<(), Failure> {
     let system = ctx.store.system();
     let Some(at) = system.mark(ctx.clock.now()).await? else { return Ok(()) };
     let Some(deployment) = system.find_deployment().await? else { return Ok(()) };
-    let path = note(&ctx.config.data, deployment);
+    let path = note(&ctx.config, deployment);
     let written = tokio::task::spawn_blocking(move || write(&path, at)).await;
     written.map_err(anyhow::Error::from)?.map_err(anyhow::Error::from)?;
     Ok(())
 }
 
-/// One file for each ledger that the directory ever served.
-fn note(data: &Path, deployment: Uuid) -> PathBuf {
-    data.join("seen").join(deployment.to_string())
+/// One file for each ledger that the directory ever served; its own is one, whatever it says of itself: a database file
+/// without its log may begin anew.
+fn note(config: &Config, deployment: Uuid) -> PathBuf {
+    let name = if config.is_embedded() { "embedded".to_owned() } else { deployment.to_string() };
+    config.data.join("seen").join(name)
 }
 
 /// The mark; none where there is no note, or it cannot be understood: a lost host may leave half of one.
@@ -163,7 +166,7 @@ mod tests {
     #[test]
     fn a_note_is_exact_and_half_of_one_is_none() {
         let dir = tempfile::tempdir().unwrap();
-        let path = note(dir.path(), Uuid::nil());
+        let path = dir.path().join("seen/embedded");
         assert_eq!(read(&path).unwrap(), None);
         write(&path, NOW).unwrap();
         assert_eq!(read(&path).unwrap(), Some(NOW));

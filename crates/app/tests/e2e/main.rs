@@ -8,6 +8,7 @@
 
 mod app;
 mod cron;
+mod database_faults;
 mod doctor;
 mod fault_points;
 mod foreign_ids;

@@ -22,7 +22,7 @@ fn every_statement_is_prepared(engine: Engine) {
     });
 }
 
-fn migrating_again_changes_nothing(engine: Engine) {
+fn fd07_migrating_again_or_by_two_at_once_changes_nothing(engine: Engine) {
     run(engine, async |db: Db| {
         let again = migrate(&db, NOW).await.unwrap();
         assert!(again.applied.is_empty() && again.version >= 5);
@@ -44,7 +44,7 @@ fn an_open_transaction_is_never_handed_on(engine: Engine) {
     });
 }
 
-on_every_engine! { every_statement_is_prepared migrating_again_changes_nothing an_open_transaction_is_never_handed_on }
+on_every_engine! { every_statement_is_prepared fd07_migrating_again_or_by_two_at_once_changes_nothing an_open_transaction_is_never_handed_on }
 
 /// Columns of every table as `table.column -> (type class, nullable)`, read from the migration files of each dialect.
 fn columns(dialect: engines::dialect::Dialect) -> BTreeMap<String, (String, bool)> {
