@@ -12,6 +12,7 @@ mod lead;
 mod migrate;
 pub(crate) mod output;
 mod queue;
+mod restored;
 mod run;
 mod schema;
 mod secret;
@@ -118,6 +119,7 @@ enum Command {
     Queue(queue::QueueCommand),
     Doctor(doctor::Doctor),
     Migrate(migrate::Migrate),
+    Restored(restored::RestoredArgs),
     Sink(Box<sink::SinkArgs>),
     #[command(subcommand)]
     Secret(secret::Command),
@@ -144,6 +146,7 @@ impl Command {
             Self::Sink(args) => args.run(global),
             Self::Doctor(command) => command.run(global),
             Self::Migrate(command) => command.run(global),
+            Self::Restored(args) => args.run(global),
             Self::Secret(command) => command.run(global),
             Self::Config(command) => command.run(global),
             Self::Schema(command) => command.run(global),

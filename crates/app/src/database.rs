@@ -67,7 +67,11 @@ pub(crate) fn connect(config: &Config) -> Result<Db, Failure> {
                 refused(problem.hint("a directory that this user may write to"))
             };
             data_dir::create(&config.data).map_err(|error| wrong(&error))?;
-            Db::open_sqlite(path, READERS).map_err(|error| wrong(&error))
+            Db::open_sqlite(path, READERS).map_err(|error| match error {
+                // Nobody tries again: a person has to do something.
+                engines::Error::Unavailable(why) => wrong(&why),
+                other => wrong(&other),
+            })
         }
         Database::Postgres(url) => Db::open_postgres(url.expose_secret(), CONNECTIONS)
             .map_err(|error| refused(Problem::new(error).field("DATABASE_URL"))),

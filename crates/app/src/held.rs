@@ -4,7 +4,9 @@
 //! To add a kind of proof: `proof!` of `engines::store::recover`.
 
 use domain::ids::{SendId, TenantId};
+use domain::lost_time::LostTime;
 use domain::plan::exclusion;
+use domain::reason::Reason;
 use domain::settle::{Decision, Held, Unresolvable, resolve};
 use domain::time::Timestamp;
 use engines::error::Result;
@@ -42,7 +44,7 @@ async fn settle_one(ctx: &Context, tenant_id: TenantId, id: SendId) -> std::resu
     let (tenant, now) = (ctx.store.tenant(tenant_id), ctx.clock.now());
     let send = tenant.get_send(id, now).await?;
     let campaign = tenant.get_campaign(send.campaign_id).await?;
-    let proven = decide(&send, &campaign, Decision::Sent, now)?;
+    let proven = decide(&send, &campaign, Decision::Sent, None, now)?;
     Ok(tenant.resolve_send(&proven, &|| ctx.clock.uuid_v7(), now).await?)
 }
 
@@ -68,6 +70,7 @@ pub(crate) fn decide(
     send: &SendDetail,
     campaign: &CampaignBundle,
     decision: Decision,
+    lost_time: Option<LostTime>,
     now: Timestamp,
 ) -> std::result::Result<Settled, NotDecided> {
     let held = Held {
@@ -77,6 +80,8 @@ pub(crate) fn decide(
         last_dot_at: send.last_attempt_at,
         steps: &campaign.plan.steps,
         step_order: send.step_order,
+        not_before: send.not_before,
+        lost_time: lost_time.filter(|_| send.reason.as_deref() == Some(Reason::Restored.as_str())),
     };
     let transition = resolve(decision, &held, now)?;
     let email_account_id = send.email_account_id.ok_or(NotDecided::NoAccount)?;

@@ -31,6 +31,7 @@ mod metrics;
 mod problem;
 mod queue;
 mod report;
+mod restored;
 mod routes;
 mod scheduler;
 mod secrets;

@@ -33,6 +33,7 @@ use crate::exit::Exit;
 use crate::fault_point;
 use crate::lifecycle::Shutdown;
 use crate::liveness::Loop;
+use crate::restored;
 pub(crate) use cache::Sender;
 use intake::{Intake, Taken};
 
@@ -97,6 +98,8 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) -> Exit {
         shutdown: shutdown.clone(),
         ctx,
     });
+    // Before anything is sent, so that a backup that was made before is told from what follows.
+    restored::mark_or_tell(&worker.ctx).await;
     // First of all others: who leases must be seen to be alive.
     recovery::beat(&worker).await;
     if let Err(e) = journal::replay(&worker.ctx).await {
@@ -107,12 +110,15 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) -> Exit {
         tokio::spawn(recovery::reap(Arc::clone(&worker))),
         tokio::spawn(recovery::reconcile(Arc::clone(&worker))),
         tokio::spawn(extend_leases(Arc::clone(&worker))),
+        tokio::spawn(mark_ledger(Arc::clone(&worker))),
     ];
     tracing::info!("Waiting for jobs...");
     lease_jobs(&worker).await;
     let all = u32::try_from(capacity).unwrap_or(u32::MAX);
     let finished = tokio::time::timeout(grace, worker.room.acquire_many(all)).await.is_ok();
     worker.results.finish(results_tasks, LAST_WORDS).await;
+    // Whoever restores a backup that was made since the last mark is told.
+    let _in_time = tokio::time::timeout(LAST_WORDS, restored::mark_or_tell(&worker.ctx)).await;
     gate_task.abort();
     for task in beside {
         task.abort();
@@ -126,6 +132,10 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) -> Exit {
         tracing::warn!("the worker's row stays until another one removes it");
     }
     Exit::Done
+}
+
+async fn mark_ledger(worker: Arc<Worker>) {
+    restored::keep_marking(&worker.ctx).await;
 }
 
 /// Leases, fetches and hands jobs to their accounts' lanes until stopping is asked for.

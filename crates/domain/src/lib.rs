@@ -13,6 +13,7 @@ pub mod ids;
 pub mod job;
 pub mod lead;
 pub mod ledger;
+pub mod lost_time;
 pub mod pace;
 pub mod payload;
 pub mod plan;

@@ -10,6 +10,7 @@ use crate::campaign::{CampaignSettings, CampaignStatus, TimezoneStrategy};
 use crate::email_account::AccountStatus;
 use crate::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, StepId};
 use crate::lead::LeadStatus;
+use crate::lost_time::LostTime;
 use crate::pace::{AccountBook, CampaignBook, Deferral, Scope, Slot, grant};
 use crate::reason::Reason;
 use crate::schedule::{WarmupTable, jitter};
@@ -32,6 +33,8 @@ pub struct CampaignPlan {
     pub steps: Vec<Step>,
     /// Up to when planning has seen the campaign: waiting for a limit until then is no lateness.
     pub seen_until: Option<Timestamp>,
+    /// Of which time the ledger knows nothing, if it was restored.
+    pub lost_time: Option<LostTime>,
 }
 
 /// An enrollment whose next step is due, with what may exclude its lead.
@@ -88,6 +91,15 @@ pub enum Plan {
         email_account_id: EmailAccountId,
         /// When.
         slot: Slot,
+    },
+    /// Record a held send: it may have been sent in lost time, and only a person can tell.
+    Hold {
+        /// The email step.
+        step_id: StepId,
+        /// Its order.
+        step_order: u32,
+        /// The account that would send it, if it is sent again.
+        email_account_id: Option<EmailAccountId>,
     },
     /// Record a skipped send and move on.
     Skip {
@@ -229,7 +241,8 @@ fn pass_condition(campaign: &CampaignPlan, step: &Step, candidate: &Candidate) -
 /// Decides about another program's job: lead, step and account are given, its own time has come; windows, caps, gaps
 /// and exclusions hold as for any send.
 ///
-/// `candidate.due.at` is the job's `notBefore`, or now. Never `Move` or `End`; the caller records the job in any case.
+/// `candidate.due.at` is the job's `notBefore` where that lies in lost time, else that or now, whichever is later. Never
+/// `Move` or `End`; the caller records the job in any case.
 /// A job that is due within the horizon gets its slot up to a day ahead, since nobody plans it again; one that is due
 /// later gets none yet, since its slot would push the account's other mail behind it.
 pub fn plan_job(
@@ -278,6 +291,11 @@ fn plan_email(
     let never = |reason| Plan::Defer(Deferral { until: Timestamp::MAX, reason, scope: Scope::Lead });
     if step.template_id.is_none() {
         return never(Reason::StepWithoutTemplate);
+    }
+    if campaign.lost_time.is_some_and(|lost| lost.holds(candidate.due.at)) {
+        // It takes no slot: windows and limits cannot say when it went, or whether.
+        let email_account_id = account.or_else(|| rotate(books, warmup, now));
+        return Plan::Hold { step_id: step.id, step_order: step.step_order, email_account_id };
     }
     let Ok(window) = settings.window(candidate.lead_zone.as_ref()) else {
         return never(Reason::WindowNeverOpens);

@@ -6,6 +6,8 @@
 mod postgres;
 mod sqlite;
 
+pub(crate) use postgres::STATEMENTS as POSTGRES_STATEMENTS;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -174,6 +176,23 @@ impl Db {
         match &self.engine {
             Engine::Sqlite(_) => Ok(None),
             Engine::Postgres(db) => db.server_time().await.map(Some),
+        }
+    }
+
+    /// Which server and which copy of the ledger this is: other words mean another server, a history that has branched
+    /// (a standby was promoted, a point in time restored), or tables that were made anew. None on SQLite, and where the
+    /// server does not let its login know.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn identity(&self) -> Result<Option<String>> {
+        match &self.engine {
+            Engine::Sqlite(_) => Ok(None),
+            Engine::Postgres(db) => match db.identity().await {
+                Ok(identity) => Ok(Some(identity)),
+                Err(Error::Statement { .. }) => Ok(None),
+                Err(e) => Err(e),
+            },
         }
     }
 

@@ -44,6 +44,7 @@ const MIGRATIONS: &[Migration] = migrations![
     9 "0009_lanes",
     10 "0010_unknown",
     11 "0011_refusals",
+    12 "0012_restored",
 ];
 
 /// Made outside the list: it is what the list is recorded in.
@@ -183,8 +184,11 @@ fn checksum(text: &str) -> String {
 
 /// Every statement of the crate that a database of this kind knows, for the test that prepares them all.
 pub fn all_statements(dialect: Dialect) -> Vec<&'static Statement> {
-    let postgres = if dialect == Dialect::Postgres { row_security::STATEMENTS } else { &[] };
-    [STATEMENTS, postgres, crate::queue::table::STATEMENTS]
+    let (security, identity) = match dialect {
+        Dialect::Postgres => (row_security::STATEMENTS, crate::db::POSTGRES_STATEMENTS),
+        Dialect::Sqlite => (&[][..], &[][..]),
+    };
+    [STATEMENTS, security, identity, crate::queue::table::STATEMENTS]
         .into_iter()
         .chain(crate::store::statements())
         .flatten()

@@ -18,6 +18,7 @@ pub mod plan;
 pub mod recover;
 pub mod refusals;
 pub mod resolve;
+pub mod restored;
 pub mod sends;
 pub mod setup;
 pub mod status;
@@ -86,6 +87,7 @@ pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]
         recover::STATEMENTS,
         refusals::STATEMENTS,
         resolve::STATEMENTS,
+        restored::STATEMENTS,
         sends::STATEMENTS,
         setup::STATEMENTS,
         status::STATEMENTS,

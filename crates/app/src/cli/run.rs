@@ -20,7 +20,7 @@ use crate::context::Context;
 use crate::duration::Period;
 use crate::exit::Exit;
 use crate::lifecycle::Shutdown;
-use crate::{report, setup};
+use crate::{report, restored, setup};
 
 /// Send a campaign: set it up, run until it is done, say what became of every send
 ///
@@ -77,6 +77,7 @@ impl RunArgs {
     async fn send(self, config: Config, campaign: CampaignSetup, json: bool) -> Outcome {
         let started = tokio::time::Instant::now();
         let ctx = Context::open(config, self.time.time_scale).await?;
+        restored::admit(&ctx).await?;
         let shutdown = Shutdown::on_signals()?;
         let progress = Progress::new(json, campaign.leads.rows);
         let set_up = setup::set_up(&ctx, &campaign, &|leads| progress.leads(leads)).await?;

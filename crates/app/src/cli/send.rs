@@ -7,7 +7,7 @@ mod resolve;
 mod show;
 
 use clap::Args;
-use domain::ids::SendId;
+use domain::ids::{CampaignId, SendId};
 use engines::store::TenantStore;
 
 use super::campaign::find;
@@ -36,10 +36,10 @@ Examples:
 #[derive(Debug, Args)]
 pub(crate) struct Which {
     /// Id of the send
-    #[arg(value_name = "ID", required_unless_present = "lead", conflicts_with_all = ["campaign", "lead"])]
+    #[arg(value_name = "ID", required_unless_present = "campaign", conflicts_with_all = ["campaign", "lead"])]
     id: Option<SendId>,
     /// Instead of an id: name or id of the campaign, with --lead
-    #[arg(long, value_name = "NAME|ID", requires = "lead")]
+    #[arg(long, value_name = "NAME|ID")]
     campaign: Option<String>,
     /// Address or id of the lead
     #[arg(long, value_name = "ADDRESS|ID", requires = "campaign")]
@@ -62,6 +62,15 @@ impl Command {
 }
 
 impl Which {
+    /// The campaign alone, and its tenant's part of the ledger.
+    ///
+    /// # Errors
+    /// `Input` where there is none, or more than one.
+    async fn find_campaign(&self, ctx: &Context) -> Result<(TenantStore, CampaignId), Failure> {
+        let campaign = find(ctx, self.campaign.as_deref().unwrap_or_default(), self.tenant.as_deref()).await?;
+        Ok((ctx.store.tenant(campaign.tenant_id), campaign.id))
+    }
+
     /// The send, and its tenant's part of the ledger.
     ///
     /// # Errors
@@ -74,7 +83,10 @@ impl Which {
                 None => refuse(Problem::new(format!("there is no send `{id}`")).hint("`campaign failures` lists ids")),
             };
         }
-        let (name, lead) = (self.campaign.as_deref().unwrap_or_default(), self.lead.as_deref().unwrap_or_default());
+        let Some(lead) = self.lead.as_deref() else {
+            return refuse(Problem::new("--campaign names no send by itself").hint("add --lead ADDRESS|ID"));
+        };
+        let name = self.campaign.as_deref().unwrap_or_default();
         let campaign = find(ctx, name, self.tenant.as_deref()).await?;
         let tenant = ctx.store.tenant(campaign.tenant_id);
         // The lead is not named: an error holds no address.

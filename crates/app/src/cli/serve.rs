@@ -17,7 +17,7 @@ use crate::exit::{Exit, Failure};
 use crate::lifecycle::Shutdown;
 use crate::problem::InputErrors;
 use crate::routes::Listener;
-use crate::{analytics, api, scheduler, telemetry, tracking, worker};
+use crate::{analytics, api, restored, scheduler, telemetry, tracking, worker};
 
 /// A part that can run alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -103,6 +103,7 @@ impl SchedulerArgs {
         let json = global.json;
         block_on(async {
             let ctx = open(global, self.time).await?;
+            restored::admit(&ctx).await?;
             let turn = scheduler::enqueue_due_campaigns(&ctx).await?;
             tracing::info!("Enqueued {} email jobs", turn.enqueued);
             if json {
@@ -142,7 +143,11 @@ fn serve(global: &Global, time: TimeScale, parts: &[Part]) -> Outcome {
     block_on(async {
         let (ctx, opening) = match parts {
             [Part::Track] => Context::open_for_tracking(configure(global)?).await?,
-            _ => (open(global, time).await?, None),
+            _ => {
+                let ctx = open(global, time).await?;
+                restored::admit(&ctx).await?;
+                (ctx, None)
+            }
         };
         let shutdown = Shutdown::on_signals()?;
         let has = |part| parts.contains(&part);

@@ -54,7 +54,7 @@ fn has_noticed(process: Reading) -> bool {
 }
 
 #[test]
-fn a_platform_outlives_two_crashes_of_its_database() {
+fn fd01_and_fd02_a_platform_outlives_two_crashes_of_its_database() {
     let Some((mut app, sink)) = imported() else { return };
     let quiet = [("LOG_LEVEL", "warn")];
     let mut scheduler = app.spawn_with(&["scheduler"], &[("LOG_LEVEL", "info")]);

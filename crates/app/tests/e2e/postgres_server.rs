@@ -47,6 +47,11 @@ impl PostgresServer {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
 
+    /// Where it keeps its files.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// When this life of the server began, in its own words: another answer means another life.
     pub fn life(&self) -> String {
         psql(&self.url(), "SELECT pg_postmaster_start_time()")

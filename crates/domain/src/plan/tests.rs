@@ -37,6 +37,7 @@ fn campaign(steps: Vec<Step>) -> CampaignPlan {
         settings: CampaignSettings::default(),
         steps,
         seen_until: None,
+        lost_time: None,
     }
 }
 
@@ -259,4 +260,23 @@ fn without_any_account_the_campaign_waits() {
     broken.status = AccountStatus::Paused;
     let Plan::Defer(d) = plan(&c, &candidate(1), &mut books(vec![broken])) else { panic!("must wait") };
     assert_eq!((d.reason, d.scope), (Reason::NoAccount, Scope::Campaign));
+}
+
+#[test]
+fn what_was_due_in_lost_time_is_held_whatever_windows_and_limits_say() {
+    let lost = LostTime { since: NOW - DAY, until: NOW };
+    let mut c = CampaignPlan { lost_time: Some(lost), ..campaign(vec![step(1, StepType::Email)]) };
+    c.settings.max_lateness = Some(0.0);
+    let due = |at| Candidate { due: Due { step_order: 1, at }, ..candidate(1) };
+    for at in [lost.since, lost.until] {
+        let mut b = books(vec![account(9, Some(1))]);
+        let p = plan(&c, &due(at), &mut b);
+        let held = Plan::Hold { step_id: c.steps[0].id, step_order: 1, email_account_id: Some(account(9, None).id) };
+        assert_eq!(p, held);
+        assert!(b.accounts.values().all(|book| book.days.is_empty()), "no slot is taken");
+    }
+    let later = plan(&c, &due(NOW + Duration::from_secs(1)), &mut books(vec![account(9, None)]));
+    assert!(matches!(later, Plan::Send { .. }), "{later:?}");
+    let excluded = Candidate { lead_status: LeadStatus::Unsubscribed, ..due(NOW) };
+    assert!(matches!(plan(&c, &excluded, &mut books(vec![])), Plan::End { .. }), "nobody need decide about it");
 }

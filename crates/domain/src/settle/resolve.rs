@@ -5,9 +5,10 @@
 
 use super::{EnrollmentEffect, Transition};
 use crate::campaign::CampaignStatus;
+use crate::lost_time::LostTime;
 use crate::reason::Reason;
 use crate::send::SendStatus;
-use crate::step::{Step, next_due};
+use crate::step::{Due, Step, next_due};
 use crate::time::Timestamp;
 
 /// What becomes of a held send.
@@ -36,6 +37,10 @@ pub struct Held<'a> {
     pub steps: &'a [Step],
     /// The send's place among them.
     pub step_order: u32,
+    /// Before when it surely did not leave.
+    pub not_before: Timestamp,
+    /// Set where it is held since it may have been sent in that time.
+    pub lost_time: Option<LostTime>,
 }
 
 /// Why a decision cannot be carried out.
@@ -56,6 +61,8 @@ pub enum Unresolvable {
 ///
 /// `Sent` is what a 250 would have done, at the time of the dot; the wait for the person makes nothing behind it late.
 /// `Cancel` leaves the send out as a skipped one is, and planning ends the enrollment where its lead is excluded.
+/// Of one that may have been sent in lost time, so may be what follows on it: that comes due when it would have, and
+/// planning holds it as well.
 /// `Resend` counts no attempt and keeps the unknowns, so that another one is held again.
 ///
 /// # Errors
@@ -65,8 +72,10 @@ pub fn resolve(decision: Decision, held: &Held<'_>, now: Timestamp) -> Result<Tr
         return Err(Unresolvable::NotHeld(held.status));
     }
     let moves_on = |base: Timestamp| {
-        let next = next_due(held.steps, held.step_order, base);
-        EnrollmentEffect::MoveOn(next.map(|due| crate::step::Due { at: due.at.max(now), ..due }))
+        let follows = |base| next_due(held.steps, held.step_order, base);
+        let lost =
+            held.lost_time.and_then(|lost| follows(held.not_before.max(lost.since)).filter(|due| lost.holds(due.at)));
+        EnrollmentEffect::MoveOn(lost.or_else(|| follows(base).map(|due| Due { at: due.at.max(now), ..due })))
     };
     let transition = match decision {
         Decision::Sent => {
@@ -103,7 +112,7 @@ mod tests {
     use super::*;
     use crate::ids::StepId;
     use crate::settle::{Attempted, Outcome, RetryPolicy, settle};
-    use crate::step::{ConditionType, Due, StepType};
+    use crate::step::{ConditionType, StepType};
     use crate::time::Zone;
 
     const NOW: Timestamp = Timestamp::from_unix_seconds(1_000_000);
@@ -132,7 +141,26 @@ mod tests {
             last_dot_at: Some(NOW - HOUR),
             steps,
             step_order: 1,
+            not_before: NOW - HOUR,
+            lost_time: None,
         }
+    }
+
+    #[test]
+    fn what_follows_on_a_mail_of_lost_time_is_due_in_it_where_it_could_have_left_in_it() {
+        let steps = [mail(1), mail(2)];
+        let due = |at| EnrollmentEffect::MoveOn(Some(Due { step_order: 2, at }));
+        let lost = |since, until| Held { lost_time: Some(LostTime { since, until }), ..held(&steps) };
+        for decision in [Decision::Sent, Decision::Cancel] {
+            let long = Held { not_before: NOW - 100 * HOUR, ..lost(NOW - 60 * HOUR, NOW) };
+            assert_eq!(
+                resolve(decision, &long, NOW).unwrap().enrollment,
+                due(NOW - 12 * HOUR),
+                "it left then at the soonest"
+            );
+        }
+        let short = resolve(Decision::Sent, &lost(NOW - 3 * HOUR, NOW), NOW).unwrap();
+        assert_eq!(short.enrollment, due(NOW + 47 * HOUR), "two days cannot have passed in three hours");
     }
 
     #[test]

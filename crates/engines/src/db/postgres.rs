@@ -18,6 +18,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::{Access, IDLE_LIMIT, Scope};
 use crate::dialect::{APP_ROLE, SYSTEM_ROLE, Statement, TENANT_SETTING};
 use crate::error::{Error, Result};
+use crate::statements;
 use crate::value::{Row, Rows, Value};
 
 /// How long to wait for a free connection before saying that the database cannot be reached.
@@ -26,6 +27,14 @@ const ACQUIRE_LIMIT: Duration = Duration::from_secs(30);
 const STATEMENT_LIMIT: Duration = Duration::from_secs(60);
 /// Microseconds from 1970 to 2000, PostgreSQL's epoch.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+statements! {
+    // The table's number is another one after a dump was read, the time line after a standby or a point in time was
+    // promoted; the name of the log's file holds the latter at once, the control file only after a checkpoint.
+    IDENTITY = "SELECT s.system_identifier::text || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
+            || '/' || COALESCE(to_regclass('deployment')::oid::text, '') AS identity
+        FROM pg_control_system() s";
+}
 
 /// Handle to the pool.
 #[derive(Clone)]
@@ -111,6 +120,11 @@ impl Postgres {
             Value::Time(at) => Ok(at),
             _ => Err(Error::Column { column: "clock_timestamp".into(), problem: "is not a time".into() }),
         }
+    }
+
+    pub(super) async fn identity(&self) -> Result<String> {
+        let rows = self.read(Scope::System, &IDENTITY, vec![]).await?;
+        rows.first().ok_or(Error::Aborted)?.get("identity")
     }
 
     pub(super) async fn check(&self, statement: &'static Statement) -> Result<()> {

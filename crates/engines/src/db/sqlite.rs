@@ -69,6 +69,10 @@ impl Sqlite {
     pub(super) fn open(path: &Path, readers: usize) -> Result<Self> {
         let unavailable = |e: rusqlite::Error| Error::Unavailable(format!("SQLite file: {}", plain(&e)));
         let mut connection = Connection::open(path).map_err(unavailable)?;
+        // SQLite opens a file that may not be written for reading alone, and says so at the first write.
+        if connection.is_readonly(rusqlite::MAIN_DB).map_err(unavailable)? {
+            return Err(Error::Unavailable("SQLite file: it may only be read".into()));
+        }
         configure(&mut connection, false).map_err(unavailable)?;
         let (writer, queue) = mpsc::channel();
         let log = path.with_file_name(format!("{}-wal", path.file_name().unwrap_or_default().display()));

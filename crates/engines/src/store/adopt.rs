@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use super::campaigns::{CampaignBundle, load};
 use super::plan::{SendRow, books_of, insert_sends, save_slots};
+use super::restored::lost_time;
 use super::{SystemStore, dot};
 use crate::db::{Access, LockKind, Tx};
 use crate::error::{Error, Result};
@@ -146,7 +147,7 @@ impl SystemStore {
     ) -> Result<HashMap<usize, Adopted>> {
         let mut tx = self.db.begin(Access::Write).await?;
         tx.lock(LockKind::Campaign, false, [campaign_id.uuid()]).await?;
-        let campaign = match load(&mut tx, tenant_id, campaign_id).await {
+        let mut campaign = match load(&mut tx, tenant_id, campaign_id).await {
             Ok(campaign) => campaign,
             Err(Error::NotFound { .. }) => return Ok(all_refused(group, "must name a campaign of the tenant")),
             // One campaign that cannot be read must not hold up the others' jobs.
@@ -155,6 +156,7 @@ impl SystemStore {
             }
             Err(e) => return Err(e),
         };
+        campaign.plan.lost_time = lost_time(&mut tx).await?;
         dot::lock_days(&mut tx, &campaign).await?;
         let own = Own::read(&mut tx, tenant_id, campaign_id, group).await?;
         let mut answers = HashMap::new();
@@ -258,7 +260,9 @@ async fn record(
             continue;
         }
         let Some(candidate) = enrollments.get(&job.lead_id) else { continue };
-        let at = job.not_before.unwrap_or(moment.now).max(moment.now);
+        // A hint of lost time that the queue still has, or has got back: its send may have been sent.
+        let lost = job.not_before.filter(|at| campaign.plan.lost_time.is_some_and(|lost| lost.holds(*at)));
+        let at = lost.unwrap_or_else(|| job.not_before.unwrap_or(moment.now).max(moment.now));
         let candidate = Candidate { due: Due { step_order: step.step_order, at }, ..candidate.clone() };
         let account = job.email_account_id;
         let plan = plan_job(&campaign.plan, step, &candidate, account, &mut books, request.warmup, moment);
@@ -331,10 +335,12 @@ fn new_row(
         Plan::Defer(deferral) if deferral.until == Timestamp::MAX => (None, Some(deferral.reason), due),
         Plan::Defer(deferral) => (None, Some(deferral.reason), deferral.until.max(due)),
         Plan::Skip { reason, .. } | Plan::End { reason, .. } => (None, Some(*reason), due),
+        Plan::Hold { .. } => (None, Some(Reason::Restored), due),
         Plan::Move { .. } => (None, None, due),
     };
     let (open, next) = match plan {
         Plan::Skip { next, .. } => (false, *next),
+        Plan::Hold { .. } => (false, None),
         _ => (true, None),
     };
     let row = SendRow {
@@ -378,7 +384,7 @@ async fn move_enrollments(tx: &mut Tx, tenant_id: TenantId, rows: &[NewRow], now
     let mut waits: BTreeMap<EnrollmentId, (u32, Option<EmailAccountId>)> = BTreeMap::new();
     let mut moves: BTreeMap<EnrollmentId, (u32, Option<Due>)> = BTreeMap::new();
     for (row, next) in rows {
-        if row.open {
+        if row.open || row.reason == Some(Reason::Restored) {
             let place = waits.entry(row.enrollment_id).or_insert((row.step_order, row.email_account_id));
             place.0 = place.0.max(row.step_order);
         } else {

@@ -105,6 +105,8 @@ pub(super) async fn load(tx: &mut Tx, tenant_id: domain::ids::TenantId, id: Camp
             settings,
             steps: steps.iter().map(step).collect::<Result<_>>()?,
             seen_until: row.get("seen_until")?,
+            // Whoever plans reads it: a tenant may not.
+            lost_time: None,
         },
         name: row.get("name")?,
         company_name: row.get("company_name")?,

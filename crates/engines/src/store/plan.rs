@@ -17,6 +17,7 @@ use domain::time::Timestamp;
 use uuid::Uuid;
 
 use super::campaigns::{CampaignBundle, load};
+use super::restored::lost_time;
 use super::{SystemStore, dot};
 use crate::db::{Access, LockKind, Tx};
 use crate::error::Result;
@@ -45,7 +46,7 @@ statements! {
             status, open, reason, priority, max_attempts, not_before, hinted_at, hinted_epoch, account_day, campaign_day,
             settled_at, created_at, updated_at)
         SELECT r.id, $1::uuid, $2::uuid, r.lead_id, r.step_id, r.enrollment_id, r.email_account_id, r.step_order,
-            CASE WHEN r.open THEN 'planned' ELSE 'skipped' END, r.open, r.reason, r.priority, r.max_attempts, r.not_before,
+            CASE WHEN r.open THEN 'planned' WHEN r.reason = 'restored' THEN 'held' ELSE 'skipped' END, r.open, r.reason, r.priority, r.max_attempts, r.not_before,
             r.hinted_at, $3::bigint, r.account_day, r.campaign_day,
             CASE WHEN r.open THEN NULL ELSE $4::timestamptz END, $4::timestamptz, $4::timestamptz
         FROM {rows r(id uuid, lead_id uuid, step_id uuid, enrollment_id uuid, email_account_id uuid, step_order bigint,
@@ -111,6 +112,8 @@ pub struct PlanPage {
     pub planned: Vec<Hint>,
     /// Sends that were skipped.
     pub skipped: u64,
+    /// Sends that are held, since they may have been sent in lost time.
+    pub held: u64,
     /// Leads that were looked at and have to wait for their window, an account or a limit.
     pub deferred: u64,
     /// Where to go on within this turn; none = nothing more is due now.
@@ -123,12 +126,20 @@ struct NewSend {
     candidate: usize,
     step_id: StepId,
     step_order: u32,
-    /// None for a skipped one.
-    slot: Option<(EmailAccountId, Slot)>,
+    account: Option<EmailAccountId>,
+    /// Of one that is planned.
+    slot: Option<Slot>,
     reason: Option<Reason>,
 }
 
-/// A row of `sends` as it is first written: planned where it is open, else skipped.
+impl NewSend {
+    fn is_held(&self) -> bool {
+        self.reason == Some(Reason::Restored)
+    }
+}
+
+/// A row of `sends` as it is first written: planned where it is open, else held where it may have been sent in lost time,
+/// else skipped.
 pub(super) struct SendRow {
     pub(super) id: Uuid,
     pub(super) lead_id: LeadId,
@@ -223,11 +234,12 @@ impl SystemStore {
     ) -> Result<PlanPage> {
         let mut tx = self.db.begin(Access::Write).await?;
         tx.lock(LockKind::Campaign, false, [request.campaign_id.uuid()]).await?;
-        let campaign = load(&mut tx, request.tenant_id, request.campaign_id).await?;
+        let mut campaign = load(&mut tx, request.tenant_id, request.campaign_id).await?;
         if !matches!(campaign.plan.status, CampaignStatus::Scheduled | CampaignStatus::Sending) {
             tx.commit().await?;
             return Ok(PlanPage::default());
         }
+        campaign.plan.lost_time = lost_time(&mut tx).await?;
         dot::lock_days(&mut tx, &campaign).await?;
         let candidates = read_candidates(&mut tx, request).await?;
         let full = candidates.len() >= request.limit as usize;
@@ -362,28 +374,27 @@ impl Page<'_> {
         let plan = plan_send(&self.campaign.plan, candidate, &mut self.books, warmup, Moment { now, horizon });
         match plan {
             Plan::Send { step_id, step_order, email_account_id, slot } => {
-                let slot = Some((email_account_id, slot));
-                self.sends.push(NewSend { id: new_id(), candidate: index, step_id, step_order, slot, reason: None });
-                let stay = Move {
-                    next: Some(Due { step_order, at: now }),
-                    account: Some(email_account_id),
-                    stopped: None,
-                    waits: true,
-                };
-                self.moves.insert(index, stay);
+                let (account, slot) = (Some(email_account_id), Some(slot));
+                let id = new_id();
+                self.sends.push(NewSend { id, candidate: index, step_id, step_order, account, slot, reason: None });
+                self.stay(index, step_order, account);
+                false
+            }
+            Plan::Hold { step_id, step_order, email_account_id: account } => {
+                let (id, reason) = (new_id(), Some(Reason::Restored));
+                self.sends.push(NewSend { id, candidate: index, step_id, step_order, account, slot: None, reason });
+                // Which account sent it, if one did, nobody knows.
+                self.stay(index, step_order, None);
                 false
             }
             Plan::Skip { step_id, step_order, reason, next } => {
-                let reason = Some(reason);
-                self.sends.push(NewSend { id: new_id(), candidate: index, step_id, step_order, slot: None, reason });
+                self.leave_out(index, (step_id, step_order), reason, new_id());
                 self.go_on(index, next)
             }
             Plan::Move { next } => self.go_on(index, next),
             Plan::End { step, reason } => {
-                if let Some((step_id, step_order)) = step {
-                    let reason = Some(reason);
-                    let id = new_id();
-                    self.sends.push(NewSend { id, candidate: index, step_id, step_order, slot: None, reason });
+                if let Some(step) = step {
+                    self.leave_out(index, step, reason, new_id());
                 }
                 self.moves.insert(index, Move { next: None, account: None, stopped: Some(reason), waits: false });
                 false
@@ -394,6 +405,18 @@ impl Page<'_> {
                 again
             }
         }
+    }
+
+    /// A send that is skipped with its reason.
+    fn leave_out(&mut self, candidate: usize, (step_id, step_order): (StepId, u32), reason: Reason, id: Uuid) {
+        let reason = Some(reason);
+        self.sends.push(NewSend { id, candidate, step_id, step_order, account: None, slot: None, reason });
+    }
+
+    /// The candidate waits for its send.
+    fn stay(&mut self, index: usize, step_order: u32, account: Option<EmailAccountId>) {
+        let next = Some(Due { step_order, at: self.request.now });
+        self.moves.insert(index, Move { next, account, stopped: None, waits: true });
     }
 
     /// Moves a candidate on in memory; true where its next step is due within the horizon as well.
@@ -443,19 +466,19 @@ impl Page<'_> {
     fn send_row(&self, send: &NewSend) -> SendRow {
         let candidate = &self.candidates[send.candidate];
         let now = self.request.now;
-        let (account, slot) = send.slot.clone().map_or((None, None), |(account, slot)| (Some(account), Some(slot)));
+        let slot = send.slot.clone();
         SendRow {
             id: send.id,
             lead_id: candidate.lead_id,
             step_id: send.step_id,
             enrollment_id: candidate.enrollment_id,
-            email_account_id: account,
+            email_account_id: send.account,
             step_order: send.step_order,
             open: slot.is_some(),
             reason: send.reason,
             priority: self.campaign.plan.settings.priority,
             max_attempts: None,
-            not_before: slot.as_ref().map_or(now, |slot| slot.at),
+            not_before: slot.as_ref().map_or(if send.is_held() { candidate.due.at } else { now }, |slot| slot.at),
             hinted_at: slot.is_some().then_some(now),
             slot,
         }
@@ -464,14 +487,19 @@ impl Page<'_> {
     /// A send that existed already: its slot goes back, and its enrollment moves past the step.
     fn correct_conflicts(&mut self, inserted: &HashSet<Uuid>) {
         for send in self.sends.iter().filter(|send| !inserted.contains(&send.id)) {
-            let Some((account, slot)) = &send.slot else { continue };
-            if let Some(book) = self.books.accounts.get_mut(account)
-                && let Some(day) = book.days.get_mut(&slot.account_day)
-            {
-                day.reserved = day.reserved.saturating_sub(1);
-            }
-            if let Some(day) = self.books.campaign.days.get_mut(&slot.campaign_day) {
-                day.reserved = day.reserved.saturating_sub(1);
+            match (&send.account, &send.slot) {
+                (Some(account), Some(slot)) => {
+                    if let Some(book) = self.books.accounts.get_mut(account)
+                        && let Some(day) = book.days.get_mut(&slot.account_day)
+                    {
+                        day.reserved = day.reserved.saturating_sub(1);
+                    }
+                    if let Some(day) = self.books.campaign.days.get_mut(&slot.campaign_day) {
+                        day.reserved = day.reserved.saturating_sub(1);
+                    }
+                }
+                _ if send.is_held() => {}
+                _ => continue,
             }
             let due = self.candidates[send.candidate].due.at;
             let next = next_due(&self.campaign.plan.steps, send.step_order, due);
@@ -486,12 +514,12 @@ impl Page<'_> {
         if self.sends.iter().all(|send| send.slot.is_none()) {
             return Ok(());
         }
-        let used: BTreeSet<EmailAccountId> =
-            self.sends.iter().filter_map(|send| send.slot.as_ref()).map(|(account, _)| *account).collect();
+        let planned = self.sends.iter().filter(|send| send.slot.is_some());
+        let used: BTreeSet<EmailAccountId> = planned.filter_map(|send| send.account).collect();
         save_slots(tx, request.tenant_id, &self.books, &used).await?;
         let mut changes = dot::DayChanges::default();
         for send in self.reserved() {
-            let Some((account, slot)) = &send.slot else { continue };
+            let (Some(account), Some(slot)) = (&send.account, &send.slot) else { continue };
             changes.add("account", account.uuid(), request.tenant_id, &slot.account_day, 1, 0);
             changes.add("campaign", request.campaign_id.uuid(), request.tenant_id, &slot.campaign_day, 1, 0);
         }
@@ -525,20 +553,21 @@ impl Page<'_> {
         let done = || self.sends.iter().filter(|send| inserted.contains(&send.id));
         let planned = done()
             .filter_map(|send| {
-                let (email_account_id, slot) = send.slot.as_ref()?;
+                let slot = send.slot.as_ref()?;
                 Some(Hint {
                     send_id: SendId::from_uuid(send.id),
                     tenant_id: request.tenant_id,
                     campaign_id: request.campaign_id,
                     lead_id: self.candidates[send.candidate].lead_id,
                     step_id: send.step_id,
-                    email_account_id: *email_account_id,
+                    email_account_id: send.account?,
                     priority: self.campaign.plan.settings.priority,
                     not_before: slot.at,
                 })
             })
             .collect();
-        let skipped = done().filter(|send| send.slot.is_none()).count() as u64;
-        PlanPage { planned, skipped, deferred: self.deferred, next }
+        let held = done().filter(|send| send.is_held()).count() as u64;
+        let skipped = done().filter(|send| send.slot.is_none()).count() as u64 - held;
+        PlanPage { planned, skipped, held, deferred: self.deferred, next }
     }
 }

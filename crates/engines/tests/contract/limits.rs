@@ -67,7 +67,7 @@ async fn a_transaction_that_the_server_ended_for_idling_is_tried_again(url: Stri
 
 /// A server that ends the connection in the middle of COMMIT says so, and not whether it happened: PostgreSQL's answer
 /// to the COMMIT itself is a fatal error here.
-async fn a_commit_that_the_server_breaks_off_is_in_doubt(url: String) {
+async fn fd01_a_commit_that_the_server_breaks_off_is_in_doubt(url: String) {
     let other = connect(&url).await;
     let traps = "CREATE TABLE last_words (x int);
         CREATE FUNCTION end_it() RETURNS trigger LANGUAGE plpgsql AS
@@ -81,6 +81,22 @@ async fn a_commit_that_the_server_breaks_off_is_in_doubt(url: String) {
     let error = tx.commit().await.unwrap_err();
     assert!(error.is_commit_in_doubt(), "{error}");
     db.read(&NOTHING, vec![]).await.unwrap();
+}
+
+/// The server ends one of two that wait for each other.
+async fn fd03_of_two_who_lock_in_opposite_order_one_is_told_to_try_again(url: String) {
+    let db = Db::open_postgres(&url, 4).unwrap().of_system();
+    let (one, two) = (Uuid::max(), Uuid::from_u128(1));
+    let mut first = db.begin(Access::Write).await.unwrap();
+    let mut second = db.begin(Access::Write).await.unwrap();
+    first.lock(LockKind::Campaign, true, [one]).await.unwrap();
+    second.lock(LockKind::Campaign, true, [two]).await.unwrap();
+    let locks =
+        tokio::join!(first.lock(LockKind::Campaign, true, [two]), second.lock(LockKind::Campaign, true, [one]),);
+    let (won, lost) = if locks.0.is_ok() { (locks.0, locks.1) } else { (locks.1, locks.0) };
+    let error = lost.unwrap_err();
+    assert!(won.is_ok() && matches!(&error, Error::Conflict { code, .. } if code == "40P01"), "{error}");
+    assert!(error.is_transient());
 }
 
 /// Linux shows when the next probe of a connection that says nothing goes out, in hundredths of a second.
@@ -116,7 +132,8 @@ on_postgres_alone! {
     every_transaction_over_rows_has_an_end_and_leaves_none_behind
     a_statement_that_waits_too_long_for_a_lock_is_tried_again_later
     a_transaction_that_the_server_ended_for_idling_is_tried_again
-    a_commit_that_the_server_breaks_off_is_in_doubt
+    fd01_a_commit_that_the_server_breaks_off_is_in_doubt
+    fd03_of_two_who_lock_in_opposite_order_one_is_told_to_try_again
     a_connection_that_says_nothing_is_probed_within_ten_seconds
     who_waits_for_a_connection_is_told_after_half_a_minute
 }

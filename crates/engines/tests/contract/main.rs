@@ -9,6 +9,7 @@
 mod engine;
 mod limits;
 mod observe;
+mod plans;
 mod queue;
 mod queue_engine;
 mod redis;

@@ -25,7 +25,7 @@ fn every_statement_is_prepared(engine: Engine) {
     });
 }
 
-fn migrating_again_changes_nothing(engine: Engine) {
+fn fd07_migrating_again_or_by_two_at_once_changes_nothing(engine: Engine) {
     run(engine, async |db: Db| {
         let again = migrate(&db, NOW).await.unwrap();
         assert!(again.applied.is_empty() && again.version >= 5);
@@ -92,7 +92,7 @@ fn an_open_transaction_is_never_handed_on(engine: Engine) {
 
 on_every_engine! {
     every_statement_is_prepared
-    migrating_again_changes_nothing
+    fd07_migrating_again_or_by_two_at_once_changes_nothing
     fp19_a_newer_schema_that_only_adds_is_used_as_ever
     an_open_transaction_is_never_handed_on
 }

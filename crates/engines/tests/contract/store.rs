@@ -16,6 +16,7 @@ mod recover;
 mod refusal;
 mod refusals;
 mod resolve;
+mod restored;
 pub mod scene;
 mod sends;
 mod setup;

@@ -161,7 +161,7 @@ impl Arena {
                         break applied;
                     }
                 };
-                assert_eq!(applied, [Applied::Done]);
+                assert_eq!(applied.applied, [Applied::Done]);
             }
         }
     }

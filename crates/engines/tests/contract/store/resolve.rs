@@ -40,6 +40,14 @@ async fn decided(f: &Scene, job: &SendJob, decision: Decision) -> Settled {
         last_dot_at: send.last_attempt_at,
         steps: &campaign.plan.steps,
         step_order: send.step_order,
+        not_before: send.not_before,
+        lost_time: f
+            .store
+            .system()
+            .find_lost_time()
+            .await
+            .unwrap()
+            .filter(|_| send.reason.as_deref() == Some("restored")),
     };
     let transition = resolve(decision, &facts, LATER).unwrap();
     Settled { attempt: None, transition, ..result(job, send.fence, Outcome::Accepted, LATER) }

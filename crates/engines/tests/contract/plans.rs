@@ -1,0 +1,107 @@
+//! The hot statements stay on their indexes in a ledger of 100,000 due leads (FAULTS FD08).
+//!
+//! As where autovacuum never came: with dead rows, without statistics of the new ones, beside an old reader. What they take
+//! is printed and not judged, since machines differ. To add a statement: its name, parameters and index in `hot`.
+#![expect(clippy::print_stdout, reason = "how long the statements take stands beside the result")]
+
+use std::time::Instant;
+
+use domain::time::Timestamp;
+use engines::dialect::{Dialect, Statement};
+use engines::migrate::all_statements;
+use engines::store::leads::NewLead;
+use engines::value::{Row, Rows, Value};
+use engines::{Access, Store, values};
+use uuid::Uuid;
+
+use crate::engine::{Engine, NOW, with_store};
+use crate::on_every_engine;
+use crate::store::scene::{HOUR, Scene};
+
+const LEADS: usize = 100_000;
+
+/// A hot statement: its name, its table's index, the table that it must not read whole, and its parameters.
+type Hot = (&'static str, &'static str, &'static str, Vec<Value>, Option<Rows>);
+
+fn hot(f: &Scene, send: Uuid) -> [Hot; 2] {
+    let (tenant, campaign) = (f.tenant_id, f.campaign_id);
+    let start = Timestamp::from_micros(0);
+    let rows: Rows = [values![send, tenant]].into_iter().collect();
+    [
+        (
+            "DUE",
+            "campaign_leads_due",
+            "campaign_leads",
+            values![tenant, campaign, NOW + HOUR, NOW, start, Uuid::nil(), 500],
+            None,
+        ),
+        ("FETCH", "sends", "sends", values![NOW], Some(rows)),
+    ]
+}
+
+fn named(dialect: Dialect, name: &str) -> &'static Statement {
+    let found: Vec<_> = all_statements(dialect).into_iter().filter(|statement| statement.name == name).collect();
+    assert_eq!(found.len(), 1, "{name}");
+    found[0]
+}
+
+/// The plan of a statement, a line for each step.
+async fn explain(store: &Store, statement: &Statement, params: Vec<Value>, rows: Option<Rows>) -> String {
+    let (word, column) = match store.db().dialect() {
+        Dialect::Sqlite => ("EXPLAIN QUERY PLAN", "detail"),
+        Dialect::Postgres => ("EXPLAIN", "QUERY PLAN"),
+    };
+    let text: &'static str = Box::leak(format!("{word} {}", statement.text).into_boxed_str());
+    let explaining: &'static Statement = Box::leak(Box::new(Statement::new("EXPLAIN", text)));
+    let lines = run(store, explaining, params, rows).await;
+    lines.iter().map(|row| row.get::<String>(column).unwrap() + "\n").collect()
+}
+
+async fn run(store: &Store, statement: &'static Statement, params: Vec<Value>, rows: Option<Rows>) -> Vec<Row> {
+    let mut tx = store.db().begin(Access::Write).await.unwrap();
+    match rows {
+        Some(rows) => tx.query_rows(statement, rows, params).await.unwrap(),
+        None => tx.query(statement, params).await.unwrap(),
+    }
+}
+
+fn fd08_the_hot_statements_stay_on_their_indexes(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::started(store, 0, |_| {}).await;
+        let old_reader = f.store.db().begin(Access::Read).await.unwrap();
+        for chunk in 0..LEADS / 5_000 {
+            let lead =
+                |n: usize| NewLead { email: format!("many{}@example.test", chunk * 5_000 + n), ..NewLead::default() };
+            f.import((0..5_000).map(lead).collect(), NOW).await;
+        }
+        // Each planned lead leaves a dead row behind on PostgreSQL.
+        for _ in 0..10 {
+            assert_eq!(f.plan(NOW).await.planned.len(), 100);
+        }
+        let sends: Vec<Uuid> = f.column("SELECT id AS x FROM sends ORDER BY id").await;
+        assert_eq!(sends.len(), 1_000);
+        let dialect = f.store.db().dialect();
+        for (name, index, table, params, rows) in hot(&f, sends[0]) {
+            let statement = named(dialect, name);
+            let copy =
+                |rows: &Option<Rows>| rows.as_ref().map(|_| [values![sends[0], f.tenant_id]].into_iter().collect());
+            let plan = explain(&f.store, statement, params.clone(), copy(&rows)).await;
+            let whole = match dialect {
+                Dialect::Postgres => format!("Seq Scan on {table} "),
+                Dialect::Sqlite => "SCAN ".to_owned() + &table[..1] + "\n",
+            };
+            assert!(plan.contains(index) && !plan.contains(&whole), "{name}:\n{plan}");
+            let mut took: Vec<_> = Vec::new();
+            for _ in 0..100 {
+                let began = Instant::now();
+                run(&f.store, statement, params.clone(), copy(&rows)).await;
+                took.push(began.elapsed());
+            }
+            took.sort_unstable();
+            println!("{name}: median {:?}, p99 {:?} of {LEADS} leads", took[50], took[98]);
+        }
+        old_reader.commit().await.unwrap();
+    });
+}
+
+on_every_engine! { fd08_the_hot_statements_stay_on_their_indexes }
