@@ -97,8 +97,8 @@ fn fifty(app: &App, fast: &Sink, slow: &Sink, settings: &str) -> Duration {
 
 /// Its server takes every connection and says nothing, until the client gives up after a minute.
 fn one_slow_account_among_fifty_takes_less_than_five_percent_of_the_others_rate(engine: Engine) {
-    // Eight connections in all: without a fair share the slow account would have every one of them.
-    let settings = "[log]\njobs = false\n[worker]\nconnections = 8\n";
+    // Four connections in all: without a fair share the slow account would have every one of them.
+    let settings = "[log]\njobs = false\n[worker]\nconnections = 4\n";
     let Some(app) = App::new(engine) else { return };
     let (fast, slow) = (Sink::start(&app, &[]), Sink::named(&app, "-slow", &["--delay", "connect=5m"]));
     let with = fifty(&app, &fast, &slow, settings);
