@@ -2,7 +2,8 @@
 //!
 //! Only builds with debug assertions have them; a release build compiles `reach` to nothing. `FAULT_POINT` names the
 //! point; the first to reach it says so in the log and waits while the file `FAULT_POINT_HOLD` is there, for ever
-//! without one. Not responsible for what happens then. To add a point: a word in `ALL`, and a call of `reach`.
+//! without one; where `FAULT_POINT_PANIC` is set it panics instead. Not responsible for what happens then. To add a
+//! point: a word in `ALL`, and a call of `reach`.
 
 #[cfg(debug_assertions)]
 use std::time::Duration;
@@ -53,6 +54,7 @@ fn is_wanted(point: &'static str) -> bool {
     let is_first = WANTED.as_deref() == Some(point) && !REACHED.swap(true, Ordering::AcqRel);
     if is_first {
         tracing::warn!("fault point reached: {point}");
+        assert!(std::env::var_os("FAULT_POINT_PANIC").is_none(), "a panic was asked for");
     }
     is_first
 }

@@ -3,10 +3,12 @@
 //! Not responsible for batching (`gate`, `results`) or for what an outcome does (`domain::settle`).
 //! To add a step: a function here, called from `run` in its place.
 
-use std::future::pending;
+use std::future::{Future as _, pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use domain::address::EmailAddress;
@@ -69,14 +71,53 @@ enum NoResult {
     Later,
 }
 
-/// Takes one job to its end.
+/// Takes one job to its end. A panic is this job's failure and no other's.
 pub(super) async fn run(worker: &Arc<Worker>, lane: &Lane, item: Item, connection: &mut Option<Pooled>) {
-    let ctx = &worker.ctx;
+    let asked = Asked::default();
+    let started_at = worker.ctx.clock.now();
+    let has_panicked = {
+        let mut job = pin!(work_on(worker, lane, &item, &asked, connection, started_at));
+        poll_fn(|cx| {
+            catch_unwind(AssertUnwindSafe(|| job.as_mut().poll(cx)))
+                .map_or(Poll::Ready(true), |poll| poll.map(|()| false))
+        })
+        .await
+    };
+    if has_panicked {
+        tracing::error!(send_id = %item.job.send_id, "a job panicked");
+        *connection = None;
+        after_panic(worker, &item, &asked, started_at).await;
+    }
+}
+
+/// Where the gate had opened, nobody knows whether the dot was written. Else the lease runs out and is counted: the third
+/// time the send is held.
+async fn after_panic(worker: &Worker, item: &Item, asked: &Asked, started_at: Timestamp) {
+    if asked.granted().is_none() {
+        return;
+    }
+    match load(worker, &item.job).await {
+        Ok(parts) => {
+            let ended = asked.ended(&item.job, Outcome::Unknown, None, None);
+            let settled = conclude(worker, &parts, &item.job, ended, started_at).await;
+            worker.results.write(item.token, Some(settled), Verdict::Ack).await;
+        }
+        Err(e) => tracing::error!(send_id = %item.job.send_id, error = %e, "its dot is settled when this worker ends"),
+    }
+}
+
+async fn work_on(
+    worker: &Arc<Worker>,
+    lane: &Lane,
+    item: &Item,
+    asked: &Asked,
+    connection: &mut Option<Pooled>,
+    started_at: Timestamp,
+) {
     let job = &item.job;
-    let started_at = ctx.clock.now();
     let parts = match load(worker, job).await {
         Ok(parts) => parts,
-        Err(e) => return cannot_load(worker, &item, &e).await,
+        Err(e) => return cannot_load(worker, item, &e).await,
     };
     let settings = &parts.campaign.plan.settings;
     let against = last_look(settings, job.lead.status, job.lead.timezone.as_ref(), job.not_before, started_at);
@@ -86,10 +127,12 @@ pub(super) async fn run(worker: &Arc<Worker>, lane: &Lane, item: Item, connectio
         before_any_attempt(job, against)
     } else {
         match compose(worker, &parts, job, started_at) {
-            Ok((envelope, message)) => match attempt(worker, &parts, job, &envelope, &message, connection).await {
-                Ok(ended) => ended,
-                Err(why) => return worker.results.write(item.token, None, without_result(worker, &why)).await,
-            },
+            Ok((envelope, message)) => {
+                match attempt(worker, &parts, job, (&envelope, &message), asked, connection).await {
+                    Ok(ended) => ended,
+                    Err(why) => return worker.results.write(item.token, None, without_result(worker, &why)).await,
+                }
+            }
             Err(why) => {
                 tracing::warn!(send_id = %job.send_id, error = %why, "a message cannot be assembled");
                 before_any_attempt(job, Outcome::NotComposed)
@@ -215,11 +258,10 @@ async fn attempt(
     worker: &Arc<Worker>,
     parts: &Parts,
     job: &SendJob,
-    envelope: &Envelope,
-    message: &Message,
+    (envelope, message): (&Envelope, &Message),
+    asked: &Asked,
     connection: &mut Option<Pooled>,
 ) -> Result<Ended, NoResult> {
-    let asked = Asked::default();
     let outbound = OutboundMessage {
         message_id: message.message_id.clone(),
         from: parts.sender.from.as_str().to_owned(),
@@ -254,12 +296,12 @@ async fn attempt(
                 }
             }
         };
-        let gate = ask_gate(worker, parts, job, message, &asked);
+        let gate = ask_gate(worker, parts, job, message, asked);
         let delivered = tokio::select! {
             biased;
             delivered = open.deliver(envelope, &message.bytes, gate) => delivered,
             // Before the gate was asked a dialogue is broken off at once; after it its reply is awaited.
-            () = stop_before_the_gate(worker, &asked) => {
+            () = stop_before_the_gate(worker, asked) => {
                 *connection = None;
                 return Err(NoResult::Later);
             }
@@ -344,9 +386,9 @@ async fn ask_gate(worker: &Worker, parts: &Parts, job: &SendJob, message: &Messa
         };
         fault_point::reach("asking").await;
         let given = worker.gate.ask(request).await;
-        fault_point::reach("granted").await;
         let days = Days { account: Some(dot_day), campaign: Some(campaign_dot_day) };
         asked.answer.get_or_init(|| (given, days));
+        fault_point::reach("granted").await;
     }
     asked.granted().is_some()
 }

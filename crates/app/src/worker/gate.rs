@@ -108,8 +108,16 @@ async fn run(ctx: Arc<Context>, mut queue: mpsc::Receiver<Request>) {
         pulse.works();
         let (requests, replies): (Vec<DotRequest>, Vec<_>) = batch.drain(..).unzip();
         let answers = intend(&ctx, &requests, &pulse).await;
-        for (reply, answer) in replies.into_iter().zip(&answers) {
-            let _connection_gone = reply.send(*answer);
+        let mut unheard = Vec::new();
+        for ((request, reply), answer) in requests.iter().zip(replies).zip(&answers) {
+            let is_gone = reply.send(*answer).is_err();
+            if is_gone && matches!(answer, Answer::Granted(_)) {
+                unheard.push(request.clone());
+            }
+        }
+        if !unheard.is_empty() {
+            // Its job panicked: no dot follows.
+            withdraw(&ctx, &unheard, &pulse).await;
         }
         let refused = requests.into_iter().zip(answers).filter(|(_, answer)| *answer == Answer::Refused);
         count_refusals(&ctx, refused.map(|(request, _)| request).collect()).await;

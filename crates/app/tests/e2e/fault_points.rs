@@ -173,6 +173,17 @@ fn killed(engine: Engine, extra: &str, point: &str, end: &End) {
     assert_eq!(replayed, point == "journaled", "{}", log.join(""));
 }
 
+/// Behind the gate nobody knows whether the dot was written; the worker lives, and other jobs with it.
+fn a_panic_behind_the_gate_is_that_jobs_failure(engine: Engine) {
+    let Some(scene) = Scene::new(engine, "") else { return };
+    assert_eq!(scene.app.json(&["scheduler", "--once"]).1["planned"], 1);
+    let mut worker = scene.app.spawn_with(&["worker"], &[("FAULT_POINT", "granted"), ("FAULT_POINT_PANIC", "1")]);
+    assert!(worker.wait_for("a job panicked", 1), "{}", worker.seen.join(""));
+    let worker = worker.read_on();
+    assert_eq!(scene.settled(), End { unknown: 1, ..ONCE });
+    assert!(worker.stop().0.success());
+}
+
 /// The worker dies with the answer in hand; a person opens the mail, before its end is noticed or when it is held.
 fn a_mail_that_was_opened_is_neither_sent_again_nor_held(engine: Engine) {
     side_by_side(&[("resend", true), ("hold", false)], |policy, is_opened_first| {
@@ -380,6 +391,7 @@ crate::on_every_engine! {
     fp04_to_fp08_a_worker_killed_at_any_point_loses_nothing
     fp06_and_fp07_under_hold_a_kill_makes_no_copy
     a_mail_that_was_opened_is_neither_sent_again_nor_held
+    a_panic_behind_the_gate_is_that_jobs_failure
     fp09_a_graceful_stop_at_any_point_leaves_nothing_unknown
     fp11_and_fp14_a_dead_owners_dot_is_unknown_and_its_event_counts_once
     fp18_a_lead_that_is_lost_before_a_dot_gets_none
