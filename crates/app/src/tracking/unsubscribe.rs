@@ -25,6 +25,8 @@ const FORM: usize = 16 << 10;
 const FORM_LIMIT: Duration = Duration::from_secs(10);
 /// How long the database may take before the spool has to do.
 const LIMIT: Duration = Duration::from_secs(3);
+/// How often the database is asked where others write about the same sends.
+const TRIES: u32 = 5;
 
 pub(super) async fn answer(tracker: &Tracker, request: Request<Incoming>, peer: SocketAddr) -> Answer {
     let act = match *request.method() {
@@ -98,7 +100,15 @@ async fn commit(ctx: &Context, event: &Event) -> engines::error::Result<()> {
         method: event.method.clone(),
         verdict: Verdict::Human,
     };
-    ctx.store.tenant(event.tenant_id).unsubscribe(&stored, ctx.clock.uuid_v7(), ctx.clock.now()).await
+    let tenant = ctx.store.tenant(event.tenant_id);
+    let mut tries = 1;
+    loop {
+        match tenant.unsubscribe(&stored, ctx.clock.uuid_v7(), ctx.clock.now()).await {
+            // Somebody wrote about the same sends. In the spool it would be answered before it is in force.
+            Err(engines::Error::Conflict { .. }) if tries < TRIES => tries += 1,
+            done => return done,
+        }
+    }
 }
 
 /// Commits the unsubscribes among spooled events; a lead that is gone is no error.

@@ -29,7 +29,7 @@ const URL: &str = "https://shop.example/x";
 const DOMAINS: [&str; 2] = ["one.example", "two.example"];
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 /// Kept by the system for operators: no tenant reads them, and they change by themselves.
-const SYSTEM: [&str; 3] = ["queue_jobs", "workers", "dead_letters"];
+const SYSTEM: [&str; 4] = ["deployment", "queue_jobs", "workers", "dead_letters"];
 
 /// What the token of a route is for; none where a route takes no ids.
 fn purpose(path: &str) -> Option<Purpose> {

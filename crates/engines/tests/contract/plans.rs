@@ -1,7 +1,7 @@
 //! The hot statements stay on their indexes in a ledger of 100,000 due leads (FAULTS FD08).
 //!
-//! As where autovacuum never came: with dead rows, without statistics of the new ones, beside an old reader. What they take
-//! is printed and not judged, since machines differ. To add a statement: its name, parameters and index in `hot`.
+//! Right after their import, so before autovacuum came: with dead rows, without statistics, beside a transaction that was open
+//! before. What they take is printed and not judged, since machines differ. To add a statement: its name, parameters and index in `hot`.
 #![expect(clippy::print_stdout, reason = "how long the statements take stands beside the result")]
 
 use std::time::Instant;
