@@ -61,7 +61,7 @@ impl Faults {
 
     /// How many fired, of how many: in one line.
     pub(crate) fn summary(&self) -> String {
-        let fired = rows().filter(|fault| self.of(fault).passed > 0).count();
+        let fired = rows().map(|fault| self.of(&fault)).filter(|tried| tried.passed > 0 && tried.failed == 0).count();
         let later: Vec<&str> = rows().filter(|fault| fault.is_later).map(|fault| fault.number).collect();
         format!("faults: {fired} of {} fired and were survived; {} for later", rows().count(), later.join(", "))
     }

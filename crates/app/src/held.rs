@@ -17,8 +17,8 @@ use mail::template::{Kind, Template};
 
 use crate::context::Context;
 
-/// Most sends in one turn.
-const TURN: u32 = 100;
+/// Sends in one read.
+const PAGE: u32 = 100;
 
 /// Settles held sends as sent that somebody opened, or followed a link of; how many. One that cannot be settled is left
 /// for the next turn and holds up no other.
@@ -26,12 +26,19 @@ const TURN: u32 = 100;
 /// # Errors
 /// The database is away.
 pub(crate) async fn settle_proven(ctx: &Context) -> Result<u64> {
-    let mut settled = 0;
-    for (tenant_id, id) in ctx.store.system().list_proven(TURN).await? {
-        match settle_one(ctx, tenant_id, id).await {
-            Ok(applied) => settled += u64::from(applied == Applied::Done),
-            Err(NotDecided::Database(e)) if e.is_transient() => return Err(e),
-            Err(why) => tracing::debug!(send_id = %id, error = %why, "a send has arrived and stays held"),
+    let (mut settled, mut after) = (0, None);
+    loop {
+        let page = ctx.store.system().list_proven(after, PAGE).await?;
+        for (tenant_id, id) in &page {
+            match settle_one(ctx, *tenant_id, *id).await {
+                Ok(applied) => settled += u64::from(applied == Applied::Done),
+                Err(NotDecided::Database(e)) if e.is_transient() => return Err(e),
+                Err(why) => tracing::debug!(send_id = %id, error = %why, "a send has arrived and stays held"),
+            }
+        }
+        after = page.last().map(|(_, id)| *id);
+        if page.len() < PAGE as usize {
+            break;
         }
     }
     if settled > 0 {

@@ -201,9 +201,17 @@ impl Lane {
 
     async fn next(&self, wait: Duration) -> Option<Item> {
         self.idle.fetch_add(1, Ordering::AcqRel);
-        let item = tokio::time::timeout(wait, async { self.lines.lock().await.next().await }).await;
-        self.idle.fetch_sub(1, Ordering::AcqRel);
-        item.ok().flatten()
+        let _idle = Idle(&self.idle);
+        tokio::time::timeout(wait, async { self.lines.lock().await.next().await }).await.ok().flatten()
+    }
+}
+
+/// A task that waits for a job: no longer counted when its wait ends, also where it is broken off.
+struct Idle<'a>(&'a AtomicUsize);
+
+impl Drop for Idle<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

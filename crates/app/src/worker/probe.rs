@@ -13,28 +13,29 @@ use tokio::sync::Mutex;
 
 use super::{LEASE, Worker};
 
-/// The claims of this worker. Locked while one of them changes in the ledger, so that none is moved and ended at once.
+/// The claims of this worker, each with its send. Locked while one of them changes in the ledger, so that none is moved
+/// and ended at once.
 #[derive(Default)]
-pub(super) struct Probes(Mutex<HashMap<EmailAccountId, Probe>>);
+pub(super) struct Probes(Mutex<HashMap<EmailAccountId, (SendId, Probe)>>);
 
 /// Reads the sends of these hints that may go now (P3); of an account that is half open one at most, in all workers.
 pub(super) async fn fetch(worker: &Worker, hints: &[(TenantId, SendId)]) -> Result<Vec<SendJob>> {
     let (ctx, now) = (&worker.ctx, worker.ctx.clock.now());
     let mut jobs = ctx.store.system().fetch(hints, now).await?;
     let until = now + ctx.clock.span(LEASE);
-    let mut wanted: HashMap<EmailAccountId, Probe> = HashMap::new();
-    for probe in jobs.iter().filter_map(|job| Probe::needed_by(job, until)) {
-        wanted.entry(probe.email_account_id).or_insert(probe);
+    let mut wanted: HashMap<EmailAccountId, (SendId, Probe)> = HashMap::new();
+    for (send_id, probe) in jobs.iter().filter_map(|job| Some((job.send_id, Probe::needed_by(job, until)?))) {
+        wanted.entry(probe.email_account_id).or_insert((send_id, probe));
     }
     if wanted.is_empty() {
         return Ok(jobs);
     }
-    let wanted: Vec<Probe> = wanted.into_values().collect();
+    let probes: Vec<Probe> = wanted.values().map(|(_, probe)| *probe).collect();
     let mut claims = worker.probes.0.lock().await;
-    let mut ours: HashSet<EmailAccountId> = ctx.store.system().claim_probes(&wanted, now).await?.into_iter().collect();
-    for probe in wanted.into_iter().filter(|probe| ours.contains(&probe.email_account_id)) {
-        tracing::info!(email_account_id = %probe.email_account_id, failures = probe.failures, "an email account is tried again");
-        claims.insert(probe.email_account_id, probe);
+    let mut ours: HashSet<EmailAccountId> = ctx.store.system().claim_probes(&probes, now).await?.into_iter().collect();
+    for (account, claim) in wanted.into_iter().filter(|(account, _)| ours.contains(account)) {
+        tracing::info!(email_account_id = %account, failures = claim.1.failures, "an email account is tried again");
+        claims.insert(account, claim);
     }
     jobs.retain(|job| Probe::needed_by(job, until).is_none() || ours.remove(&job.account.0));
     Ok(jobs)
@@ -42,8 +43,12 @@ pub(super) async fn fetch(worker: &Worker, hints: &[(TenantId, SendId)]) -> Resu
 
 /// Gives the claims of these sends back whose result did not decide: the next send of the account is a probe then.
 pub(super) async fn end(worker: &Worker, accounts: impl IntoIterator<Item = EmailAccountId>) {
+    let mut accounts = accounts.into_iter().peekable();
+    if accounts.peek().is_none() {
+        return;
+    }
     let mut claims = worker.probes.0.lock().await;
-    let ended: Vec<Probe> = accounts.into_iter().filter_map(|account| claims.remove(&account)).collect();
+    let ended: Vec<Probe> = accounts.filter_map(|account| claims.remove(&account)).map(|(_, probe)| probe).collect();
     if ended.is_empty() {
         return;
     }
@@ -53,17 +58,21 @@ pub(super) async fn end(worker: &Worker, accounts: impl IntoIterator<Item = Emai
     }
 }
 
-/// Lengthens the claims of probes that are under way.
+/// Lengthens the claims of probes that are in work. One whose send never got there (an error came between) ends by itself.
 pub(super) async fn keep(worker: &Worker) {
     let mut claims = worker.probes.0.lock().await;
-    let probes: Vec<Probe> = claims.values().copied().collect();
+    {
+        let in_work = worker.held();
+        claims.retain(|_, (send_id, _)| in_work.contains_key(send_id));
+    }
+    let probes: Vec<Probe> = claims.values().map(|(_, probe)| *probe).collect();
     if probes.is_empty() {
         return;
     }
     let until = worker.ctx.clock.now() + worker.ctx.clock.span(LEASE);
     match worker.ctx.store.system().keep_probes(&probes, until).await {
         Ok(kept) => {
-            for probe in claims.values_mut().filter(|probe| kept.contains(&probe.email_account_id)) {
+            for (_, (_, probe)) in claims.iter_mut().filter(|(account, _)| kept.contains(account)) {
                 probe.until = until;
             }
         }

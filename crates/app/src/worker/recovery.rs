@@ -53,11 +53,14 @@ pub(super) async fn heartbeats(worker: Arc<Worker>) {
     let pulse = worker.ctx.liveness.pulse(Loop::Heartbeat);
     loop {
         pulse.works();
-        let in_time = tokio::time::timeout(TOO_QUIET, beat(&worker)).await.unwrap_or(false);
+        // The gate has to be shut in time also where the database hangs.
+        let left = Some(TOO_QUIET.saturating_sub(last.elapsed())).filter(|left| !left.is_zero());
+        let begun = Instant::now();
+        let in_time = tokio::time::timeout(left.unwrap_or(TOO_QUIET), beat(&worker)).await.unwrap_or(false);
         if in_time {
-            last = Instant::now();
+            last = begun;
         }
-        worker.gate.shut.set(Why::Heartbeat, last.elapsed() > TOO_QUIET);
+        worker.gate.shut.set(Why::Heartbeat, last.elapsed() >= TOO_QUIET);
         pulse.waits();
         tokio::time::sleep(BEAT).await;
     }

@@ -43,7 +43,8 @@ pub fn service(name: &str) -> Option<String> {
 /// A measured figure and the most that it is to be: printed, and kept for the report that closes the run. Nothing fails by it, since
 /// machines are busy with other things too.
 pub fn figure(what: &str, measured: f64, goal: f64, unit: &str) {
-    let line = format!("{what}: {measured:.2} {unit} (goal: {goal} {unit})");
+    let verdict = if measured <= goal { "" } else { ", MISSED" };
+    let line = format!("{what}: {measured:.2} {unit} (goal: {goal} {unit}{verdict})");
     println!("{line}");
     if let Ok(path) = std::env::var("TEST_FIGURES") {
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();

@@ -235,8 +235,9 @@ fn fp09_a_graceful_stop_at_any_point_leaves_nothing_unknown(engine: Engine) {
         ["leased", "fetched", "asking", "granted", "answered", "journaled", "applied"].map(|point| (point, ()));
     side_by_side(&points, |point, ()| {
         let Some(scene) = Scene::new(engine, "") else { return };
-        let stopping = scene.worker_at(point);
+        let mut stopping = scene.worker_at(point);
         stopping.signal("-TERM");
+        assert!(stopping.wait_for("stopping: open dialogues are awaited", 1), "{}", stopping.seen.join(""));
         scene.release();
         let (exit, log) = stopping.ended();
         assert_eq!(exit.code(), Some(0), "{}", log.join(""));

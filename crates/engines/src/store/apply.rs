@@ -4,7 +4,7 @@
 //! there, and its statement and step here.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, SendId, StepId, TenantId};
 use domain::reason::Reason;
@@ -74,15 +74,19 @@ statements! {
     COUNT_STEPS = "UPDATE campaign_sequence_steps SET executed_count = executed_count + r.sent, last_executed_at = $1
         FROM {rows r(id uuid, sent bigint)} WHERE campaign_sequence_steps.id = r.id";
     // No failure lowers the ladder: one that began before others may end after them. A wait that is over keeps its time:
-    // what waited for it is not late; a probe's claim ends with its result.
+    // what waited for it is not late; a probe's claim ends with its result. A wait without failures is a day's quota.
     ACCOUNT_STATE = "UPDATE email_accounts SET status = COALESCE(r.status, email_accounts.status), status_reason = COALESCE(r.reason, status_reason),
-            backoff_until = CASE WHEN r.backoff_until IS NOT NULL THEN r.backoff_until
+            backoff_until = CASE WHEN r.backoff_until IS NOT NULL AND email_accounts.backoff_failures = 0
+                    THEN {max COALESCE(email_accounts.backoff_until, r.backoff_until), r.backoff_until}
+                WHEN r.backoff_until IS NOT NULL THEN r.backoff_until
                 WHEN email_accounts.backoff_until > $1 THEN $1 ELSE email_accounts.backoff_until END,
             backoff_failures = CASE WHEN r.backoff_until IS NULL THEN r.failures
                 ELSE {max email_accounts.backoff_failures, r.failures} END,
             updated_at = CASE WHEN r.status IS NULL THEN updated_at ELSE $1::timestamptz END
         FROM {rows r(id uuid, tenant_id uuid, status text, reason text, backoff_until timestamptz, failures bigint)}
         WHERE email_accounts.id = r.id AND email_accounts.tenant_id = r.tenant_id AND email_accounts.status = 'active'";
+    // Before the sends, as the gate does.
+    LOCK_ACCOUNTS = "SELECT a.id FROM email_accounts a WHERE a.id {any $1} ORDER BY a.id {for update of a}";
     LEAD_STATUS = "UPDATE leads SET status = $3, updated_at = $4 WHERE tenant_id = $1 AND id = $2 AND status IN ('active', 'replied')";
     SUPPRESS = "INSERT INTO suppression_list (id, tenant_id, email, reason, source, added_at, created_at, updated_at)
         SELECT $1::uuid, tenant_id, lower(email), $4::text, $5::text, $6::timestamptz, $6::timestamptz, $6::timestamptz
@@ -248,6 +252,11 @@ impl SystemStore {
     ) -> Result<Written> {
         let mut tx = self.db.begin(Access::Write).await?;
         refusals::lock(&mut tx, results).await?;
+        let accounts: BTreeSet<Uuid> =
+            results.iter().filter(|r| r.transition.account.is_some()).map(|r| r.email_account_id.uuid()).collect();
+        if !accounts.is_empty() {
+            tx.query(&LOCK_ACCOUNTS, values![accounts.into_iter().collect::<Vec<_>>()]).await?;
+        }
         let rows: Rows = results.iter().map(settle_row).collect();
         let changed: Vec<SendId> =
             tx.query_rows(&SETTLE, rows, values![now]).await?.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
@@ -404,11 +413,26 @@ pub(super) async fn move_enrollments(tx: &mut Tx, done: &[&Settled], now: Timest
     tx.execute_rows(&MOVE_ON, rows, values![now]).await.map(drop)
 }
 
-async fn write_accounts(tx: &mut Tx, done: &[&Settled], now: Timestamp) -> Result<()> {
-    // One row per account: the last effect of the batch stands.
-    let mut effects: BTreeMap<EmailAccountId, Vec<Value>> = BTreeMap::new();
+/// One effect per account. The last one stands, but that none undoes what needs a person, and no wait shortens a longer one.
+fn lasting_effects<'a>(done: &[&'a Settled]) -> Vec<(&'a Settled, AccountEffect)> {
+    let mut lasting: BTreeMap<EmailAccountId, (&Settled, AccountEffect)> = BTreeMap::new();
     for r in done {
         let Some(effect) = r.transition.account else { continue };
+        let stays = lasting.get(&r.email_account_id).is_some_and(|(_, before)| match (*before, effect) {
+            (AccountEffect::AuthenticationFailed | AccountEffect::Paused, _) => true,
+            (AccountEffect::BackOff { until: longer, .. }, AccountEffect::BackOff { until, .. }) => longer > until,
+            _ => false,
+        });
+        if !stays {
+            lasting.insert(r.email_account_id, (r, effect));
+        }
+    }
+    lasting.into_values().collect()
+}
+
+async fn write_accounts(tx: &mut Tx, done: &[&Settled], now: Timestamp) -> Result<()> {
+    let mut effects: BTreeMap<EmailAccountId, Vec<Value>> = BTreeMap::new();
+    for (r, effect) in lasting_effects(done) {
         let none = Option::<&str>::None;
         let (id, tenant_id) = (r.email_account_id, r.tenant_id);
         let row = match effect {

@@ -54,7 +54,8 @@ statements! {
         FROM sends s JOIN campaigns c ON c.id = s.campaign_id
         WHERE s.open AND s.status = 'dot' AND s.owner = $1");
     PROVEN = concat!("SELECT s.id, s.tenant_id FROM sends s
-        WHERE NOT s.open AND s.reason = 'unknown' AND s.status = 'held' AND ", proof!(), " ORDER BY s.id LIMIT $1");
+        WHERE NOT s.open AND s.reason = 'unknown' AND s.status = 'held' AND s.id > $1 AND ", proof!(), "
+        ORDER BY s.id LIMIT $2");
     RECONCILE = "UPDATE sends SET hinted_at = $1, hinted_epoch = $2 WHERE id IN (
             SELECT s.id FROM sends s JOIN campaigns c ON c.id = s.campaign_id JOIN email_accounts a ON a.id = s.email_account_id
             WHERE s.open AND s.status IN ('planned', 'queued') AND s.not_before <= $1
@@ -179,12 +180,13 @@ impl SystemStore {
     }
 
     /// Sends that are held since nobody knew whether they had arrived, and that have: somebody opened them or followed a
-    /// link; at most `limit`.
+    /// link; at most `limit` of those behind `after`.
     ///
     /// # Errors
     /// The database.
-    pub async fn list_proven(&self, limit: u32) -> Result<Vec<(TenantId, SendId)>> {
-        let rows = self.db.read(&PROVEN, values![limit]).await?;
+    pub async fn list_proven(&self, after: Option<SendId>, limit: u32) -> Result<Vec<(TenantId, SendId)>> {
+        let after = after.map_or(Uuid::nil(), SendId::uuid);
+        let rows = self.db.read(&PROVEN, values![after, limit]).await?;
         rows.iter().map(|row| Ok((row.get("tenant_id")?, row.get("id")?))).collect()
     }
 

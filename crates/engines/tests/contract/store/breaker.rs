@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::email_account::Breaker;
+use domain::email_account::{AccountStatus, Breaker};
 use domain::reason::Reason;
 use domain::settle::{Outcome, ReplyAction};
 use domain::time::Timestamp;
@@ -148,7 +148,43 @@ fn what_waited_for_the_probe_gets_hints_at_once(engine: Engine) {
     });
 }
 
+/// Two connections of one account, told different things at once.
+fn what_needs_a_person_is_undone_by_no_other_result_of_the_batch(engine: Engine) {
+    for order in [[0, 1], [1, 0]] {
+        with_store(engine, async |store: Store| {
+            let f = Scene::started(store, 2, |_| {}).await;
+            let jobs = f.jobs(NOW).await;
+            let ends = order.map(|n| {
+                let action = [ReplyAction::AuthFailed, ReplyAction::BackOffAccount][n];
+                let mut end = result(&jobs[n], jobs[n].fence, Outcome::Refused(action), NOW);
+                end.was_dot = false;
+                end
+            });
+            assert_eq!(f.apply(&ends, NOW).await, [Applied::Done; 2]);
+            let account = f.tenant().get_account(f.account_of(&jobs[0])).await.unwrap();
+            assert_eq!(account.status, AccountStatus::AuthenticationFailed, "{order:?}");
+        });
+    }
+}
+
+fn a_day_without_quota_is_shortened_by_no_failure(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::started(store, 2, |_| {}).await;
+        let jobs = f.jobs(NOW).await;
+        let mut quota = result(&jobs[0], jobs[0].fence, Outcome::Refused(ReplyAction::PauseUntilWindow), NOW);
+        quota.was_dot = false;
+        assert_eq!(f.apply(&[quota], NOW).await, [Applied::Done]);
+        let until = async || f.tenant().get_account(f.account_of(&jobs[0])).await.unwrap().pace.backoff_until.unwrap();
+        let tomorrow = until().await;
+        assert!(tomorrow > NOW + 2 * MINUTE);
+        fails(&f, &jobs[1], NOW).await;
+        assert_eq!(until().await, tomorrow);
+    });
+}
+
 on_every_engine! {
+    what_needs_a_person_is_undone_by_no_other_result_of_the_batch
+    a_day_without_quota_is_shortened_by_no_failure
     one_of_many_claims_the_probe_and_a_lost_claim_ends_by_itself
     only_the_probe_gets_a_dot
     a_probe_that_fails_waits_for_the_next_rung_and_an_older_failure_lowers_nothing
