@@ -1,7 +1,7 @@
 //! Tries every fuzz target for a given time; `cargo test` tries each with a few thousand inputs only.
 //!
-//! Not responsible for what a target tries (`crates/mail/src/smtp/fuzz.rs` says how they are written). To fuzz another
-//! crate: its name in `CRATES`.
+//! Not responsible for what a target tries (`crates/mail/src/smtp/fuzz.rs` says how they are written). To add a
+//! target: a test of a library whose name begins with `fuzz_`.
 
 use std::process::{Command, Stdio};
 
@@ -9,9 +9,6 @@ use anyhow::Context as _;
 use clap::Args;
 
 use crate::machine::step;
-
-/// Crates with tests whose names begin with `fuzz_`.
-const CRATES: &[&str] = &["mail"];
 
 /// The part that every target's path holds.
 pub(crate) const EVERY_TARGET: &str = "fuzz_";
@@ -36,7 +33,8 @@ pub(crate) fn run(args: &FuzzArgs) -> anyhow::Result<bool> {
 /// Tries each target whose path holds `target` for so many seconds.
 pub(crate) fn command(seconds: u64, target: &str) -> Command {
     let mut cargo = Command::new("cargo");
-    cargo.arg("test").args(CRATES.iter().flat_map(|name| ["-p", name])).args(["--lib", "--"]);
+    // All of the workspace: what the suite has built is built with the features of all.
+    cargo.args(["test", "--workspace", "--lib", "--"]);
     cargo.args([target, "--nocapture"]).stdin(Stdio::null());
     // The time alone is to end it. An input that fails is printed with the seed that makes it again.
     cargo.env("BOLERO_RANDOM_TEST_TIME_MS", (seconds * 1000).to_string());
