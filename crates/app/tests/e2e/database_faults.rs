@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::app::{App, Engine, Process, Sink, number, psql};
+use crate::http::wait_long;
 
 /// A campaign under way whose processes say what they do.
 struct Scene {
@@ -62,26 +63,24 @@ impl Scene {
         self.app.json(&["campaign", "status", "Welcome"]).1
     }
 
-    /// Reads until every send is settled, which only running processes can bring about: each once, none unknown.
+    /// Looks until every lead's send is planned and settled, which only running processes can bring about: each once, none
+    /// unknown.
     fn all_went_once(&self) {
-        for _ in 0..5_000 {
+        let status = wait_long(|| {
             let status = self.status();
-            if number(&status, "pending") + number(&status, "deferred") == 0 {
-                let end = (number(&status, "sent"), number(&status, "unknown"), self.sink.accepted().len());
-                assert_eq!(end, (self.leads as u64, 0, self.leads), "{status}");
-                return;
-            }
-        }
-        panic!("never settled: {}", self.status());
+            let waits = number(&status, "pending") + number(&status, "deferred");
+            (waits == 0 && number(&status, "planned") == self.leads as u64).then_some(status)
+        });
+        let end = (number(&status, "sent"), number(&status, "unknown"), self.sink.accepted().len());
+        assert_eq!(end, (self.leads as u64, 0, self.leads), "{status}");
     }
 
     /// The next lead gets their mail at once; who was held up waits for the end of a lease.
     fn goes_on(&mut self) {
         self.enroll(1);
         self.planned();
-        let went = (0..5_000).any(|_| number(&self.status(), "sent") > 0);
-        let status = self.status();
-        assert!(went && number(&status, "unknown") == 0, "{status}");
+        let status = wait_long(|| Some(self.status()).filter(|status| number(status, "sent") > 0));
+        assert_eq!(number(&status, "unknown"), 0, "{status}");
         assert_eq!(self.sink.accepted().len() as u64, number(&status, "sent"));
         assert_eq!(
             number(&status, "sent") + number(&status, "pending") + number(&status, "deferred"),
