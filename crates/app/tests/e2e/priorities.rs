@@ -9,7 +9,8 @@ const BASE: &str = "queue:email-sending";
 const LOW: &str = "queue:email-sending:low";
 const HIGH: &str = "queue:email-sending:high";
 const JOBS: usize = 100_000;
-const TRIES: usize = 3;
+/// Urgent jobs until one is in time. Without a line of their own none was: 1.1 s and more on an idle machine.
+const TRIES: usize = 10;
 
 /// A campaign that is being sent: the worker is busy with its account when `sent` mails have gone.
 fn busy(domain: &str, leads: usize, sent: usize, server: &[&str]) -> Option<(App, Sink, Process)> {
@@ -66,19 +67,23 @@ fn urgent(app: &App, sink: &Sink, like: &Value, name: &str) -> u64 {
 /// All of it goes over one account, whose server is as slow as real ones: each of its connections is busy, and jobs wait
 /// in line within the worker too.
 #[test]
-fn a_priority_overtakes_a_hundred_thousand() {
+fn a_priority_overtakes_a_hundred_thousand_within_a_second() {
     let Some((app, sink, worker)) = busy("overtake.example", 5_000, 100, &["--delay", "dot=300ms"]) else { return };
     let worker = worker.read_on();
     let before = sent_before(&app);
     fill(&app, BASE, &before, JOBS);
-    let waits: Vec<u64> = (0..TRIES).map(|n| urgent(&app, &sink, &before, &format!("try{n}"))).collect();
+    // One within the second is enough: on a machine that others use, a figure may be the wait for a processor.
+    let mut waits = Vec::new();
+    while waits.len() < TRIES && waits.last().is_none_or(|wait| *wait >= 1_000) {
+        waits.push(urgent(&app, &sink, &before, &format!("try{}", waits.len())));
+    }
     let (sent, waiting) = (sink.accepted().len(), length(&app, BASE));
     println!("accepted {waits:?} ms after the push; {sent} sent, {waiting} still wait in the base lane");
     assert!(sent < 5_000, "the account was busy with ordinary mail all the time: {sent}");
     assert!(waiting > JOBS / 2, "they overtook the base lane: {waiting} wait there");
-    // The quickest: on a machine that others use, the others are the wait for a processor.
-    let quickest = *waits.iter().min().unwrap() as f64 / 1000.0;
-    figure("an urgent mail behind 100,000 others is accepted", quickest, 1.0, "s");
+    let quickest = *waits.iter().min().unwrap();
+    figure("an urgent mail behind 100,000 others is accepted", quickest as f64 / 1000.0, 1.0, "s");
+    assert!(quickest < 1_000, "{waits:?}");
     assert_eq!(worker.stop().0.code(), Some(0));
 }
 

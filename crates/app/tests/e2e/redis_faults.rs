@@ -256,6 +256,7 @@ fn fr01_ten_times_emptied_while_sending() {
     check_all_sent_once(&app, &sink, SENDS);
     let longest = times.iter().max().unwrap();
     figure("hints back after FLUSHALL, the longest of ten", longest.as_secs_f64(), 10.0, "s");
+    assert!(*longest < Duration::from_secs(4), "within one reconcile period of two seconds and a pass: {longest:?}");
 }
 
 #[test]
