@@ -64,7 +64,9 @@ pub(crate) fn connect(config: &Config) -> Result<Db, Failure> {
         Database::Embedded(path) => {
             let wrong = |error: &dyn std::fmt::Display| {
                 let problem = Problem::new(format!("failed to open `{}`: {error}", path.display())).field("--data");
-                refused(problem.hint("a directory that this user may write to"))
+                refused(
+                    problem.hint("a directory that this user may write to; a damaged file is restored from a backup"),
+                )
             };
             data_dir::create(&config.data).map_err(|error| wrong(&error))?;
             Db::open_sqlite(path, READERS).map_err(|error| match error {
