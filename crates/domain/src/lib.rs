@@ -15,6 +15,7 @@ pub mod lead;
 pub mod ledger;
 pub mod lost_time;
 pub mod pace;
+pub mod page;
 pub mod payload;
 pub mod plan;
 pub mod reason;
