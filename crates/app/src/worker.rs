@@ -25,7 +25,7 @@ use domain::email_account::Breaker;
 use domain::ids::SendId;
 use domain::settle::loop_delay;
 use engines::queue::{Leased, List, Token, Verdict};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::context::Context;
 use crate::dead_letter;
@@ -63,8 +63,6 @@ pub(super) struct Worker {
     busy: AtomicUsize,
     /// Sends in work, with the leases that must be extended: none where the ledger itself gave the job.
     in_work: Mutex<HashMap<SendId, Option<Token>>>,
-    /// Rung when there may be something to lease.
-    wake: Notify,
 }
 
 /// A job on its way through the worker; its permit gives the room back when it is dropped.
@@ -94,7 +92,6 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) -> Exit {
         capacity,
         busy: AtomicUsize::new(0),
         in_work: Mutex::new(HashMap::new()),
-        wake: Notify::new(),
         shutdown: shutdown.clone(),
         ctx,
     });
@@ -169,7 +166,7 @@ async fn lease_jobs(worker: &Arc<Worker>) {
         match handed_out {
             Ok(0) => {
                 errors = 0;
-                worker.shutdown.unless_stopping(tokio::time::timeout(idle, worker.wake.notified())).await;
+                worker.shutdown.unless_stopping(tokio::time::timeout(idle, worker.ctx.jobs.notified())).await;
                 idle = (idle * 2).min(Duration::from_millis(250));
             }
             Ok(_) => {

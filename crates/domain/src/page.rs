@@ -70,28 +70,30 @@ pub struct Page {
 }
 
 impl Page {
-    /// Decides about each candidate in turn; slots are booked in `books`, and a candidate that moves on takes its new place.
+    /// Decides about each candidate from `first` on in turn, until nobody else need be asked.
+    ///
+    /// Slots are booked in `books`, and a candidate that moves on takes its new place. A page may be decided in parts: an
+    /// account without a slot for one of its candidates has none for the others.
     pub fn decide(
+        &mut self,
         campaign: &CampaignPlan,
-        candidates: &mut [Candidate],
+        (candidates, first): (&mut [Candidate], usize),
         books: &mut Books,
         warmup: &WarmupTable,
         moment: Moment,
-    ) -> Self {
-        let mut page = Self::default();
-        for (index, candidate) in candidates.iter_mut().enumerate() {
-            if page.stop.is_some() {
+    ) {
+        for (index, candidate) in candidates.iter_mut().enumerate().skip(first) {
+            if self.stop.is_some() {
                 break;
             }
             // A sequence has at most as many steps as can be skipped in a row.
             for _ in 0..=campaign.steps.len() * 2 {
                 let plan = plan_send(campaign, candidate, books, warmup, moment);
-                if !page.take(plan, index, candidate, books, moment) {
+                if !self.take(plan, index, candidate, books, moment) {
                     break;
                 }
             }
         }
-        page
     }
 
     /// The first moment at which asking again can have another answer, as long as nothing changes; none = nobody waits.

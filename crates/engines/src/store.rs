@@ -14,6 +14,7 @@ pub mod dot;
 pub mod events;
 pub mod fetch;
 pub mod leads;
+pub mod outlook;
 pub mod plan;
 pub mod recover;
 pub mod refusals;
@@ -83,6 +84,7 @@ pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]
         events::STATEMENTS,
         fetch::STATEMENTS,
         leads::STATEMENTS,
+        outlook::STATEMENTS,
         plan::STATEMENTS,
         recover::STATEMENTS,
         refusals::STATEMENTS,

@@ -103,7 +103,7 @@ pub(super) async fn reap(worker: Arc<Worker>) {
         if let Err(e) = held::settle_proven(ctx).await {
             tracing::warn!(error = %e, "held sends that have arrived cannot be settled now");
         }
-        worker.wake.notify_one();
+        worker.ctx.jobs.notify_one();
     }
 }
 
@@ -154,7 +154,7 @@ pub(super) async fn reconcile(worker: Arc<Worker>) {
             Ok(pushed) => {
                 ctx.metrics.worker.hints_renewed.inc_by(pushed);
                 tracing::debug!(pushed, "hints were brought again");
-                worker.wake.notify_one();
+                worker.ctx.jobs.notify_one();
                 if pushed < u64::from(TURN) {
                     tokio::time::sleep(RECONCILE / 4).await;
                 }

@@ -314,7 +314,11 @@ pub(super) async fn read_account_books(
     with_days(tx, &rows, now).await
 }
 
-async fn with_days(tx: &mut Tx, rows: &[Row], now: Timestamp) -> Result<BTreeMap<EmailAccountId, AccountBook>> {
+pub(super) async fn with_days(
+    tx: &mut Tx,
+    rows: &[Row],
+    now: Timestamp,
+) -> Result<BTreeMap<EmailAccountId, AccountBook>> {
     if rows.is_empty() {
         return Ok(BTreeMap::new());
     }

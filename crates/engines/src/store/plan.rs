@@ -25,23 +25,41 @@ use crate::error::Result;
 use crate::value::{Row, Rows, Value};
 use crate::{statements, values};
 
+/// What `candidate` reads, where it is due at `$due` and the present is `$now`; the forecast reads the same.
+macro_rules! candidate_columns {
+    ($due:literal, $now:literal) => {
+        concat!(
+            "e.id, e.lead_id, e.email_account_id, e.next_step_order, ",
+            $due,
+            " AS due_at, l.status AS lead_status, l.timezone,
+            EXISTS (SELECT 1 FROM suppression_list s WHERE s.email = lower(l.email)
+                AND (s.tenant_id = e.tenant_id OR s.tenant_id IS NULL)
+                AND (s.expires_at IS NULL OR s.expires_at > ",
+            $now,
+            ")) AS suppressed,
+            EXISTS (SELECT 1 FROM tracking_events t WHERE t.campaign_id = e.campaign_id AND t.lead_id = e.lead_id
+                AND t.type = 'open' AND t.verdict = 'human') AS opened,
+            EXISTS (SELECT 1 FROM tracking_events t WHERE t.campaign_id = e.campaign_id AND t.lead_id = e.lead_id
+                AND t.type = 'click' AND t.verdict = 'human') AS clicked"
+        )
+    };
+}
+macro_rules! candidate_tables {
+    () => {
+        " FROM campaign_leads e JOIN leads l ON l.id = e.lead_id AND l.tenant_id = e.tenant_id"
+    };
+}
+pub(super) use {candidate_columns, candidate_tables};
+
 statements! {
     DUE_CAMPAIGNS = "SELECT id, tenant_id FROM campaigns
         WHERE status IN ('scheduled', 'sending') AND (scheduled_at IS NULL OR scheduled_at <= $1)
             AND (next_plan_at IS NULL OR next_plan_at <= $1)
         ORDER BY scheduled_at, id";
-    DUE = "SELECT e.id, e.lead_id, e.email_account_id, e.next_step_order, e.due_at, l.status AS lead_status, l.timezone,
-            EXISTS (SELECT 1 FROM suppression_list s WHERE s.email = lower(l.email)
-                AND (s.tenant_id = e.tenant_id OR s.tenant_id IS NULL)
-                AND (s.expires_at IS NULL OR s.expires_at > $4)) AS suppressed,
-            EXISTS (SELECT 1 FROM tracking_events t WHERE t.campaign_id = e.campaign_id AND t.lead_id = e.lead_id
-                AND t.type = 'open' AND t.verdict = 'human') AS opened,
-            EXISTS (SELECT 1 FROM tracking_events t WHERE t.campaign_id = e.campaign_id AND t.lead_id = e.lead_id
-                AND t.type = 'click' AND t.verdict = 'human') AS clicked
-        FROM campaign_leads e JOIN leads l ON l.id = e.lead_id AND l.tenant_id = e.tenant_id
+    DUE = concat!("SELECT ", candidate_columns!("e.due_at", "$4"), candidate_tables!(), "
         WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status = 'active' AND e.due_at IS NOT NULL
             AND e.due_at <= $3 AND (e.due_at, e.id) > ($5, $6)
-        ORDER BY e.due_at, e.id LIMIT $7 {for update of e skip locked}";
+        ORDER BY e.due_at, e.id LIMIT $7 {for update of e skip locked}");
     POOL = "SELECT email_account_id FROM campaign_email_accounts WHERE tenant_id = $1 AND campaign_id = $2";
     INSERT_SENDS = "INSERT INTO sends (id, tenant_id, campaign_id, lead_id, step_id, enrollment_id, email_account_id, step_order,
             status, open, reason, priority, max_attempts, not_before, hinted_at, hinted_epoch, account_day, campaign_day,
@@ -221,7 +239,8 @@ impl SystemStore {
         let books = read_books(&mut tx, request, &campaign, &candidates).await?;
         let moment = Moment { now: request.now, horizon: request.horizon };
         let (mut candidates, mut books) = (candidates, books);
-        let page = Page::decide(&campaign.plan, &mut candidates, &mut books, warmup, moment);
+        let mut page = Page::default();
+        page.decide(&campaign.plan, (&mut candidates, 0), &mut books, warmup, moment);
         let ids = page.sends.iter().map(|_| new_id()).collect();
         let finished = !full || page.stop.is_some();
         let mut writing = Writing { request, campaign: &campaign, candidates, books, page, ids };
@@ -253,7 +272,7 @@ async fn read_candidates(tx: &mut Tx, request: &PlanRequest) -> Result<Vec<Candi
     tx.query(&DUE, params).await?.iter().map(candidate).collect()
 }
 
-fn candidate(row: &Row) -> Result<Candidate> {
+pub(super) fn candidate(row: &Row) -> Result<Candidate> {
     let lead_status = row.get("lead_status")?;
     Ok(Candidate {
         enrollment_id: row.get("id")?,

@@ -1,0 +1,180 @@
+//! `penguinmails explain`: why a lead's next mail of a campaign has not left, and when it will.
+//!
+//! Not responsible for the reason or the slot (`domain::forecast`). To add a state: a case of `Answer`.
+
+use std::time::Duration;
+
+use clap::Args;
+use domain::campaign::TimezoneStrategy;
+use domain::forecast::Explanation;
+use domain::pace::AccountBook;
+use domain::reason::Reason;
+use domain::schedule::WarmupTable;
+use domain::send::SendStatus;
+use domain::time::{Timestamp, Zone};
+use engines::store::campaigns::CampaignName;
+use engines::store::outlook::{EnrollmentStanding, Standing};
+use serde_json::{Value, json};
+
+use super::campaign::find;
+use super::{Global, Outcome, block_on, output};
+use crate::clock::Clock;
+use crate::config::{self, Environment};
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::foresight::{Foresight, Idle, foresee};
+use crate::problem::{InputErrors, Problem};
+use crate::telemetry;
+
+/// How far a slot is looked for: ten years.
+const FAR: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+
+/// Say why a lead's next mail of a campaign has not left yet, and when it will
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  penguinmails explain ana@acme.test --campaign Welcome
+  penguinmails explain ana@acme.test --campaign Welcome --json")]
+pub(crate) struct ExplainArgs {
+    /// Address or id of the lead
+    #[arg(value_name = "LEAD")]
+    lead: String,
+    /// Name or id of the campaign
+    #[arg(long, value_name = "NAME|ID")]
+    campaign: String,
+    /// Name of the tenant, where two have a campaign of this name
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<String>,
+}
+
+/// What is said of a lead.
+#[derive(Debug)]
+struct Answer {
+    /// `not_enrolled`, `completed`, `stopped`, `held` or `waiting`.
+    state: &'static str,
+    reason: Option<Reason>,
+    /// One sentence.
+    text: String,
+    slot: Option<Slot>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    at: Timestamp,
+    local: String,
+    step_order: u32,
+    account: String,
+}
+
+impl ExplainArgs {
+    pub(crate) fn run(&self, global: &Global) -> Outcome {
+        let config = config::load(&global.options(), &Environment::of_process())?;
+        telemetry::init(&config, &Clock::system());
+        block_on(async {
+            let ctx = Context::open(config, 1.0).await?;
+            let campaign = find(&ctx, &self.campaign, self.tenant.as_deref()).await?;
+            let tenant = ctx.store.tenant(campaign.tenant_id);
+            let Some(standing) = tenant.find_standing(campaign.id, &self.lead).await? else {
+                // The lead is not named: an error holds no address.
+                let problem = Problem::new("the tenant has no such lead").field("LEAD");
+                return Err(InputErrors::from(problem.hint("an address or an id of `lead import`'s list")).into());
+            };
+            let answer = explain(&ctx, &campaign, &standing).await?;
+            if global.json {
+                output::print_json(&answer.object(&campaign, &standing));
+            } else {
+                output::print(format_args!("{} in {}: {}", standing.email, campaign.name, answer.text));
+            }
+            Ok(Exit::Done)
+        })?
+    }
+}
+
+async fn explain(ctx: &Context, campaign: &CampaignName, standing: &Standing) -> Result<Answer, Failure> {
+    let Some((enrollment, at)) = &standing.enrollment else {
+        return Ok(Answer::settled("not_enrolled", None, "the lead is not enrolled in this campaign".into()));
+    };
+    if let Some(answer) = Answer::without_forecast(at) {
+        return Ok(answer);
+    }
+    let foresight = foresee(ctx, campaign.tenant_id, campaign.id, Idle::AsItStands).await?;
+    let zone = foresight.settings.timezone.clone();
+    let told = foresight.world.clone().explain(foresight.campaign, *enrollment, foresight.now + FAR);
+    let ids = told.account.into_iter().chain(told.slot.as_ref().map(|sent| sent.account));
+    let addresses = ctx.store.tenant(campaign.tenant_id).account_addresses(ids).await?;
+    let address = |id| addresses.get(&id).cloned().unwrap_or_default();
+    let slot = told.slot.as_ref().map(|sent| Slot {
+        at: sent.at,
+        local: zone.for_people(sent.at),
+        step_order: sent.step_order,
+        account: address(sent.account),
+    });
+    let warmup = &ctx.config.settings.email_account.warmup;
+    let why = why(&told, &foresight, told.account.map(address).as_deref(), warmup);
+    let text = match (&slot, told.reason) {
+        (Some(slot), _) => format!("{why}; next slot {} from {}", slot.local, slot.account),
+        (None, _) => format!("{why}; no slot is foreseen until a person changes that"),
+    };
+    Ok(Answer { state: "waiting", reason: told.reason, text, slot })
+}
+
+/// What holds the lead, in words, with the numbers of the limit.
+fn why(told: &Explanation, foresight: &Foresight, address: Option<&str>, warmup: &WarmupTable) -> String {
+    let Some(reason) = told.reason else { return "nothing holds it".to_owned() };
+    let book = told.account.and_then(|id| foresight.world.account(id));
+    match (reason, book, address) {
+        (Reason::AccountCap, Some(book), Some(address)) => match at_cap(book, foresight.now, warmup) {
+            Some((taken, cap)) => format!("{address} is at {taken} of {cap} today"),
+            None => format!("{address}: {}", reason.for_people()),
+        },
+        (Reason::AccountGap, Some(book), Some(address)) => {
+            format!("{address} keeps {} s between messages", book.pace.min_gap.as_secs())
+        }
+        (_, Some(_), Some(address)) => format!("{}: {address}", reason.for_people()),
+        (Reason::WindowClosed, ..) if foresight.settings.timezone_strategy == TimezoneStrategy::RecipientLocal => {
+            "the sending window is closed where the lead is".to_owned()
+        }
+        _ => reason.for_people().to_owned(),
+    }
+}
+
+/// Slots that are taken of the account's day, and its cap.
+fn at_cap(book: &AccountBook, now: Timestamp, warmup: &WarmupTable) -> Option<(u32, u32)> {
+    let cap = book.cap(now, warmup)?;
+    Some((cap - book.remaining(now, warmup), cap))
+}
+
+impl Answer {
+    fn settled(state: &'static str, reason: Option<Reason>, text: String) -> Self {
+        Self { state, reason, text, slot: None }
+    }
+
+    /// What the ledger says by itself: the sequence is over, or a person decides.
+    fn without_forecast(at: &EnrollmentStanding) -> Option<Self> {
+        if let Some((step, SendStatus::Held, reason)) = at.last_send {
+            let why = reason.map_or("", Reason::for_people);
+            return Some(Self::settled("held", reason, format!("step {step} is held, a person decides: {why}")));
+        }
+        let sent = at
+            .last_sent_at
+            .map_or("nothing was sent".to_owned(), |at| format!("the last mail left on {}", Zone::UTC.for_people(at)));
+        match (at.status.as_str(), at.stop_reason) {
+            ("completed", _) => Some(Self::settled("completed", None, format!("the sequence is over, {sent}"))),
+            ("stopped", reason) => {
+                let why = reason.map_or("", Reason::for_people);
+                Some(Self::settled("stopped", reason, format!("the sequence has ended: {why}; {sent}")))
+            }
+            _ => None,
+        }
+    }
+
+    fn object(&self, campaign: &CampaignName, standing: &Standing) -> Value {
+        let slot = self.slot.as_ref().map(
+            |slot| json!({ "at": slot.at, "local": slot.local, "step": slot.step_order, "account": slot.account }),
+        );
+        json!({
+            "campaignId": campaign.id, "lead": standing.email, "state": self.state, "reason": self.reason,
+            "why": self.text, "slot": slot,
+        })
+    }
+}
