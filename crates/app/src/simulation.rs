@@ -4,6 +4,7 @@
 //! Judges forecasts by what then happens. Not responsible for faults (`tests/e2e`). To add a moment that the clock must stop
 //! at: `Simulation::next_moment`.
 
+mod explain;
 mod forecast;
 mod plans;
 
@@ -128,6 +129,12 @@ impl Simulation {
                 None => return,
             }
         }
+    }
+
+    /// Lives on until nothing can happen any more before `until`, and stands there.
+    async fn live_until(&self, until: Timestamp) {
+        self.live(until).await;
+        self.clock.advance(until.since(self.clock.now()));
     }
 
     /// What the receiver has accepted: when, for whom, from whom.
