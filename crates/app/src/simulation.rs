@@ -7,6 +7,7 @@
 mod explain;
 mod forecast;
 mod plans;
+mod steering;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,8 +33,13 @@ const TICK: Duration = Duration::from_secs(1);
 /// Slots are granted so far ahead.
 const HORIZON: Duration = Duration::from_secs(60);
 
-static NOT_SETTLED: Statement =
-    Statement::new("NOT_SETTLED", "SELECT COUNT(*) AS n FROM sends WHERE open AND not_before <= $1");
+/// Sends that may go now: campaign and account are not stopped.
+static NOT_SETTLED: Statement = Statement::new(
+    "NOT_SETTLED",
+    "SELECT COUNT(*) AS n FROM sends s JOIN campaigns c ON c.id = s.campaign_id
+        JOIN email_accounts a ON a.id = s.email_account_id
+        WHERE s.open AND s.not_before <= $1 AND c.status = 'sending' AND a.status = 'active'",
+);
 static NEXT_SEND: Statement =
     Statement::new("NEXT_SEND", "SELECT MIN(not_before) AS at FROM sends WHERE open AND not_before > $1");
 static NEXT_DUE: Statement = Statement::new(

@@ -289,7 +289,7 @@ impl World {
     }
 
     /// What planning says of one enrollment when it looks at its campaign now.
-    fn ask(mut self, campaign: usize, enrollment: EnrollmentId) -> Answer {
+    fn ask(&mut self, campaign: usize, enrollment: EnrollmentId) -> Answer {
         let horizon_end = self.now + self.rhythm.horizon;
         let place = self.campaigns.get(campaign).and_then(|running| running.waiting.place_of(enrollment));
         if place.is_none_or(|(due, _)| due > horizon_end) {
@@ -307,11 +307,6 @@ impl World {
     pub fn is_done(&self, campaign: usize) -> bool {
         let is_open = self.open.values().any(|(of, _)| *of == campaign);
         !is_open && self.campaigns.get(campaign).is_none_or(|running| running.is_done())
-    }
-
-    /// The books of an account as they stand.
-    pub fn account(&self, id: EmailAccountId) -> Option<&AccountBook> {
-        self.accounts.get(&id)
     }
 
     fn slot(&mut self, campaign: usize, send: OpenSend) {

@@ -17,6 +17,8 @@ use crate::time::Timestamp;
 
 /// However far off an answer is, it is asked for again after so long: a person may have changed something.
 const ASK_AGAIN: Duration = Duration::from_secs(24 * 3600);
+/// What only a person can change is looked at again after so long.
+const ASK_PERSON: Duration = Duration::from_secs(60);
 
 /// A send to record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,5 +208,8 @@ impl Page {
 
 /// When to ask again for an answer that holds until then: a horizon earlier, and within a day.
 pub(crate) fn soonest(until: Timestamp, moment: Moment) -> Timestamp {
+    if until == Timestamp::MAX {
+        return moment.now + ASK_PERSON;
+    }
     until.min(moment.now + ASK_AGAIN) - moment.horizon
 }

@@ -5,8 +5,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use domain::campaign::TimezoneStrategy;
-use domain::forecast::Explanation;
+use domain::campaign::{CampaignSettings, TimezoneStrategy};
 use domain::pace::AccountBook;
 use domain::reason::Reason;
 use domain::schedule::WarmupTable;
@@ -22,7 +21,7 @@ use crate::clock::Clock;
 use crate::config::{self, Environment};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::foresight::{Foresight, Idle, foresee};
+use crate::foresight::{Idle, foresee};
 use crate::problem::{InputErrors, Problem};
 use crate::telemetry;
 
@@ -99,8 +98,8 @@ async fn explain(ctx: &Context, campaign: &CampaignName, standing: &Standing) ->
     }
     let foresight = foresee(ctx, campaign.tenant_id, campaign.id, Idle::AsItStands).await?;
     let zone = foresight.settings.timezone.clone();
-    let told = foresight.world.clone().explain(foresight.campaign, *enrollment, foresight.now + FAR);
-    let ids = told.account.into_iter().chain(told.slot.as_ref().map(|sent| sent.account));
+    let told = foresight.world.explain(foresight.campaign, *enrollment, foresight.now + FAR);
+    let ids = told.account.iter().map(|book| book.id).chain(told.slot.as_ref().map(|sent| sent.account));
     let addresses = ctx.store.tenant(campaign.tenant_id).account_addresses(ids).await?;
     let address = |id| addresses.get(&id).cloned().unwrap_or_default();
     let slot = told.slot.as_ref().map(|sent| Slot {
@@ -110,7 +109,8 @@ async fn explain(ctx: &Context, campaign: &CampaignName, standing: &Standing) ->
         account: address(sent.account),
     });
     let warmup = &ctx.config.settings.email_account.warmup;
-    let why = why(&told, &foresight, told.account.map(address).as_deref(), warmup);
+    let holder = told.account.as_ref().map(|book| (book, address(book.id)));
+    let why = why(told.reason, holder, &foresight.settings, (warmup, foresight.now));
     let text = match (&slot, told.reason) {
         (Some(slot), _) => format!("{why}; next slot {} from {}", slot.local, slot.account),
         (None, _) => format!("{why}; no slot is foreseen until a person changes that"),
@@ -119,19 +119,23 @@ async fn explain(ctx: &Context, campaign: &CampaignName, standing: &Standing) ->
 }
 
 /// What holds the lead, in words, with the numbers of the limit.
-fn why(told: &Explanation, foresight: &Foresight, address: Option<&str>, warmup: &WarmupTable) -> String {
-    let Some(reason) = told.reason else { return "nothing holds it".to_owned() };
-    let book = told.account.and_then(|id| foresight.world.account(id));
-    match (reason, book, address) {
-        (Reason::AccountCap, Some(book), Some(address)) => match at_cap(book, foresight.now, warmup) {
+fn why(
+    reason: Option<Reason>,
+    holder: Option<(&AccountBook, String)>,
+    settings: &CampaignSettings,
+    (warmup, now): (&WarmupTable, Timestamp),
+) -> String {
+    let Some(reason) = reason else { return "nothing holds it".to_owned() };
+    match (reason, holder) {
+        (Reason::AccountCap, Some((book, address))) => match at_cap(book, now, warmup) {
             Some((taken, cap)) => format!("{address} is at {taken} of {cap} today"),
             None => format!("{address}: {}", reason.for_people()),
         },
-        (Reason::AccountGap, Some(book), Some(address)) => {
+        (Reason::AccountGap, Some((book, address))) => {
             format!("{address} keeps {} s between messages", book.pace.min_gap.as_secs())
         }
-        (_, Some(_), Some(address)) => format!("{}: {address}", reason.for_people()),
-        (Reason::WindowClosed, ..) if foresight.settings.timezone_strategy == TimezoneStrategy::RecipientLocal => {
+        (_, Some((_, address))) => format!("{}: {address}", reason.for_people()),
+        (Reason::WindowClosed, None) if settings.timezone_strategy == TimezoneStrategy::RecipientLocal => {
             "the sending window is closed where the lead is".to_owned()
         }
         _ => reason.for_people().to_owned(),

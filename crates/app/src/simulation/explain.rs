@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use domain::forecast::{Explanation, World};
+use domain::email_account::AccountStatus;
+use domain::forecast::Explanation;
 use domain::ids::{CampaignId, EnrollmentId, TenantId};
+use domain::pace::AccountBook;
 use domain::reason::Reason;
 use domain::schedule::WarmupTable;
 use domain::time::Timestamp;
@@ -25,24 +27,26 @@ static ACTIVE: Statement = Statement::new(
     "SELECT e.id, l.email, l.timezone, e.due_at FROM campaign_leads e JOIN leads l ON l.id = e.lead_id
         WHERE e.campaign_id = $1 AND e.status = 'active'",
 );
+static STATUS: Statement = Statement::new("STATUS", "SELECT status FROM campaigns WHERE id = $1");
 static CAMPAIGN_DAY: Statement =
     Statement::new("CAMPAIGN_DAY", "SELECT reserved, used FROM pace_days WHERE scope = 'campaign' AND day = $1");
 
 /// What was said of a lead.
-struct Said {
+pub(super) struct Said {
     at: Timestamp,
     /// How many mails had been accepted by then.
     accepted: usize,
     email: String,
-    told: Explanation,
+    pub(super) told: Explanation,
 }
 
 /// Explains every lead that is not at its end, and looks whether the reason is there.
-async fn explain_all(simulation: &Simulation, tenant_id: TenantId, id: CampaignId) -> Vec<Said> {
+pub(super) async fn explain_all(simulation: &Simulation, tenant_id: TenantId, id: CampaignId) -> Vec<Said> {
     let ctx = &simulation.ctx;
     let foresight = foresee(ctx, tenant_id, id, Idle::AsItStands).await.unwrap();
     let rows = ctx.store.db().read(&ACTIVE, values![id]).await.unwrap();
     let accepted = simulation.accepted().len();
+    let status: String = ctx.store.db().read(&STATUS, values![id]).await.unwrap()[0].get("status").unwrap();
     let mut all = Vec::new();
     for row in rows {
         let enrollment: EnrollmentId = row.get("id").unwrap();
@@ -52,6 +56,7 @@ async fn explain_all(simulation: &Simulation, tenant_id: TenantId, id: CampaignI
         let window = foresight.settings.window(zone.and_then(|zone| zone.parse().ok()).as_ref()).unwrap();
         let is_there = match told.reason {
             None => told.slot.is_some(),
+            Some(Reason::CampaignPaused) => status == "paused" && told.slot.is_none(),
             Some(Reason::NotDue) => due.is_some_and(|due| due > foresight.now + HORIZON),
             Some(Reason::WindowClosed) => !window.is_open(foresight.now + HORIZON),
             Some(Reason::CampaignCap) => {
@@ -61,7 +66,7 @@ async fn explain_all(simulation: &Simulation, tenant_id: TenantId, id: CampaignI
                     days.iter().map(|row| row.get::<u64>("reserved").unwrap() + row.get::<u64>("used").unwrap()).sum();
                 foresight.settings.daily_limit.map(u64::from) == Some(taken)
             }
-            Some(_) => is_at_its_account(&foresight.world, &told, foresight.now),
+            Some(reason) => told.account.as_ref().is_some_and(|book| is_at_its_limit(book, reason, foresight.now)),
         };
         assert!(is_there, "{told:?} at {}", foresight.now);
         all.push(Said { at: foresight.now, accepted, email: row.get("email").unwrap(), told });
@@ -70,11 +75,11 @@ async fn explain_all(simulation: &Simulation, tenant_id: TenantId, id: CampaignI
 }
 
 /// Whether the account's limit is reached that is named.
-fn is_at_its_account(world: &World, told: &Explanation, now: Timestamp) -> bool {
-    let Some(book) = told.account.and_then(|id| world.account(id)) else { return false };
-    match told.reason {
-        Some(Reason::AccountCap) => book.remaining(now + HORIZON, &WarmupTable::default()) == 0,
-        Some(Reason::AccountGap) => {
+fn is_at_its_limit(book: &AccountBook, reason: Reason, now: Timestamp) -> bool {
+    match reason {
+        Reason::AccountInactive => book.status == AccountStatus::Paused,
+        Reason::AccountCap => book.remaining(now + HORIZON, &WarmupTable::default()) == 0,
+        Reason::AccountGap => {
             let pace = &book.pace;
             pace.last_slot_at.is_some_and(|last| last + pace.min_gap + pace.min_gap / 2 > now + HORIZON)
         }

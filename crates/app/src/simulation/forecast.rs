@@ -40,12 +40,15 @@ async fn compare(seed: u64, leads: usize) {
     simulation.end().await;
 }
 
-async fn foreseen(simulation: &Simulation, tenant_id: domain::ids::TenantId, id: domain::ids::CampaignId) -> Vec<Mail> {
+pub(super) async fn foreseen(
+    simulation: &Simulation,
+    tenant_id: domain::ids::TenantId,
+    id: domain::ids::CampaignId,
+) -> Vec<Mail> {
     let ctx = &simulation.ctx;
     let foresight = foresee(ctx, tenant_id, id, Idle::AsItStands).await.unwrap();
     assert_eq!(crate::scheduler::rhythm(ctx).tick, TICK);
     let outlook = foresight.world.outlook(foresight.campaign, &foresight.settings.timezone, foresight.now + LONG);
-    assert_eq!(outlook.finish, outlook.slots.last().map(|sent| sent.at), "all of it is foreseen");
     let tenant = ctx.store.tenant(tenant_id);
     let leads = tenant.lead_addresses(outlook.slots.iter().map(|sent| sent.lead_id)).await.unwrap();
     let accounts = tenant.account_addresses(outlook.slots.iter().map(|sent| sent.account)).await.unwrap();

@@ -28,8 +28,8 @@ const BEAT: Duration = Duration::from_secs(3);
 const TOO_QUIET: Duration = Duration::from_secs(9);
 /// Real time between two looks at owners: with the twelve seconds of standing still, a dead one's jobs go on within fifteen.
 const LOOK: Duration = Duration::from_secs(1);
-/// Real time between two passes of reconciliation that find nothing.
-const RECONCILE: Duration = Duration::from_secs(2);
+/// Real time between two passes of reconciliation that find nothing; those of a simulation come as fast as its clock.
+const RECONCILE: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 2_000 });
 /// A hint that is older is pushed again.
 pub(super) const STALE_HINT: Duration = Duration::from_secs(60);
 /// Most hints in a lane of the queue that reconciliation tops up to.

@@ -4,20 +4,20 @@
 //! To add something that can hold a send that has its slot: `World::hold`.
 
 use super::{Answer, Event, OpenSend, Sent, World};
-use crate::ids::{EmailAccountId, EnrollmentId};
-use crate::pace::Scope;
+use crate::ids::EnrollmentId;
+use crate::pace::{AccountBook, Scope};
 use crate::plan::last_look;
 use crate::reason::Reason;
 use crate::settle::Outcome;
 use crate::time::Timestamp;
 
 /// Why a mail has not left yet.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Explanation {
     /// What holds it now; none = nothing, it leaves at its slot.
     pub reason: Option<Reason>,
-    /// The account whose limit or state that is.
-    pub account: Option<EmailAccountId>,
+    /// The account whose limit or state that is, as it stands when those who come before have been served.
+    pub account: Option<AccountBook>,
     /// When it leaves, as long as nothing changes; none = not before a person acts, or not within the forecast.
     pub slot: Option<Sent>,
 }
@@ -36,7 +36,7 @@ impl World {
         Explanation { reason, account, slot }
     }
 
-    fn why_not(&self, campaign: usize, enrollment: EnrollmentId) -> (Option<Reason>, Option<EmailAccountId>) {
+    fn why_not(&self, campaign: usize, enrollment: EnrollmentId) -> (Option<Reason>, Option<AccountBook>) {
         let Some(running) = self.campaigns.get(campaign) else { return (None, None) };
         if let Some(reason) = running.plan.status.why_not() {
             return (Some(reason), None);
@@ -48,10 +48,11 @@ impl World {
         if running.starts_at.is_some_and(|starts| starts > self.now) {
             return (Some(Reason::CampaignNotStarted), None);
         }
-        match self.clone().ask(campaign, enrollment) {
+        let mut copy = self.clone();
+        match copy.ask(campaign, enrollment) {
             Answer::Waits(deferral) => {
                 let account = match deferral.scope {
-                    Scope::Account(id) => Some(id),
+                    Scope::Account(id) => copy.accounts.remove(&id),
                     Scope::Lead | Scope::Campaign => None,
                 };
                 (Some(deferral.reason), account)
@@ -62,9 +63,9 @@ impl World {
     }
 
     /// What holds a send that has its slot.
-    fn hold(&self, campaign: usize, send: &OpenSend) -> (Option<Reason>, Option<EmailAccountId>) {
-        let account = Some(send.account);
-        if let Some(book) = self.accounts.get(&send.account) {
+    fn hold(&self, campaign: usize, send: &OpenSend) -> (Option<Reason>, Option<AccountBook>) {
+        let account = self.accounts.get(&send.account).cloned();
+        if let Some(book) = &account {
             if let Some(reason) = book.status.why_not() {
                 return (Some(reason), account);
             }

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use domain::email_account::AccountStatus;
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, SendId, StepId, TenantId};
 use domain::reason::Reason;
 use domain::send::SendStatus;
@@ -101,6 +102,9 @@ statements! {
         SELECT r.id, s.tenant_id, s.id, 'queue:email-sending', r.payload, r.error, $1::timestamptz, s.attempts, s.priority,
             $1::timestamptz, $1::timestamptz
         FROM {rows r(id uuid, send_id uuid, payload text, error text)} JOIN sends s ON s.id = r.send_id";
+    // Waiting for an account that was stopped is no lateness, and what waited goes on at once.
+    REVIVE_SENDS = "UPDATE sends SET not_before = {max not_before, $3}, hinted_at = NULL, updated_at = $3
+        WHERE tenant_id = $1 AND email_account_id = $2 AND open AND status IN ('planned', 'queued')";
     SET_ACCOUNT_STATUS = "UPDATE email_accounts SET status = $3, status_reason = $4, backoff_until = NULL, backoff_failures = 0,
             refusals_since = CASE WHEN $3 = 'active' THEN $5 ELSE refusals_since END, updated_at = $5
         WHERE tenant_id = $1 AND id = $2";
@@ -523,7 +527,7 @@ impl TenantStore {
     pub async fn set_account_status(
         &self,
         id: EmailAccountId,
-        status: domain::email_account::AccountStatus,
+        status: AccountStatus,
         reason: Option<&str>,
         now: Timestamp,
     ) -> Result<()> {
@@ -532,6 +536,9 @@ impl TenantStore {
         let changed = tx.execute(&SET_ACCOUNT_STATUS, values![self.tenant_id, id, status, reason, now]).await?;
         if changed == 0 {
             return Err(Error::NotFound { what: "email account", id: id.to_string() });
+        }
+        if status == AccountStatus::Active {
+            tx.execute(&REVIVE_SENDS, values![self.tenant_id, id, now]).await?;
         }
         tx.commit().await
     }
