@@ -80,6 +80,7 @@ pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]
         campaigns::STATEMENTS,
         dead_letters::STATEMENTS,
         dot::STATEMENTS,
+        dot::days::STATEMENTS,
         dot::refusal::STATEMENTS,
         events::STATEMENTS,
         fetch::STATEMENTS,

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::breaker::free_hints;
-use super::dot::DayChanges;
+use super::dot::days::{DayChanges, slot_columns};
 use super::refusals::{self, Paused};
 use super::{SystemStore, TenantStore};
 use crate::db::{Access, LockKind, Tx};
@@ -93,8 +93,9 @@ statements! {
         SELECT $1::uuid, tenant_id, lower(email), $4::text, $5::text, $6::timestamptz, $6::timestamptz, $6::timestamptz
         FROM leads WHERE tenant_id = $2 AND id = $3
         ON CONFLICT (tenant_id, email, scope) WHERE tenant_id IS NOT NULL DO NOTHING";
-    CANCEL_SENDS = "UPDATE sends SET status = 'cancelled', open = false, reason = $3, settled_at = $4, updated_at = $4
-        WHERE tenant_id = $1 AND lead_id = $2 AND open AND status IN ('planned', 'queued')";
+    CANCEL_SENDS = concat!("UPDATE sends SET status = 'cancelled', open = false, reason = $3, settled_at = $4, updated_at = $4
+        WHERE tenant_id = $1 AND lead_id = $2 AND open AND status IN ('planned', 'queued')
+        RETURNING ", slot_columns!());
     END_ENROLLMENTS = "UPDATE campaign_leads SET status = 'stopped', stop_reason = $3, due_at = NULL, updated_at = $4
         WHERE tenant_id = $1 AND lead_id = $2 AND status = 'active'";
     DEAD_LETTER = "INSERT INTO dead_letters (id, tenant_id, send_id, queue_name, payload, error, failed_at, attempt_count,
@@ -271,11 +272,12 @@ impl SystemStore {
         write_accounts(&mut tx, &done, now).await?;
         write_dead_letters(&mut tx, &done, new_id, now).await?;
         // In the gate's order (accounts, sends, days), or the two would wait for each other.
+        let mut days = DayChanges::default();
         for result in done.iter().filter(|r| r.transition.lead == Some(LeadEffect::Bounced)) {
             let exclusion = Exclusion { status: "bounced", reason: Reason::LeadBounced, source: "smtp" };
-            exclude_lead(&mut tx, result.tenant_id, result.lead_id, &exclusion, new_id(), now).await?;
+            let lead = (result.tenant_id, result.lead_id);
+            exclude_lead(&mut tx, lead, &exclusion, new_id(), &mut days, now).await?;
         }
-        let mut days = DayChanges::default();
         for result in &done {
             give_back(&mut days, result);
         }
@@ -502,21 +504,22 @@ pub(super) struct Exclusion {
 }
 
 /// Excludes a lead: status, suppression, its open sends cancelled, its enrollments ended, all in the caller's
-/// transaction, so that the row lock on a send decides against a dot that is being granted.
+/// transaction, so that the row lock on a send decides against a dot that is being granted. What the sends had reserved
+/// goes to `days`, which the caller writes last.
 pub(super) async fn exclude_lead(
     tx: &mut Tx,
-    tenant_id: TenantId,
-    lead_id: LeadId,
+    (tenant_id, lead_id): (TenantId, LeadId),
     exclusion: &Exclusion,
     suppression_id: Uuid,
+    days: &mut DayChanges,
     now: Timestamp,
-) -> Result<u64> {
-    let changed = tx.execute(&LEAD_STATUS, values![tenant_id, lead_id, exclusion.status, now]).await?;
+) -> Result<()> {
+    tx.execute(&LEAD_STATUS, values![tenant_id, lead_id, exclusion.status, now]).await?;
     let params = values![suppression_id, tenant_id, lead_id, exclusion.status, exclusion.source, now];
     tx.execute(&SUPPRESS, params).await?;
-    tx.execute(&CANCEL_SENDS, values![tenant_id, lead_id, exclusion.reason, now]).await?;
-    tx.execute(&END_ENROLLMENTS, values![tenant_id, lead_id, exclusion.reason, now]).await?;
-    Ok(changed)
+    let sends = tx.query(&CANCEL_SENDS, values![tenant_id, lead_id, exclusion.reason, now]).await?;
+    sends.iter().try_for_each(|send| days.free(send))?;
+    tx.execute(&END_ENROLLMENTS, values![tenant_id, lead_id, exclusion.reason, now]).await.map(drop)
 }
 
 impl TenantStore {

@@ -13,6 +13,7 @@ use domain::schedule::wait_hours;
 use domain::step::Step;
 use domain::time::Timestamp;
 
+use super::dot::days::{DayChanges, slot_columns};
 use super::{SystemStore, TenantStore};
 use crate::db::{Access, LockKind, Tx};
 use crate::error::{Error, Result};
@@ -50,8 +51,9 @@ statements! {
         WHERE tenant_id = $1 AND campaign_id = $2 AND open AND status IN ('planned', 'queued')";
     CANCEL = "UPDATE campaigns SET status = 'cancelled', updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status NOT IN ('completed', 'cancelled', 'archived')";
-    CANCEL_SENDS = "UPDATE sends SET status = 'cancelled', open = false, reason = 'campaign_cancelled', settled_at = $3, updated_at = $3
-        WHERE tenant_id = $1 AND campaign_id = $2 AND open AND status IN ('planned', 'queued')";
+    CANCEL_SENDS = concat!("UPDATE sends SET status = 'cancelled', open = false, reason = 'campaign_cancelled', settled_at = $3, updated_at = $3
+        WHERE tenant_id = $1 AND campaign_id = $2 AND open AND status IN ('planned', 'queued')
+        RETURNING ", slot_columns!());
     CANCEL_ENROLLMENTS = "UPDATE campaign_leads SET status = 'stopped', stop_reason = 'campaign_cancelled', due_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND campaign_id = $2 AND status = 'active'";
 }
@@ -213,7 +215,7 @@ impl TenantStore {
         Ok(changed > 0)
     }
 
-    /// Ends the campaign: open sends are cancelled, enrollments stop. How many sends; none where it had ended before.
+    /// Ends the campaign: open sends are cancelled and give their slots back, enrollments stop. How many sends; none where it had ended before.
     ///
     /// # Errors
     /// The database.
@@ -223,8 +225,12 @@ impl TenantStore {
         let changed = tx.execute(&CANCEL, values![self.tenant_id, id, now]).await?;
         let mut cancelled = None;
         if changed == 1 {
-            cancelled = Some(tx.execute(&CANCEL_SENDS, values![self.tenant_id, id, now]).await?);
+            let sends = tx.query(&CANCEL_SENDS, values![self.tenant_id, id, now]).await?;
             tx.execute(&CANCEL_ENROLLMENTS, values![self.tenant_id, id, now]).await?;
+            let mut days = DayChanges::default();
+            sends.iter().try_for_each(|send| days.free(send))?;
+            days.write(&mut tx, now).await?;
+            cancelled = Some(sends.len() as u64);
         }
         tx.commit().await?;
         Ok(cancelled)

@@ -6,6 +6,7 @@
 //! Who takes room of a campaign's days takes their lock next, before any row: an account's row stands for its days.
 //! To add a last-moment check: the WHERE of `INTEND`, and its reason in `refusal`.
 
+pub(super) mod days;
 pub(super) mod refusal;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -17,6 +18,8 @@ use domain::reason::Reason;
 use domain::schedule::WarmupTable;
 use domain::time::{Timestamp, Zone};
 use uuid::Uuid;
+
+pub(super) use days::DayChanges;
 
 use super::SystemStore;
 use super::campaigns::CampaignBundle;
@@ -36,14 +39,6 @@ statements! {
             AND (daily_limit IS NOT NULL OR min_gap_seconds > 0 OR warmup_started_at IS NOT NULL)
         ORDER BY id {for update}";
     DAYS = "SELECT scope_id, day, reserved, used FROM pace_days WHERE scope = $1 AND scope_id {any $2} AND day >= $3";
-    CHANGE_DAYS = "UPDATE pace_days SET reserved = {max pace_days.reserved + r.reserved, 0}, used = {max pace_days.used + r.used, 0},
-            updated_at = $1
-        FROM {rows r(scope text, scope_id uuid, day text, reserved bigint, used bigint)}
-        WHERE pace_days.scope = r.scope AND pace_days.scope_id = r.scope_id AND pace_days.day = r.day";
-    ADD_DAYS = "INSERT INTO pace_days (scope, scope_id, day, tenant_id, reserved, used, created_at, updated_at)
-        SELECT r.scope, r.scope_id, r.day, r.tenant_id, 0, 0, $1::timestamptz, $1::timestamptz
-        FROM {rows r(scope text, scope_id uuid, day text, tenant_id uuid)}
-        WHERE true ON CONFLICT (scope, scope_id, day) DO NOTHING";
     // A wait that began since P3 stands against it. Where P3 saw failures it is the probe's, whose claim is the wait.
     INTEND = "UPDATE sends SET status = 'dot', fence = sends.fence + 1, owner = $1, account_day = r.dot_day,
             campaign_day = r.campaign_dot_day, message_id = COALESCE(sends.message_id, r.message_id),
@@ -354,66 +349,4 @@ pub(super) async fn read_days(tx: &mut Tx, scope: &str, ids: &[Uuid], now: Times
         found.entry(row.get("scope_id")?).or_default().insert(row.get("day")?, day);
     }
     Ok(found)
-}
-
-/// Changes of days, summed, so that one batch touches each day once and always in the same order.
-#[derive(Default)]
-pub(super) struct DayChanges(BTreeMap<(&'static str, Uuid, String), (TenantId, i64, i64)>);
-
-impl DayChanges {
-    /// Adds to one day.
-    pub(super) fn add(
-        &mut self,
-        scope: &'static str,
-        id: Uuid,
-        tenant_id: TenantId,
-        day: &str,
-        reserved: i64,
-        used: i64,
-    ) {
-        let entry = self.0.entry((scope, id, day.to_owned())).or_insert((tenant_id, 0, 0));
-        entry.1 += reserved;
-        entry.2 += used;
-    }
-
-    /// A dot: the reservations go, the days of the dot are charged.
-    fn charge(&mut self, request: &DotRequest) {
-        let (account, campaign) = (request.email_account_id.uuid(), request.campaign_id.uuid());
-        for (scope, id, reserved, today) in [
-            ("account", account, &request.reserved_day, &request.dot_day),
-            ("campaign", campaign, &request.campaign_day, &request.campaign_dot_day),
-        ] {
-            if let Some(day) = reserved {
-                self.add(scope, id, request.tenant_id, day, -1, 0);
-            }
-            self.add(scope, id, request.tenant_id, today, 0, 1);
-        }
-    }
-
-    /// A refused dot whose campaign holds a slot for it on another day now.
-    fn move_reservation(&mut self, refusal: &Refusal<'_>) {
-        let Refusal { request, campaign_day, .. } = refusal;
-        if *campaign_day == request.campaign_day {
-            return;
-        }
-        for (day, reserved) in [(&request.campaign_day, -1), (campaign_day, 1)] {
-            if let Some(day) = day {
-                self.add("campaign", request.campaign_id.uuid(), request.tenant_id, day, reserved, 0);
-            }
-        }
-    }
-
-    /// Writes the changes: missing days first, then the sums.
-    pub(super) async fn write(self, tx: &mut Tx, now: Timestamp) -> Result<()> {
-        let missing: Rows =
-            self.0.iter().map(|((scope, id, day), (tenant_id, _, _))| values![*scope, *id, day, *tenant_id]).collect();
-        tx.execute_rows(&ADD_DAYS, missing, values![now]).await?;
-        let sums: Rows = self
-            .0
-            .into_iter()
-            .map(|((scope, id, day), (_, reserved, used))| values![scope, id, day, reserved, used])
-            .collect();
-        tx.execute_rows(&CHANGE_DAYS, sums, values![now]).await?;
-        Ok(())
-    }
 }
