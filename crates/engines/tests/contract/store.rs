@@ -11,6 +11,7 @@ mod dot;
 mod foreign_ids;
 mod leads;
 mod lives;
+mod outlook;
 mod plan;
 mod races;
 mod recover;

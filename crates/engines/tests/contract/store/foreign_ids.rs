@@ -61,6 +61,9 @@ impl Target {
             }
             "get_account" => store.get_account(account).await.is_ok(),
             "get_campaign" => store.get_campaign(campaign).await.is_ok(),
+            "find_standing" => store.find_standing(campaign, &self.job.lead.email).await.unwrap().is_some(),
+            "lead_addresses" => !store.lead_addresses([self.job.lead.id]).await.unwrap().is_empty(),
+            "account_addresses" => !store.account_addresses([account]).await.unwrap().is_empty(),
             "find_send_of_lead" => store.find_send_of_lead(campaign, self.job.lead.id, None).await.unwrap().is_some(),
             "get_send" => store.get_send(self.job.send_id, NOW).await.is_ok(),
             "get_template" => store.get_template(self.job.template.0).await.is_ok(),
