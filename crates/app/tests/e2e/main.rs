@@ -11,6 +11,7 @@ mod app;
 mod clock_jumps;
 mod cron;
 mod database_faults;
+mod dialogue_kills;
 mod doctor;
 mod fault_points;
 mod foreign_ids;
