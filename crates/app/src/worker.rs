@@ -37,8 +37,6 @@ use crate::restored;
 pub(crate) use cache::Sender;
 use intake::{Intake, Taken};
 
-/// Real time that a lease lasts; it is extended while its job is in work.
-const LEASE: Duration = Duration::from_secs(60);
 /// Real time that a database that does not answer gets when we stop, behind `shutdown_grace`; the journal keeps the rest.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Most jobs in one lease.
@@ -191,7 +189,7 @@ async fn lease(worker: &Worker, room: usize, owed: &mut Vec<(Token, Verdict)>) -
         ctx.queue.settle(LIST, &ctx.owner, owed, now).await?;
         owed.clear();
     }
-    let leased = ctx.queue.lease(LIST, &ctx.owner, room, ctx.clock.span(LEASE), now).await?;
+    let leased = ctx.queue.lease(LIST, &ctx.owner, room, worker.lease(), now).await?;
     ctx.metrics.worker.leased.inc_by(leased.len() as u64);
     Ok(leased)
 }
@@ -281,15 +279,14 @@ async fn extend_leases(worker: Arc<Worker>) {
     let pulse = ctx.liveness.pulse(Loop::Extend);
     loop {
         pulse.waits();
-        tokio::time::sleep(LEASE / 3).await;
+        tokio::time::sleep(ctx.config.settings.worker.lease.0 / 3).await;
         pulse.works();
         probe::keep(&worker).await;
         let tokens: Vec<Token> = worker.held().values().copied().flatten().collect();
         if tokens.is_empty() {
             continue;
         }
-        let lease = ctx.clock.span(LEASE);
-        match ctx.queue.extend(LIST, &ctx.owner, &tokens, lease, ctx.clock.now()).await {
+        match ctx.queue.extend(LIST, &ctx.owner, &tokens, worker.lease(), ctx.clock.now()).await {
             Ok(stale) if stale.is_empty() => {}
             // No harm: only the fence decides who sends.
             Ok(stale) => {
@@ -302,6 +299,11 @@ async fn extend_leases(worker: Arc<Worker>) {
 }
 
 impl Worker {
+    /// Process time that a lease lasts; it is extended while its job is in work.
+    fn lease(&self) -> Duration {
+        self.ctx.clock.span(self.ctx.config.settings.worker.lease.0)
+    }
+
     fn held(&self) -> std::sync::MutexGuard<'_, HashMap<SendId, Option<Token>>> {
         self.in_work.lock().unwrap_or_else(PoisonError::into_inner)
     }

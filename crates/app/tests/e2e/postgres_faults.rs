@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::app::{App, Process, Reading, Sink, figure, number};
+use crate::http::wait_long;
 use crate::maildir::{self, Mail};
 use crate::tracker::Tracker;
 
@@ -51,6 +52,45 @@ fn has_noticed(process: Reading) -> bool {
     let (exit, log) = process.stop();
     assert_eq!(exit.code(), Some(0), "{}", log.join(""));
     log.iter().any(|line| line.contains("database cannot be reached") || line.contains("connection broke"))
+}
+
+/// Longer than leases of a second, than the twelve seconds after which a heartbeat that stands still is a death, and than
+/// the fifteen of settling: workers that live are nobody's heirs.
+#[test]
+fn fd02_an_outage_far_longer_than_every_lease_makes_no_duplicate() {
+    let Some(mut app) = App::on_own_postgres() else { return };
+    let sink = Sink::start(&app, &["--delay", "50ms"]);
+    let file = app.campaign("outage.example", (0..SENDS / 2).map(|n| format!("lead{n}")), 1, "");
+    assert_eq!(app.json(&["campaign", "import", file.to_str().unwrap(), "--start", "--smtp", &sink.url]).0, 0);
+    let config = app.path("short.toml");
+    std::fs::write(&config, "[worker]\nlease = \"1s\"\n").unwrap();
+    let worker = ["worker", "--config", config.to_str().unwrap()];
+    let quiet = [("LOG_LEVEL", "warn")];
+    let scheduler = app.spawn_with(&["scheduler"], &quiet).read_on();
+    let mut workers = [app.spawn_with(&worker, &quiet), app.spawn_with(&worker, &quiet)];
+    Arrivals::at(&sink).wait_for(SENDS / 8);
+    app.postgres().kill();
+    let began = Instant::now();
+    for worker in &mut workers {
+        assert!(worker.wait_for("the heartbeat cannot be written", 10), "{}", worker.seen.join(""));
+    }
+    let outage = began.elapsed().as_secs_f64();
+    assert!(outage > 27.0, "longer than a death and its settling: {outage}");
+    let middle = sink.accepted().len();
+    assert!((SENDS / 8..SENDS / 2).contains(&middle), "the outage came in the middle: {middle}");
+    app.postgres().start_again();
+    let report = wait_long(|| {
+        let (_, report) = app.json(&["campaign", "status", "Welcome"]);
+        (number(&report, "sent") as usize == SENDS / 2).then_some(report)
+    });
+    for process in workers.map(Process::read_on).into_iter().chain([scheduler]) {
+        assert_eq!(process.stop().0.code(), Some(0));
+    }
+    let accepted = sink.accepted();
+    let once: HashSet<&String> = accepted.iter().collect();
+    println!("an outage of {outage:.0} s: lost {}, extra {}", SENDS / 2 - once.len(), accepted.len() - once.len());
+    figure("copies after an SQL outage longer than every lease", (accepted.len() - once.len()) as f64, 0.0, "");
+    assert_eq!((once.len(), accepted.len(), number(&report, "unknown")), (SENDS / 2, SENDS / 2, 0), "{report}");
 }
 
 #[test]
