@@ -7,10 +7,10 @@
 
 mod explain;
 mod outlook;
+mod waiting;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::ops::Bound;
 use std::time::Duration;
 
 use crate::ids::{EmailAccountId, EnrollmentId, LeadId};
@@ -24,6 +24,7 @@ use crate::step::{Due, next_due};
 use crate::time::Timestamp;
 pub use explain::Explanation;
 pub use outlook::Outlook;
+use waiting::{Place, Waiting};
 
 /// Candidates that are looked at first; the next ones are twice as many, since most turns end early.
 const FEW: usize = 8;
@@ -142,66 +143,15 @@ struct Running {
     planned_at: Option<Timestamp>,
     /// Who waits for what since then.
     held_up: BTreeMap<Reason, u64>,
+    /// Sends that have their slot.
+    open: u64,
     /// Sends that only a person can let go on.
     stranded: u64,
 }
 
 impl Running {
     fn is_done(&self) -> bool {
-        self.stranded == 0 && self.waiting.all.is_empty()
-    }
-}
-
-/// Place of an enrollment in the order in which planning sees them.
-type Place = (Timestamp, EnrollmentId);
-
-/// The last place of those that are due at `at`.
-const fn last_place(at: Timestamp) -> Place {
-    (at, EnrollmentId::from_uuid(uuid::Uuid::max()))
-}
-
-/// Enrollments that wait for a step, and how many of them planning has to look at: there may be millions.
-#[derive(Clone, Debug, Default)]
-struct Waiting {
-    all: BTreeMap<Place, Candidate>,
-    ready_until: Option<Timestamp>,
-    ready: u64,
-}
-
-impl Waiting {
-    fn insert(&mut self, candidate: Candidate) {
-        let place = (candidate.due.at, candidate.enrollment_id);
-        let is_new = self.all.insert(place, candidate).is_none();
-        self.ready += u64::from(is_new && Some(place.0) <= self.ready_until);
-    }
-
-    fn remove(&mut self, place: Place) {
-        let was_there = self.all.remove(&place).is_some();
-        self.ready -= u64::from(was_there && Some(place.0) <= self.ready_until);
-    }
-
-    /// How many are due by `at`, which never goes back.
-    fn ready(&mut self, at: Timestamp) -> u64 {
-        let from = self.ready_until.map_or(Bound::Unbounded, |until| Bound::Excluded(last_place(until)));
-        self.ready += self.all.range((from, Bound::Included(last_place(at)))).count() as u64;
-        self.ready_until = Some(at);
-        self.ready
-    }
-
-    /// The first of them behind a place, up to `at`.
-    fn page(&self, after: Option<Place>, at: Timestamp, many: usize) -> (Vec<Place>, Vec<Candidate>) {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let due = self.all.range((from, Bound::Included(last_place(at)))).take(many);
-        due.map(|(place, candidate)| (*place, candidate.clone())).unzip()
-    }
-
-    /// When the first one behind `at` is due.
-    fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
-        self.all.range((Bound::Excluded(last_place(at)), Bound::Unbounded)).next().map(|((due, _), _)| *due)
-    }
-
-    fn place_of(&self, enrollment: EnrollmentId) -> Option<Place> {
-        self.all.keys().find(|(_, id)| *id == enrollment).copied()
+        self.stranded == 0 && self.open == 0 && self.waiting.is_empty()
     }
 }
 
@@ -243,10 +193,6 @@ impl World {
         };
         for (campaign, prospect) in prospects.into_iter().enumerate() {
             let is_live = prospect.plan.status.why_not().is_none();
-            let stranded = if is_live { 0 } else { prospect.open.len() as u64 };
-            for send in prospect.open.into_iter().filter(|_| is_live) {
-                world.slot(campaign, send);
-            }
             let plan_at = prospect.starts_at.max(prospect.next_plan_at).unwrap_or(now).max(now);
             let mut waiting = Waiting::default();
             prospect.waiting.into_iter().for_each(|candidate| waiting.insert(candidate));
@@ -260,8 +206,12 @@ impl World {
                 stopped_until: plan_at,
                 planned_at: None,
                 held_up: BTreeMap::new(),
-                stranded,
+                open: 0,
+                stranded: if is_live { 0 } else { prospect.open.len() as u64 },
             });
+            for send in prospect.open.into_iter().filter(|_| is_live) {
+                world.slot(campaign, send);
+            }
         }
         world
     }
@@ -280,6 +230,7 @@ impl World {
         if send_at <= plan_at {
             if let Some((campaign, send)) = self.slots.pop().and_then(|Reverse((_, number))| self.open.remove(&number))
             {
+                self.campaigns[campaign].open -= 1;
                 self.leave(campaign, send, tell);
             }
         } else {
@@ -305,12 +256,12 @@ impl World {
 
     /// Whether nobody of a campaign waits for anything any more.
     pub fn is_done(&self, campaign: usize) -> bool {
-        let is_open = self.open.values().any(|(of, _)| *of == campaign);
-        !is_open && self.campaigns.get(campaign).is_none_or(|running| running.is_done())
+        self.campaigns.get(campaign).is_none_or(|running| running.is_done())
     }
 
     fn slot(&mut self, campaign: usize, send: OpenSend) {
         self.granted += 1;
+        self.campaigns[campaign].open += 1;
         self.slots.push(Reverse((send.at, self.granted)));
         self.open.insert(self.granted, (campaign, send));
     }
