@@ -11,6 +11,7 @@ mod gate;
 mod intake;
 mod journal;
 mod lane;
+mod pace;
 mod pooled;
 mod probe;
 mod recovery;
@@ -231,11 +232,10 @@ async fn hand_out(
         }
         let urgent = LIST.lane(leased.priority) == engines::queue::Lane::High;
         let item = Item { token: Some(token), job, poison: leased.expirations >= POISON, urgent, _room: permit };
-        if lanes.dispatch(worker, item).is_err() {
-            // The lane is full: one slow account must not fill the worker.
+        if let Err(lane::Full(wait)) = lanes.dispatch(worker, item) {
+            // One slow account must not fill the worker.
             worker.release(send_id);
-            let pause = ctx.clock.span(Duration::from_secs(1).mul_f64(1.0 + 2.0 * ctx.clock.chance()));
-            verdicts.push((token, Verdict::RetryAt(now + pause)));
+            verdicts.push((token, Verdict::RetryAt(now + ctx.clock.span(wait))));
             missed.extend(probed);
         }
     }
