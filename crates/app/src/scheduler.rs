@@ -122,7 +122,10 @@ pub(crate) fn rhythm(ctx: &Context) -> Rhythm {
 async fn plan_campaigns(ctx: &Context, goes_on: GoesOn<'_>, turn: &mut Turn) -> engines::error::Result<()> {
     let system = ctx.store.system();
     let epoch = epoch(ctx).await;
-    for (tenant_id, campaign_id) in system.due_campaigns(ctx.clock.now()).await? {
+    let now = ctx.clock.now();
+    let mut due = system.due_campaigns(now).await?;
+    take_turns(&mut due, now);
+    for (tenant_id, campaign_id) in due {
         // One campaign that cannot be planned must not stop the others.
         if let Err(e) = plan_campaign(ctx, tenant_id, campaign_id, goes_on, epoch, turn).await {
             if e.is_transient() {
@@ -140,6 +143,12 @@ async fn plan_campaigns(ctx: &Context, goes_on: GoesOn<'_>, turn: &mut Turn) -> 
         tracing::info!(%campaign_id, "campaign completed");
     }
     Ok(())
+}
+
+/// Whoever comes first takes the slots that campaigns share, an account's or a tenant's: another one every second.
+fn take_turns<T>(due: &mut [T], now: Timestamp) {
+    let second = usize::try_from(now.unix_seconds()).unwrap_or(0);
+    due.rotate_left(second.checked_rem(due.len()).unwrap_or(0));
 }
 
 /// The queue's epoch; none where it does not answer: then nobody waits for it again in this turn.
@@ -195,4 +204,20 @@ async fn plan_campaign(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_campaign_is_first_in_its_turn() {
+        let firsts = (0..6).map(|second| {
+            let mut due = [1, 2, 3];
+            take_turns(&mut due, Timestamp::from_unix_seconds(second));
+            due[0]
+        });
+        assert_eq!(firsts.collect::<Vec<_>>(), [1, 2, 3, 1, 2, 3]);
+        take_turns::<u8>(&mut [], Timestamp::EPOCH);
+    }
 }

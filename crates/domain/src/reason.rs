@@ -46,6 +46,8 @@ words! {
         AccountGap = "account_gap",
         /// The campaign reached its daily limit.
         CampaignCap = "campaign_cap",
+        /// The tenant sends as many messages a second as it may.
+        TenantRate = "tenant_rate",
         /// No account of the campaign may send.
         NoAccount = "no_account",
         /// The account is paused, suspended or deleted.
@@ -106,6 +108,7 @@ impl Reason {
             Self::AccountCap => "the email account reached its daily cap",
             Self::AccountGap => "the email account keeps a gap between messages",
             Self::CampaignCap => "the campaign reached its daily limit",
+            Self::TenantRate => "the tenant sends as many messages a second as it may",
             Self::NoAccount => "no email account of the campaign may send",
             Self::AccountInactive => "the email account is not active",
             Self::AuthenticationFailed => "the server refused the email account's log-in",

@@ -118,3 +118,22 @@ fn a_default_limit_of_the_configuration_applies_where_the_file_gives_none() {
     let loaded = load(&path, &options).unwrap();
     assert_eq!((loaded.setup.accounts[0].daily_limit, loaded.setup.update), (Some(50), true));
 }
+
+#[test]
+fn a_tenants_rate_is_a_number_or_none() {
+    let file = |rate: &str| {
+        let head = HEAD.replace("[company]", &format!("{rate}\n[company]"));
+        let file = format!(
+            "{head}[campaign]\nname = \"W\"\nleads = \"leads.csv\"\n[[step]]\nsubject = \"Hi\"\nhtml = \"a.html\"\n"
+        );
+        load_with(&file, &Environment::from([("SMTP_PASSWORD", "x")]), None).map(|loaded| loaded.setup.tenant_rate)
+    };
+    assert_eq!(file("").unwrap(), TenantRate::Keep);
+    assert_eq!(file("max_per_second = 5").unwrap(), TenantRate::PerSecond(5.0));
+    assert_eq!(file("max_per_second = 0.5").unwrap(), TenantRate::PerSecond(0.5));
+    assert_eq!(file("max_per_second = \"none\"").unwrap(), TenantRate::None);
+    for wrong in ["0", "-1", "inf", "nan", "\"5\"", "true"] {
+        let refused = file(&format!("max_per_second = {wrong}")).unwrap_err();
+        assert!(refused.contains("`tenant.max_per_second`: must be a number above 0, or \"none\""), "{refused}");
+    }
+}

@@ -46,7 +46,7 @@ pub(super) const SETTLED: [(SendStatus, Option<Reason>); 24] = [
 ];
 
 /// What can stand against a dot (`why_refused`).
-const REFUSALS: [Reason; 15] = [
+const REFUSALS: [Reason; 16] = [
     Reason::CampaignPaused,
     Reason::CampaignCancelled,
     Reason::CampaignNotStarted,
@@ -56,6 +56,7 @@ const REFUSALS: [Reason; 15] = [
     Reason::AccountCap,
     Reason::AccountGap,
     Reason::CampaignCap,
+    Reason::TenantRate,
     Reason::StepInactive,
     Reason::LeadBounced,
     Reason::LeadUnsubscribed,

@@ -77,6 +77,7 @@ fn books(accounts: Vec<AccountBook>) -> Books {
         pool: accounts.iter().map(|a| a.id).collect(),
         accounts: accounts.into_iter().map(|a| (a.id, a)).collect(),
         campaign: CampaignBook { daily_limit: None, zone: Zone::UTC, days: Days::new() },
+        tenant: None,
     }
 }
 

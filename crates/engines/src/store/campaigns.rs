@@ -14,6 +14,7 @@ use domain::step::Step;
 use domain::time::Timestamp;
 
 use super::dot::days::{DayChanges, slot_columns};
+use super::dot::rate;
 use super::{SystemStore, TenantStore};
 use crate::db::{Access, LockKind, Tx};
 use crate::error::{Error, Result};
@@ -192,6 +193,7 @@ impl TenantStore {
         let mut tx = self.db.begin(Access::Write).await?;
         tx.lock(LockKind::Campaign, true, [id.uuid()]).await?;
         let changed = tx.execute(&PAUSE, values![self.tenant_id, id, now]).await?;
+        rate::free_slots(&mut tx, self.tenant_id, now).await?;
         tx.commit().await?;
         Ok(changed == 1)
     }
@@ -229,6 +231,7 @@ impl TenantStore {
             tx.execute(&CANCEL_ENROLLMENTS, values![self.tenant_id, id, now]).await?;
             let mut days = DayChanges::default();
             sends.iter().try_for_each(|send| days.free(send))?;
+            rate::free_slots(&mut tx, self.tenant_id, now).await?;
             days.write(&mut tx, now).await?;
             cancelled = Some(sends.len() as u64);
         }

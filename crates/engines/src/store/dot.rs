@@ -3,17 +3,20 @@
 //!
 //! Races: whoever excludes one lead cancels its sends in its own transaction, so the row lock decides who was first.
 //! Whoever stops many takes the lock of the campaign or account exclusively; the gate takes them shared, first thing.
-//! Who takes room of a campaign's days takes their lock next, before any row: an account's row stands for its days.
+//! Who takes room of a campaign's days takes their lock next, before any row: an account's row stands for its days. Behind
+//! the accounts' rows comes the lock of a tenant with a rate, then the sends, the tenant's book, the days.
 //! To add a last-moment check: the WHERE of `INTEND`, and its reason in `refusal`.
 
 pub(super) mod days;
+pub(super) mod rate;
 pub(super) mod refusal;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use domain::ids::{CampaignId, EmailAccountId, SendId, TenantId};
-use domain::pace::{AccountBook, CampaignBook, DayUse, Days, Deferral, Reserved, admit};
+use domain::pace::{AccountBook, CampaignBook, DayUse, Days, Deferral, Reserved, TenantBook, admit};
+use domain::plan::Moment;
 use domain::reason::Reason;
 use domain::schedule::WarmupTable;
 use domain::time::{Timestamp, Zone};
@@ -29,15 +32,21 @@ use crate::error::Result;
 use crate::value::{Row, Rows};
 use crate::{statements, values};
 
+/// What a book needs of an account, and its tenant's rate.
+macro_rules! accounts {
+    () => {
+        "SELECT a.id, a.tenant_id, a.status, a.daily_limit, a.min_gap_seconds, a.warmup_started_at, a.timezone, a.last_slot_at,
+            a.last_dot_at, a.backoff_until, a.backoff_failures, t.max_per_second
+        FROM email_accounts a JOIN tenants t ON t.id = a.tenant_id WHERE a.id {any $1}"
+    };
+}
+
 statements! {
-    ACCOUNTS = "SELECT id, status, daily_limit, min_gap_seconds, warmup_started_at, timezone, last_slot_at, last_dot_at,
-            backoff_until, backoff_failures
-        FROM email_accounts WHERE id {any $1} ORDER BY id {for update}";
-    LIMITED_ACCOUNTS = "SELECT id, status, daily_limit, min_gap_seconds, warmup_started_at, timezone, last_slot_at, last_dot_at,
-            backoff_until, backoff_failures
-        FROM email_accounts WHERE id {any $1}
-            AND (daily_limit IS NOT NULL OR min_gap_seconds > 0 OR warmup_started_at IS NOT NULL)
-        ORDER BY id {for update}";
+    ACCOUNTS = concat!(accounts!(), " ORDER BY a.id {for update of a}");
+    LIMITED_ACCOUNTS = concat!(accounts!(), "
+            AND (a.daily_limit IS NOT NULL OR a.min_gap_seconds > 0 OR a.warmup_started_at IS NOT NULL
+                OR t.max_per_second IS NOT NULL)
+        ORDER BY a.id {for update of a}");
     DAYS = "SELECT scope_id, day, reserved, used FROM pace_days WHERE scope = $1 AND scope_id {any $2} AND day >= $3";
     // A wait that began since P3 stands against it. Where P3 saw failures it is the probe's, whose claim is the wait.
     INTEND = "UPDATE sends SET status = 'dot', fence = sends.fence + 1, owner = $1, account_day = r.dot_day,
@@ -137,7 +146,9 @@ impl SystemStore {
         let ids: Vec<Uuid> =
             requests.iter().map(|r| r.email_account_id.uuid()).collect::<BTreeSet<_>>().into_iter().collect();
         let limited = tx.query(&LIMITED_ACCOUNTS, values![ids]).await?;
-        let mut books = Books { accounts: with_days(&mut tx, &limited, now).await?, campaigns };
+        let accounts = with_days(&mut tx, &limited, now).await?;
+        let tenants = rate::read(&mut tx, &limited, Timestamp::MAX).await?;
+        let mut books = Books { accounts, campaigns, tenants };
         // Two holders of one send may meet in one batch: the first asks, the others are refused.
         let mut seen = HashSet::new();
         let asked: Vec<&DotRequest> = requests.iter().filter(|r| seen.insert((r.send_id, r.fence))).collect();
@@ -166,6 +177,7 @@ impl SystemStore {
         for request in asked.iter().filter(|r| fences.contains_key(&(r.send_id, r.fence))) {
             changes.charge(request);
         }
+        rate::save(&mut tx, books.tenants.iter().map(|(id, book)| (*id, book)), now).await?;
         changes.write(&mut tx, now).await?;
         let dots: Rows = books.accounts.values().map(|book| values![book.id, book.last_dot_at]).collect();
         tx.execute_rows(&SAVE_LAST_DOT, dots, vec![]).await?;
@@ -205,6 +217,7 @@ type Fences = HashMap<(SendId, i64), i64>;
 struct Books {
     accounts: BTreeMap<EmailAccountId, AccountBook>,
     campaigns: BTreeMap<CampaignId, CampaignBook>,
+    tenants: BTreeMap<TenantId, TenantBook>,
 }
 
 /// A request that its limits refuse.
@@ -251,7 +264,8 @@ impl Books {
             Reserved { account_day: request.reserved_day.as_deref(), campaign_day: request.campaign_day.as_deref() };
         let account = self.accounts.get_mut(&request.email_account_id);
         let mut campaign = self.campaigns.get_mut(&request.campaign_id);
-        admit(account, campaign.as_deref_mut(), reserved, warmup, now).map_err(|deferral| {
+        let tenant = self.tenants.get_mut(&request.tenant_id);
+        admit(account, campaign.as_deref_mut(), tenant, reserved, warmup, now).map_err(|deferral| {
             let moved = campaign.filter(|_| deferral.reason == Reason::CampaignCap);
             let campaign_day = match moved {
                 Some(_) if deferral.until == Timestamp::MAX => None,
@@ -298,15 +312,17 @@ async fn read_campaign_books(
     Ok(limits.into_iter().map(book).collect())
 }
 
-/// The books of these accounts under lock.
-pub(super) async fn read_account_books(
+/// The books of these accounts of one tenant, and its own if it has a rate, under lock.
+pub(super) async fn read_books(
     tx: &mut Tx,
     ids: &BTreeSet<EmailAccountId>,
-    now: Timestamp,
-) -> Result<BTreeMap<EmailAccountId, AccountBook>> {
+    moment: Moment,
+) -> Result<(BTreeMap<EmailAccountId, AccountBook>, Option<TenantBook>)> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let rows = tx.query(&ACCOUNTS, values![ids]).await?;
-    with_days(tx, &rows, now).await
+    let accounts = with_days(tx, &rows, moment.now).await?;
+    let tenants = rate::read(tx, &rows, moment.now + moment.horizon).await?;
+    Ok((accounts, tenants.into_values().next()))
 }
 
 pub(super) async fn with_days(

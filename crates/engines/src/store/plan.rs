@@ -303,19 +303,20 @@ async fn read_books(
     let named = campaign.plan.steps.iter().filter_map(|step| step.email_account_id);
     let own = candidates.iter().filter_map(|candidate| candidate.email_account_id);
     let ids: BTreeSet<EmailAccountId> = pool.iter().copied().chain(named).chain(own).collect();
-    Ok(Books { pool, ..books_of(tx, campaign, &ids, request.now).await? })
+    let moment = Moment { now: request.now, horizon: request.horizon };
+    Ok(Books { pool, ..books_of(tx, campaign, &ids, moment).await? })
 }
 
-/// The books of these accounts and of the campaign, under lock; nobody is in the pool.
+/// The books of these accounts, of the campaign and of its tenant, under lock; nobody is in the pool.
 pub(super) async fn books_of(
     tx: &mut Tx,
     campaign: &CampaignBundle,
     accounts: &BTreeSet<EmailAccountId>,
-    now: Timestamp,
+    moment: Moment,
 ) -> Result<Books> {
-    let accounts = dot::read_account_books(tx, accounts, now).await?;
+    let (accounts, tenant) = dot::read_books(tx, accounts, moment).await?;
     let settings = &campaign.plan.settings;
-    let days = dot::read_days(tx, "campaign", &[campaign.plan.id.uuid()], now).await?;
+    let days = dot::read_days(tx, "campaign", &[campaign.plan.id.uuid()], moment.now).await?;
     Ok(Books {
         accounts,
         pool: Vec::new(),
@@ -324,19 +325,22 @@ pub(super) async fn books_of(
             zone: settings.timezone.clone(),
             days: days.into_values().next().unwrap_or_default(),
         },
+        tenant,
     })
 }
 
-/// Keeps the last slot of each of these accounts.
+/// Keeps the last slot of each of these accounts, and the tenant's.
 pub(super) async fn save_slots(
     tx: &mut Tx,
     tenant_id: TenantId,
     books: &Books,
     used: &BTreeSet<EmailAccountId>,
+    now: Timestamp,
 ) -> Result<()> {
-    let books = used.iter().filter_map(|id| books.accounts.get(id));
-    let slots: Rows = books.map(|book| values![book.id, book.pace.last_slot_at]).collect();
-    tx.execute_rows(&SAVE_SLOTS, slots, values![tenant_id]).await.map(drop)
+    let accounts = used.iter().filter_map(|id| books.accounts.get(id));
+    let slots: Rows = accounts.map(|book| values![book.id, book.pace.last_slot_at]).collect();
+    tx.execute_rows(&SAVE_SLOTS, slots, values![tenant_id]).await?;
+    dot::rate::save(tx, books.tenant.iter().map(|book| (tenant_id, book)), now).await
 }
 
 impl Writing<'_> {
@@ -405,7 +409,7 @@ impl Writing<'_> {
         if used.is_empty() {
             return Ok(());
         }
-        save_slots(tx, request.tenant_id, &self.books, &used).await?;
+        save_slots(tx, request.tenant_id, &self.books, &used, request.now).await?;
         let mut changes = dot::DayChanges::default();
         for send in self.reserved() {
             let (Some(account), Some(slot)) = (&send.account, &send.slot) else { continue };

@@ -27,5 +27,6 @@ mod slots;
 mod soft_bounces;
 mod status;
 mod tenancy;
+mod tenant_rate;
 mod traces;
 mod tracking;

@@ -19,7 +19,7 @@ use engines::store::events::StoredEvent;
 use engines::store::fetch::SendJob;
 use engines::store::leads::{Imported, NewLead};
 use engines::store::plan::{Hint, PlanPage, PlanRequest};
-use engines::store::setup::{AccountSetup, Setup, SetupError, SetupReport, StepSetup, TemplateSetup};
+use engines::store::setup::{AccountSetup, Setup, SetupError, SetupReport, StepSetup, TemplateSetup, TenantRate};
 use engines::value::{FromValue, Value};
 
 use crate::engine::{NOW, new_id};
@@ -34,6 +34,7 @@ pub const OWNER: &str = "worker-1";
 pub fn acme() -> Setup {
     Setup {
         tenant: "Acme".into(),
+        tenant_rate: TenantRate::Keep,
         company: "Acme Ltd".into(),
         company_address: "1 Main Street".into(),
         accounts: vec![account("ana@acme.test")],
