@@ -50,6 +50,6 @@ pub(crate) async fn foresee(
         asked.plan.seen_until = Some(now);
         asked.next_plan_at = None;
     }
-    let world = World::new(now, scheduler::rhythm(ctx), prospects.accounts, prospects.campaigns);
+    let world = World::new(now, scheduler::rhythm(ctx), prospects.shared, prospects.campaigns);
     Ok(Foresight { world, campaign: prospects.asked, settings, now })
 }

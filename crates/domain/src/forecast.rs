@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 use crate::ids::{EmailAccountId, EnrollmentId, LeadId};
-use crate::pace::{AccountBook, CampaignBook, Deferral, Reserved, Scope, admit};
+use crate::pace::{AccountBook, CampaignBook, Deferral, Reserved, Scope, TenantBook, admit};
 use crate::page::{Page, soonest};
 use crate::plan::{Books, CampaignPlan, Candidate, Moment, last_look};
 use crate::reason::Reason;
@@ -74,6 +74,15 @@ pub struct Prospect {
     pub pool: Vec<EmailAccountId>,
     /// The campaign's own days.
     pub book: CampaignBook,
+}
+
+/// The books that a tenant's campaigns share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// Of every account that one of them may send from.
+    pub accounts: BTreeMap<EmailAccountId, AccountBook>,
+    /// Of the tenant; none = it has no rate.
+    pub tenant: Option<TenantBook>,
 }
 
 /// Something that will happen.
@@ -165,7 +174,7 @@ pub struct World {
     origin: Timestamp,
     now: Timestamp,
     rhythm: Rhythm,
-    accounts: BTreeMap<EmailAccountId, AccountBook>,
+    shared: Shared,
     campaigns: Vec<Running>,
     slots: BinaryHeap<Slotted>,
     /// The sends of `slots` by their numbers.
@@ -175,17 +184,12 @@ pub struct World {
 
 impl World {
     /// The world at `now`; campaigns in the order in which the scheduler takes them.
-    pub fn new(
-        now: Timestamp,
-        rhythm: Rhythm,
-        accounts: BTreeMap<EmailAccountId, AccountBook>,
-        prospects: Vec<Prospect>,
-    ) -> Self {
+    pub fn new(now: Timestamp, rhythm: Rhythm, shared: Shared, prospects: Vec<Prospect>) -> Self {
         let mut world = Self {
             origin: now,
             now,
             rhythm,
-            accounts,
+            shared,
             campaigns: Vec::new(),
             slots: BinaryHeap::new(),
             open: BTreeMap::new(),
@@ -283,13 +287,19 @@ impl World {
             Some(_) => return,
             None => {}
         }
-        let Some(account) = self.accounts.get_mut(&send.account) else { return };
+        let Shared { accounts, tenant } = &mut self.shared;
+        let Some(account) = accounts.get_mut(&send.account) else { return };
         if let Some(until) = account.pace.backoff_until.filter(|until| *until > now) {
             send.at = until;
             return self.slot(campaign, send);
         }
         let reserved = Reserved { account_day: send.days.0.as_deref(), campaign_day: send.days.1.as_deref() };
-        if let Err(deferral) = admit(Some(account), Some(&mut running.book), reserved, &self.rhythm.warmup, now) {
+        if let Some(book) = tenant {
+            book.spaced_until = Timestamp::MAX;
+        }
+        let campaign_book = Some(&mut running.book);
+        if let Err(deferral) = admit(Some(account), campaign_book, tenant.as_mut(), reserved, &self.rhythm.warmup, now)
+        {
             if deferral.reason == Reason::CampaignCap {
                 send.days.1 = Some(running.book.zone.day(deferral.until));
             }
@@ -388,10 +398,15 @@ impl World {
     /// Decides about the page behind a place, looking at no more of it than is needed.
     fn decide(&mut self, campaign: usize, after: Option<Place>, moment: Moment) -> (Page, Vec<Place>, Vec<Candidate>) {
         let running = &mut self.campaigns[campaign];
+        let mut tenant = self.shared.tenant.take();
+        if let Some(book) = &mut tenant {
+            book.spaced_until = moment.now + moment.horizon;
+        }
         let mut books = Books {
-            accounts: std::mem::take(&mut self.accounts),
+            accounts: std::mem::take(&mut self.shared.accounts),
             pool: running.pool.clone(),
             campaign: running.book.clone(),
+            tenant,
         };
         let (mut page, mut places, mut candidates) = (Page::default(), Vec::new(), Vec::new());
         let mut many = FEW;
@@ -409,7 +424,7 @@ impl World {
             many *= 2;
         }
         running.book = books.campaign;
-        self.accounts = books.accounts;
+        self.shared = Shared { accounts: books.accounts, tenant: books.tenant };
         (page, places, candidates)
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use domain::campaign::{CampaignSettings, CampaignStatus, TimezoneStrategy};
 use domain::email_account::{AccountPace, AccountStatus};
-use domain::forecast::{Outlook, Prospect, Rhythm, World};
+use domain::forecast::{Outlook, Prospect, Rhythm, Shared, World};
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, StepId, TemplateId};
 use domain::lead::LeadStatus;
 use domain::pace::{AccountBook, CampaignBook, Days};
@@ -188,7 +188,11 @@ impl Given {
         };
         let warmup = WarmupTable::default();
         let rhythm = Rhythm { tick: Duration::from_secs(1), horizon: MINUTE, page: 500, warmup };
-        World::new(self.begin(), rhythm, accounts, vec![prospect]).outlook(0, &campaign_zone, self.begin() + 2 * YEAR)
+        World::new(self.begin(), rhythm, Shared { accounts, tenant: None }, vec![prospect]).outlook(
+            0,
+            &campaign_zone,
+            self.begin() + 2 * YEAR,
+        )
     }
 }
 

@@ -27,7 +27,10 @@ static ACTIVE: Statement = Statement::new(
     "SELECT e.id, l.email, l.timezone, e.due_at FROM campaign_leads e JOIN leads l ON l.id = e.lead_id
         WHERE e.campaign_id = $1 AND e.status = 'active'",
 );
-static STATUS: Statement = Statement::new("STATUS", "SELECT status FROM campaigns WHERE id = $1");
+static STATUS: Statement = Statement::new(
+    "STATUS",
+    "SELECT c.status, t.max_per_second FROM campaigns c JOIN tenants t ON t.id = c.tenant_id WHERE c.id = $1",
+);
 static CAMPAIGN_DAY: Statement =
     Statement::new("CAMPAIGN_DAY", "SELECT reserved, used FROM pace_days WHERE scope = 'campaign' AND day = $1");
 
@@ -46,7 +49,9 @@ pub(super) async fn explain_all(simulation: &Simulation, tenant_id: TenantId, id
     let foresight = foresee(ctx, tenant_id, id, Idle::AsItStands).await.unwrap();
     let rows = ctx.store.db().read(&ACTIVE, values![id]).await.unwrap();
     let accepted = simulation.accepted().len();
-    let status: String = ctx.store.db().read(&STATUS, values![id]).await.unwrap()[0].get("status").unwrap();
+    let campaign = ctx.store.db().read(&STATUS, values![id]).await.unwrap().remove(0);
+    let status: String = campaign.get("status").unwrap();
+    let rate: Option<f64> = campaign.get("max_per_second").unwrap();
     let mut all = Vec::new();
     for row in rows {
         let enrollment: EnrollmentId = row.get("id").unwrap();
@@ -57,6 +62,7 @@ pub(super) async fn explain_all(simulation: &Simulation, tenant_id: TenantId, id
         let is_there = match told.reason {
             None => told.slot.is_some(),
             Some(Reason::CampaignPaused) => status == "paused" && told.slot.is_none(),
+            Some(Reason::TenantRate) => rate.is_some(),
             Some(Reason::NotDue) => due.is_some_and(|due| due > foresight.now + HORIZON),
             Some(Reason::WindowClosed) => !window.is_open(foresight.now + HORIZON),
             Some(Reason::CampaignCap) => {

@@ -39,7 +39,9 @@ impl Plan {
     /// The campaign of this seed, to `leads` leads; the folder gets its files.
     pub(super) fn write(seed: u64, leads: usize, folder: &Path) -> PathBuf {
         let mut plan = Self { chance: Chance::new(seed), text: String::new() };
-        plan.add("[tenant]\nname = \"Acme\"\n[company]\nname = \"Acme Ltd\"\naddress = \"1 Main Street\"");
+        let rate = plan.chance.of(&["", "", "max_per_second = 0.1", "max_per_second = 2"]);
+        plan.add(&format!("[tenant]\nname = \"Acme\"\n{rate}"));
+        plan.add("[company]\nname = \"Acme Ltd\"\naddress = \"1 Main Street\"");
         for n in 0..4 {
             plan.account(seed, n);
         }

@@ -52,7 +52,7 @@ impl World {
         match copy.ask(campaign, enrollment) {
             Answer::Waits(deferral) => {
                 let account = match deferral.scope {
-                    Scope::Account(id) => copy.accounts.remove(&id),
+                    Scope::Account(id) => copy.shared.accounts.remove(&id),
                     Scope::Lead | Scope::Campaign => None,
                 };
                 (Some(deferral.reason), account)
@@ -64,7 +64,7 @@ impl World {
 
     /// What holds a send that has its slot.
     fn hold(&self, campaign: usize, send: &OpenSend) -> (Option<Reason>, Option<AccountBook>) {
-        let account = self.accounts.get(&send.account).cloned();
+        let account = self.shared.accounts.get(&send.account).cloned();
         if let Some(book) = &account {
             if let Some(reason) = book.status.why_not() {
                 return (Some(reason), account);

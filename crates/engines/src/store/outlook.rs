@@ -4,11 +4,11 @@
 //! Not responsible for foreseeing (`domain::forecast`). To add a fact that planning goes by: `plan::candidate`, which both
 //! use, and here whatever holds it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
-use domain::forecast::{OpenSend, Prospect};
+use domain::forecast::{OpenSend, Prospect, Shared};
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, TenantId};
-use domain::pace::{AccountBook, CampaignBook};
+use domain::pace::{CampaignBook, Rate, TenantBook};
 use domain::reason::Reason;
 use domain::send::SendStatus;
 use domain::time::Timestamp;
@@ -41,6 +41,8 @@ statements! {
     ACCOUNTS = "SELECT id, status, daily_limit, min_gap_seconds, warmup_started_at, timezone, last_slot_at, last_dot_at,
             backoff_until, backoff_failures
         FROM email_accounts WHERE tenant_id = $1 AND id {any $2} ORDER BY id";
+    RATE = "SELECT t.max_per_second, p.last_slot_at, p.window_at, p.dots
+        FROM tenants t LEFT JOIN tenant_pace p ON p.tenant_id = t.id WHERE t.id = $1";
     ENROLLMENT = "SELECT e.id, e.status, e.stop_reason, e.last_sent_at, l.email
         FROM leads l LEFT JOIN campaign_leads e ON e.lead_id = l.id AND e.tenant_id = l.tenant_id AND e.campaign_id = $2
         WHERE l.tenant_id = $1 AND (l.id = $3::uuid OR l.address = lower($4::text))";
@@ -57,8 +59,8 @@ pub struct Prospects {
     pub campaigns: Vec<Prospect>,
     /// Which of them was asked for.
     pub asked: usize,
-    /// The books of their accounts.
-    pub accounts: BTreeMap<EmailAccountId, AccountBook>,
+    /// The books that they share.
+    pub shared: Shared,
 }
 
 /// Where a lead stands in a campaign.
@@ -108,9 +110,23 @@ impl SystemStore {
         let ids: Vec<Uuid> = ids.into_iter().map(EmailAccountId::uuid).collect();
         let rows = tx.query(&ACCOUNTS, values![tenant_id, ids]).await?;
         let accounts = dot::with_days(&mut tx, &rows, now).await?;
+        let tenant = tx.query_opt(&RATE, values![tenant_id]).await?.as_ref().map(tenant_book).transpose()?.flatten();
         tx.commit().await?;
-        Ok(Prospects { campaigns, asked, accounts })
+        Ok(Prospects { campaigns, asked, shared: Shared { accounts, tenant } })
     }
+}
+
+fn tenant_book(row: &Row) -> Result<Option<TenantBook>> {
+    let rate = row.get::<Option<f64>>("max_per_second")?.and_then(Rate::per_second);
+    let Some(rate) = rate else { return Ok(None) };
+    Ok(Some(TenantBook {
+        rate,
+        last_slot_at: row.get("last_slot_at")?,
+        // Whoever plans says how far it looks.
+        spaced_until: Timestamp::MAX,
+        window_at: row.get("window_at")?,
+        dots: row.get::<Option<u32>>("dots")?.unwrap_or(0),
+    }))
 }
 
 async fn read_prospect(tx: &mut Tx, tenant_id: TenantId, row: &Row, now: Timestamp) -> Result<Prospect> {

@@ -15,7 +15,7 @@ use crate::on_every_engine;
 async fn foreseen(f: &Scene, now: Timestamp, until: Timestamp) -> Vec<(LeadId, Timestamp)> {
     let all = f.store.system().prospects(f.tenant_id, f.campaign_id, now).await.unwrap();
     let rhythm = Rhythm { tick: MINUTE / 60, horizon: 10 * MINUTE, page: 100, warmup: WarmupTable::default() };
-    let outlook = World::new(now, rhythm, all.accounts, all.campaigns).outlook(all.asked, &Zone::UTC, until);
+    let outlook = World::new(now, rhythm, all.shared, all.campaigns).outlook(all.asked, &Zone::UTC, until);
     outlook.slots.into_iter().map(|sent| (sent.lead_id, sent.at)).collect()
 }
 
