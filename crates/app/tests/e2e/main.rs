@@ -12,6 +12,7 @@ mod clock_jumps;
 mod cron;
 mod database_faults;
 mod dead_parts;
+mod dialogue_kills;
 mod doctor;
 mod fault_points;
 mod foreign_ids;
