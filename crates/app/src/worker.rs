@@ -15,7 +15,9 @@ mod pace;
 mod pooled;
 mod probe;
 mod recovery;
+mod refused;
 mod results;
+mod vital;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicUsize;
@@ -37,6 +39,7 @@ use crate::liveness::Loop;
 use crate::restored;
 pub(crate) use cache::Sender;
 use intake::{Intake, Taken};
+use vital::Vital;
 
 /// Real time that a database that does not answer gets when we stop, behind `shutdown_grace`; the journal keeps the rest.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -77,11 +80,40 @@ pub(super) struct Item {
 
 /// Runs until stopping is asked for, then finishes what is open.
 pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) -> Exit {
-    let settings = &ctx.config.settings.worker;
-    let capacity = settings.connections.saturating_mul(2).max(1) as usize;
-    let grace = ctx.config.settings.process.shutdown_grace.0;
-    let (gate, gate_task) = gate::start(&ctx);
-    let (results, results_tasks) = results::start(&ctx, &gate.shut);
+    let mut vital = Vital::default();
+    let worker = start(ctx, shutdown, &mut vital).await;
+    tracing::info!("Waiting for jobs...");
+    {
+        let mut leasing = std::pin::pin!(lease_jobs(&worker));
+        tokio::select! {
+            () = &mut leasing => {}
+            () = vital.one_ends() => {
+                tracing::error!(tasks = ?vital.ended(), "a part of the worker has ended by a fault of ours: the process ends");
+                worker.shutdown.stop();
+                leasing.await;
+            }
+        }
+    }
+    let exit = finish(&worker).await;
+    let is_whole = vital.ended().is_empty();
+    vital.end();
+    if !is_whole {
+        return Exit::Internal;
+    }
+    if exit == Exit::Done {
+        let removed = tokio::time::timeout(LAST_WORDS, worker.ctx.store.system().remove_owner(&worker.ctx.owner)).await;
+        if !matches!(removed, Ok(Ok(()))) {
+            tracing::warn!("the worker's row stays until another one removes it");
+        }
+    }
+    exit
+}
+
+/// Makes the worker known, and starts what runs beside its leasing.
+async fn start(ctx: Arc<Context>, shutdown: Shutdown, vital: &mut Vital) -> Arc<Worker> {
+    let capacity = ctx.config.settings.worker.connections.saturating_mul(2).max(1) as usize;
+    let gate = gate::start(&ctx, vital);
+    let results = results::start(&ctx, &gate.shut, vital);
     let worker = Arc::new(Worker {
         cache: cache::Cache::default(),
         gate,
@@ -91,43 +123,38 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) -> Exit {
         capacity,
         busy: AtomicUsize::new(0),
         in_work: Mutex::new(HashMap::new()),
-        shutdown: shutdown.clone(),
+        shutdown,
         ctx,
     });
     // Before anything is sent, so that a backup that was made before is told from what follows.
     restored::mark_or_tell(&worker.ctx).await;
     // First of all others: who leases must be seen to be alive.
     recovery::beat(&worker).await;
-    if let Err(e) = journal::replay(&worker.ctx).await {
+    let mut patience = refused::Patience::default();
+    if let Err(e) = journal::replay(&worker.ctx, &mut patience).await {
         tracing::warn!(error = %e, "results of dead workers cannot be written down yet");
     }
-    let beside = [
-        tokio::spawn(recovery::heartbeats(Arc::clone(&worker))),
-        tokio::spawn(recovery::reap(Arc::clone(&worker))),
-        tokio::spawn(recovery::reconcile(Arc::clone(&worker))),
-        tokio::spawn(extend_leases(Arc::clone(&worker))),
-        tokio::spawn(mark_ledger(Arc::clone(&worker))),
-    ];
-    tracing::info!("Waiting for jobs...");
-    lease_jobs(&worker).await;
-    let all = u32::try_from(capacity).unwrap_or(u32::MAX);
+    vital.add("heartbeat", tokio::spawn(recovery::heartbeats(Arc::clone(&worker))));
+    vital.add("reap", tokio::spawn(recovery::reap(Arc::clone(&worker), patience)));
+    vital.add("reconcile", tokio::spawn(recovery::reconcile(Arc::clone(&worker))));
+    vital.add("extend", tokio::spawn(extend_leases(Arc::clone(&worker))));
+    vital.add("mark", tokio::spawn(mark_ledger(Arc::clone(&worker))));
+    worker
+}
+
+/// Waits for open dialogues and their results.
+async fn finish(worker: &Worker) -> Exit {
+    let all = u32::try_from(worker.capacity).unwrap_or(u32::MAX);
+    let grace = worker.ctx.config.settings.process.shutdown_grace.0;
     let finished = tokio::time::timeout(grace, worker.room.acquire_many(all)).await.is_ok();
-    worker.results.finish(results_tasks, LAST_WORDS).await;
+    worker.results.finish(LAST_WORDS).await;
     // Whoever restores a backup that was made since the last mark is told.
     let _in_time = tokio::time::timeout(LAST_WORDS, restored::mark_or_tell(&worker.ctx)).await;
-    gate_task.abort();
-    for task in beside {
-        task.abort();
+    if finished {
+        return Exit::Done;
     }
-    if !finished {
-        tracing::error!("a dialogue was still open after the final dot: its send is unknown until it is settled");
-        return Exit::Forced;
-    }
-    let removed = tokio::time::timeout(LAST_WORDS, worker.ctx.store.system().remove_owner(&worker.ctx.owner)).await;
-    if !matches!(removed, Ok(Ok(()))) {
-        tracing::warn!("the worker's row stays until another one removes it");
-    }
-    Exit::Done
+    tracing::error!("a dialogue was still open after the final dot: its send is unknown until it is settled");
+    Exit::Forced
 }
 
 async fn mark_ledger(worker: Arc<Worker>) {

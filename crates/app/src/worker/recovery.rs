@@ -17,6 +17,7 @@ use engines::store::recover::OpenDot;
 
 use self::watch::Watch;
 use super::gate::Why;
+use super::refused::Patience;
 use super::{LIST, Worker, journal};
 use crate::context::Context;
 use crate::held;
@@ -66,8 +67,8 @@ pub(super) async fn heartbeats(worker: Arc<Worker>) {
     }
 }
 
-/// Watches owners and takes over from the dead, for ever.
-pub(super) async fn reap(worker: Arc<Worker>) {
+/// Watches owners and takes over from the dead, for ever; `patience` knows of what they left at the start.
+pub(super) async fn reap(worker: Arc<Worker>, mut patience: Patience) {
     let ctx = &worker.ctx;
     let mut watch = Watch::default();
     let pulse = ctx.liveness.pulse(Loop::Reap);
@@ -83,7 +84,7 @@ pub(super) async fn reap(worker: Arc<Worker>) {
             }
         };
         // Before anybody's dots are judged: a result may be known after all.
-        if let Err(e) = journal::replay(ctx).await {
+        if let Err(e) = journal::replay(ctx, &mut patience).await {
             tracing::warn!(error = %e, "results of dead workers cannot be written down now");
             continue;
         }
@@ -93,7 +94,8 @@ pub(super) async fn reap(worker: Arc<Worker>) {
                 tracing::warn!(error = %e, "leases cannot be ended now");
             }
         }
-        for owner in dead {
+        // Who left a result that the ledger does not take is buried when it does: a known dot must not become unknown.
+        for owner in dead.into_iter().filter(|owner| !patience.holds(owner)) {
             pulse.works();
             if let Err(e) = bury_owner(ctx, &owner).await {
                 tracing::warn!(error = %e, owner, "a dead owner's sends cannot be taken over now");

@@ -444,11 +444,6 @@ impl Sink {
         serde_json::from_str::<Value>(&text).unwrap()["fired"].take()
     }
 
-    /// Waits until it plays a fault that waits for a minute or longer at this stage.
-    pub fn wait_at(&mut self, stage: &str) {
-        assert!(self.process.wait_for(&format!(" s at {stage}"), 1), "the fault at {stage} did not fire");
-    }
-
     /// Message-IDs in the order of their acceptance.
     pub fn accepted(&self) -> Vec<String> {
         lines(&self.journal)
