@@ -5,7 +5,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,13 +16,10 @@ use super::fault::{End, Stage};
 use super::keep::Message;
 use super::offers::Extension;
 use super::wire::{Body, Line, Wire};
-use crate::cli::output;
 use crate::lifecycle::Shutdown;
 
 /// RFC 5321 4.5.3.1.8 asks for at least 100.
 const MAX_RECIPIENTS: usize = 1000;
-/// A wait that is told when it begins: whoever tries something meanwhile has to know.
-const TOLD: Duration = Duration::from_secs(60);
 const NO_TRANSACTION: &str = "503 5.5.1 MAIL comes first\r\n";
 
 /// How a session goes on after a command.
@@ -341,9 +337,6 @@ impl Session {
         let Some(fault) = self.sink.faults.at(stage, recipients) else { return Ok(None) };
         if !fault.delay.is_zero() {
             wire.flush().await?;
-            if fault.delay >= TOLD {
-                output::note(format_args!("waits {} s at {stage}", fault.delay.as_secs()));
-            }
             tokio::time::sleep(fault.delay).await;
         }
         Ok(match fault.end {
