@@ -125,7 +125,7 @@ impl Simulation {
         loop {
             self.settle().await;
             if self.last_turn() == self.clock.now() {
-                self.ctx.store.db().write(&SEE, values![self.clock.now() - TICK]).await.unwrap();
+                self.see().await;
                 again_at = scheduler::enqueue_due_campaigns(&self.ctx).await.unwrap().again_at;
                 self.settle().await;
             }
@@ -141,6 +141,12 @@ impl Simulation {
     async fn live_until(&self, until: Timestamp) {
         self.live(until).await;
         self.clock.advance(until.since(self.clock.now()));
+        self.see().await;
+    }
+
+    /// Writes down what the turns have seen that the clock jumped over.
+    async fn see(&self) {
+        self.ctx.store.db().write(&SEE, values![self.clock.now() - TICK]).await.unwrap();
     }
 
     /// What the receiver has accepted: when, for whom, from whom.

@@ -94,6 +94,8 @@ pub enum Event {
     Skipped {
         /// Index of the campaign.
         campaign: usize,
+        /// The enrollment.
+        enrollment_id: EnrollmentId,
         /// Why.
         reason: Reason,
     },
@@ -281,7 +283,8 @@ impl World {
                 return self.slot(campaign, send);
             }
             Some(Outcome::TooLate) => {
-                tell(Event::Skipped { campaign, reason: Reason::TooLate });
+                let enrollment_id = candidate.enrollment_id;
+                tell(Event::Skipped { campaign, enrollment_id, reason: Reason::TooLate });
                 return self.go_on(campaign, send.candidate, now);
             }
             Some(_) => return,
@@ -449,7 +452,7 @@ impl World {
                 }
                 _ => {
                     if let Some(reason) = send.reason {
-                        tell(Event::Skipped { campaign, reason });
+                        tell(Event::Skipped { campaign, enrollment_id: candidate.enrollment_id, reason });
                     }
                 }
             }

@@ -111,11 +111,14 @@ async fn explain(ctx: &Context, campaign: &CampaignName, standing: &Standing) ->
     let warmup = &ctx.config.settings.email_account.warmup;
     let holder = told.account.as_ref().map(|book| (book, address(book.id)));
     let why = why(told.reason, holder, &foresight.settings, (warmup, foresight.now));
-    let text = match (&slot, told.reason) {
-        (Some(slot), _) => format!("{why}; next slot {} from {}", slot.local, slot.account),
-        (None, _) => format!("{why}; no slot is foreseen until a person changes that"),
+    let left_out =
+        told.left_out.map_or(String::new(), |why| format!("; its next mail is left out: {}", why.for_people()));
+    let text = match (&slot, told.left_out) {
+        (Some(slot), _) => format!("{why}{left_out}; next slot {} from {}", slot.local, slot.account),
+        (None, Some(_)) => format!("{why}{left_out}, and none follows"),
+        (None, None) => format!("{why}; no slot is foreseen until a person changes that"),
     };
-    Ok(Answer { state: "waiting", reason: told.reason, text, slot })
+    Ok(Answer { state: "waiting", reason: told.reason.or(told.left_out), text, slot })
 }
 
 /// What holds the lead, in words, with the numbers of the limit.

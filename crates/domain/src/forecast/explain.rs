@@ -18,6 +18,8 @@ pub struct Explanation {
     pub reason: Option<Reason>,
     /// The account whose limit or state that is, as it stands when those who come before have been served.
     pub account: Option<AccountBook>,
+    /// Why its next mail is left out, where it is: the slot is a later mail's then.
+    pub left_out: Option<Reason>,
     /// When it leaves, as long as nothing changes; none = not before a person acts, or not within the forecast.
     pub slot: Option<Sent>,
 }
@@ -26,14 +28,19 @@ impl World {
     /// Explains the next mail of an enrollment; slots are looked for before `until`.
     pub fn explain(mut self, campaign: usize, enrollment: EnrollmentId, until: Timestamp) -> Explanation {
         let (reason, account) = self.why_not(campaign, enrollment);
-        let mut slot = None;
+        let (mut slot, mut left_out) = (None, None);
         while slot.is_none()
             && self.step(until, &mut |event| match event {
                 Event::Sent(sent) if sent.campaign == campaign && sent.enrollment_id == enrollment => slot = Some(sent),
+                Event::Skipped { campaign: of, enrollment_id, reason }
+                    if (of, enrollment_id) == (campaign, enrollment) =>
+                {
+                    left_out.get_or_insert(reason);
+                }
                 Event::Sent(_) | Event::Skipped { .. } | Event::Waited { .. } => {}
             })
         {}
-        Explanation { reason, account, slot }
+        Explanation { reason, account, left_out, slot }
     }
 
     fn why_not(&self, campaign: usize, enrollment: EnrollmentId) -> (Option<Reason>, Option<AccountBook>) {
