@@ -102,7 +102,7 @@ fn next_mail<'a>(accepted: &'a [Mail], said: &Said) -> Option<&'a Mail> {
 async fn explanations_are_what_then_happens() {
     let origin: Timestamp = ORIGIN.parse().unwrap();
     let mut reasons: BTreeMap<Option<Reason>, usize> = BTreeMap::new();
-    for seed in 11..=14 {
+    for seed in 11..=16 {
         let simulation = Simulation::begin(origin).await;
         let folder = tempfile::tempdir().unwrap();
         let (tenant_id, id) = simulation.start(&Plan::write(seed, 60, folder.path())).await;
