@@ -45,6 +45,7 @@ const MIGRATIONS: &[Migration] = migrations![
     10 "0010_unknown",
     11 "0011_refusals",
     12 "0012_restored",
+    14 "0014_sequences",
 ];
 
 /// Made outside the list: it is what the list is recorded in.

@@ -15,6 +15,7 @@ pub mod events;
 pub mod fetch;
 pub mod leads;
 pub mod plan;
+mod reactions;
 pub mod recover;
 pub mod refusals;
 pub mod resolve;
@@ -84,6 +85,7 @@ pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]
         fetch::STATEMENTS,
         leads::STATEMENTS,
         plan::STATEMENTS,
+        reactions::STATEMENTS,
         recover::STATEMENTS,
         refusals::STATEMENTS,
         resolve::STATEMENTS,
