@@ -241,6 +241,17 @@ fn steps_and_templates() {
                 &[Toml("[[step]]", "[[step]]\ntype = \"condition\"\ncondition = \"opened\"\n[[step]]")],
             ),
             ("unknown condition", &[Toml("wait_hours = 48", "type = \"condition\"\ncondition = \"smiled\"")]),
+            (
+                "conditions that nothing can answer",
+                &[Toml(
+                    "[[step]]\nwait_hours = 48",
+                    "[[step]]\ntype = \"condition\"\ncondition = \"opened\"\nurl = \"/a\"\nwithin_hours = 0\n\
+                     [[step]]\ntype = \"condition\"\ncondition = \"replied\"\nwithin_hours = 24\n\
+                     [[step]]\ntype = \"condition\"\ncondition = \"clicked\"\nurl = \" \"\nwithin_hours = -1\n\
+                     [[step]]\ntype = \"condition\"\ncondition = \"not_clicked\"\nurl = \"/a b\"\n[[step]]\nwait_hours = 48",
+                )],
+            ),
+            ("keys of conditions elsewhere", &[Toml("wait_hours = 48", "wait_hours = 48\nurl = \"/a\"\nwithin_hours = 2")]),
             ("mail without HTML", &[Toml("html = \"hello.html\"\ntext", "text")]),
             (
                 "unknown account of a step",

@@ -54,7 +54,7 @@ pub struct Candidate {
     pub lead_zone: Option<Zone>,
     /// Whether the address is on the suppression list.
     pub suppressed: bool,
-    /// What the lead did so far.
+    /// What the lead did so far, as far as conditions from its step on ask.
     pub reactions: Reactions,
 }
 
@@ -207,7 +207,7 @@ pub fn plan_send(
         StepType::Condition if candidate.due.at > now => {
             Plan::Defer(Deferral { until: candidate.due.at, reason: Reason::NotDue, scope: Scope::Lead })
         }
-        StepType::Condition if step.is_active => pass_condition(campaign, step, candidate),
+        StepType::Condition if step.is_active => pass_condition(campaign, step, candidate, now),
         StepType::Condition | StepType::Wait => {
             Plan::Move { next: next_due(&campaign.steps, step.step_order, candidate.due.at) }
         }
@@ -219,9 +219,9 @@ fn campaign_holds(status: CampaignStatus) -> Option<Deferral> {
     Some(Deferral { until: Timestamp::MAX, reason, scope: Scope::Campaign })
 }
 
-fn pass_condition(campaign: &CampaignPlan, step: &Step, candidate: &Candidate) -> Plan {
+fn pass_condition(campaign: &CampaignPlan, step: &Step, candidate: &Candidate, now: Timestamp) -> Plan {
     let next = next_due(&campaign.steps, step.step_order, candidate.due.at);
-    if step.condition.holds(candidate.reactions) {
+    if step.condition.holds(&candidate.reactions, now) {
         return Plan::Move { next };
     }
     if step.stop_if_false {

@@ -1,10 +1,13 @@
 //! A step of a campaign's sequence, and the walk from one step to the next.
 //!
 //! Not responsible for exclusions, windows or limits (`plan`, `pace`): only for which step follows and when it is due.
-//! To add a kind of step: a word in `StepType` and an arm in `next_due`.
+//! To add a kind of step: a word in `StepType` and an arm in `next_due`. To add a question of conditions: `condition`.
+
+mod condition;
 
 use std::time::Duration;
 
+pub use condition::{Click, Condition, ConditionType, MAX_URL_PART, Reactions};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{EmailAccountId, StepId, TemplateId};
@@ -20,26 +23,6 @@ words! {
         Wait = "wait",
         /// Looks at what the lead did, and skips the next mail or ends the sequence.
         Condition = "condition",
-    }
-}
-
-words! {
-    /// What a condition asks about the mails sent so far in this campaign.
-    ConditionType, "condition type", {
-        /// Always true.
-        Always = "always",
-        /// A mail was opened.
-        Opened = "opened",
-        /// A link was clicked.
-        Clicked = "clicked",
-        /// The lead replied.
-        Replied = "replied",
-        /// No mail was opened.
-        NotOpened = "not_opened" | "no_open",
-        /// No link was clicked.
-        NotClicked = "not_clicked" | "no_click",
-        /// The lead did not reply.
-        NotReplied = "not_replied" | "no_reply",
     }
 }
 
@@ -61,7 +44,7 @@ pub struct Step {
     /// Not before this time.
     pub wait_until: Option<Timestamp>,
     /// What a condition step asks.
-    pub condition: ConditionType,
+    pub condition: Condition,
     /// Whether a false condition ends the enrollment (`stop`) instead of skipping the next mail.
     pub stop_if_false: bool,
     /// An inactive email step is skipped and shown; other inactive steps are passed over.
@@ -95,32 +78,6 @@ pub fn next_due(steps: &[Step], after_order: u32, base: Timestamp) -> Option<Due
     None
 }
 
-/// What the lead has done so far in this campaign.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reactions {
-    /// A person opened a mail.
-    pub opened: bool,
-    /// A person clicked a link.
-    pub clicked: bool,
-    /// The lead replied.
-    pub replied: bool,
-}
-
-impl ConditionType {
-    /// Whether the condition holds for these reactions.
-    pub fn holds(self, reactions: Reactions) -> bool {
-        match self {
-            Self::Always => true,
-            Self::Opened => reactions.opened,
-            Self::Clicked => reactions.clicked,
-            Self::Replied => reactions.replied,
-            Self::NotOpened => !reactions.opened,
-            Self::NotClicked => !reactions.clicked,
-            Self::NotReplied => !reactions.replied,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,7 +93,7 @@ mod tests {
             template_id: None,
             wait,
             wait_until: None,
-            condition: ConditionType::Always,
+            condition: ConditionType::Always.into(),
             stop_if_false: false,
             is_active: true,
         }

@@ -126,7 +126,7 @@ impl Given {
             template_id: Some(TemplateId::from_uuid(uuid(0))),
             wait: if n == 0 { Duration::ZERO } else { MINUTE * *minutes },
             wait_until: None,
-            condition: ConditionType::Always,
+            condition: ConditionType::Always.into(),
             stop_if_false: false,
             is_active: true,
         };

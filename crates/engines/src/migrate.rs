@@ -46,6 +46,7 @@ const MIGRATIONS: &[Migration] = migrations![
     11 "0011_refusals",
     12 "0012_restored",
     13 "0013_tenant_rate",
+    14 "0014_sequences",
 ];
 
 /// Made outside the list: it is what the list is recorded in.

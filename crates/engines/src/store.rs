@@ -16,6 +16,7 @@ pub mod fetch;
 pub mod leads;
 pub mod outlook;
 pub mod plan;
+mod reactions;
 pub mod recover;
 pub mod refusals;
 pub mod resolve;
@@ -88,6 +89,7 @@ pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]
         leads::STATEMENTS,
         outlook::STATEMENTS,
         plan::STATEMENTS,
+        reactions::STATEMENTS,
         recover::STATEMENTS,
         refusals::STATEMENTS,
         resolve::STATEMENTS,

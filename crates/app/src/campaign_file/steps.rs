@@ -2,13 +2,20 @@
 //!
 //! Not responsible for templates themselves (`templates`). To add a kind of step: an arm in `step`.
 
+use std::time::Duration;
+
 use domain::schedule::wait_hours;
-use domain::step::{ConditionType, StepType};
+use domain::step::{Condition, ConditionType, MAX_URL_PART, StepType};
 use engines::store::setup::StepSetup;
 
 use super::Reader;
 use super::accounts::FileAccount;
 use crate::toml_input::{Section, Spot};
+
+/// The part of a link that a condition asks of.
+const URL: &str = "url";
+/// How long before it is asked a condition looks back.
+const WITHIN: &str = "within_hours";
 
 impl Reader<'_> {
     pub(super) fn steps(&self, root: &mut Section<'_>, accounts: &[FileAccount]) -> Vec<StepSetup> {
@@ -65,7 +72,7 @@ impl Reader<'_> {
             step_type,
             wait_hours: wait.map_or(0.0, |spot| spot.value),
             wait_until,
-            condition: ConditionType::Always,
+            condition: ConditionType::Always.into(),
             stop_if_false: false,
             account: None,
             template: None,
@@ -76,13 +83,77 @@ impl Reader<'_> {
                 step.template = self.template(section);
             }
             StepType::Condition => {
-                let hint = "condition = \"opened\", \"clicked\", \"not_opened\", …";
-                step.condition = section.require("condition", hint).map_or(ConditionType::Always, |spot| spot.value);
+                step.condition = self.condition(section);
                 step.stop_if_false = self.stop_if_false(section);
             }
             StepType::Wait => {}
         }
+        if step_type != StepType::Condition {
+            for key in [URL, WITHIN] {
+                self.refuse_key(section, key, "only a condition looks at what a lead did", "type = \"condition\"");
+            }
+        }
         step
+    }
+
+    fn condition(&self, section: &mut Section<'_>) -> Condition {
+        let hint = "condition = \"opened\", \"clicked\", \"not_opened\", …";
+        let Some(asks) = section.require("condition", hint).map(|spot| spot.value) else {
+            // What the keys beside it mean is not known.
+            for key in [URL, WITHIN] {
+                let _unjudged: Option<Spot<serde_json::Value>> = section.take(key);
+            }
+            return ConditionType::Always.into();
+        };
+        let mut condition = Condition::from(asks);
+        if matches!(asks, ConditionType::Clicked | ConditionType::NotClicked) {
+            condition.url_part = self.url_part(section);
+        } else {
+            let hint = "condition = \"clicked\" or \"not_clicked\"";
+            self.refuse_key(section, URL, "only clicks are those of a link", hint);
+        }
+        if asks.event_type().is_some() {
+            condition.within = self.within(section);
+        } else {
+            let hint = "condition = \"opened\", \"clicked\", \"not_opened\" or \"not_clicked\"";
+            self.refuse_key(section, WITHIN, "only of opens and clicks is it known when they were", hint);
+        }
+        condition
+    }
+
+    fn url_part(&self, section: &mut Section<'_>) -> Option<String> {
+        let spot: Spot<String> = section.take(URL)?;
+        let part = spot.value.trim();
+        let rule = if part.is_empty() {
+            "must not be empty".to_owned()
+        } else if part.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            "holds white space or a control character, which stand in no link".to_owned()
+        } else if part.chars().count() > MAX_URL_PART {
+            format!("is longer than {MAX_URL_PART} characters")
+        } else {
+            return Some(part.to_owned());
+        };
+        self.problems.add(spot.problem(rule).hint("a part of the link that counts: url = \"/prices\""));
+        None
+    }
+
+    fn within(&self, section: &mut Section<'_>) -> Option<Duration> {
+        let spot: Spot<f64> = section.take(WITHIN)?;
+        let within = self.problems.ok(wait_hours(spot.value).map_err(|error| spot.problem(error)))?;
+        if within.is_zero() {
+            let problem = spot.problem("nothing happens within no time");
+            self.problems.add(problem.hint("leave it out to count all since enrollment"));
+        }
+        Some(within)
+    }
+
+    /// A key that this kind of step does not have, though others do.
+    fn refuse_key(&self, section: &mut Section<'_>, key: &str, why: &str, hint: &str) {
+        if section.has(key)
+            && let Some(spot) = section.take::<serde_json::Value>(key)
+        {
+            self.problems.add(spot.problem(why).hint(hint));
+        }
     }
 
     /// The account that a step names instead of the lead's own.

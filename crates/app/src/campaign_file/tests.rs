@@ -1,7 +1,9 @@
 //! Campaign files: the example of the product, and what each section makes of its keys.
 
+use std::time::Duration;
+
 use domain::email_account::TlsMode;
-use domain::step::{ConditionType, StepType};
+use domain::step::{Condition, ConditionType, StepType};
 use secrecy::ExposeSecret as _;
 
 use super::*;
@@ -63,7 +65,8 @@ fn every_kind_of_step_and_key_is_taken() {
          holidays = [2026-12-25, \"2026-01-01\"]\nmax_lateness = 24\non_unknown = \"hold\"\n\
          [[step]]\nsubject = \"Hi {{{{ firstName }}}}\"\nhtml = \"a.html\"\ntext = \"a.html\"\n\
          [[step]]\ntype = \"wait\"\nwait_hours = 48\nwait_until = 2026-04-01T00:00:00Z\n\
-         [[step]]\ntype = \"condition\"\ncondition = \"no_open\"\nvalue = \"stop\"\n\
+         [[step]]\ntype = \"condition\"\ncondition = \"no_open\"\nvalue = \"stop\"\nwithin_hours = 36\n\
+         [[step]]\ntype = \"condition\"\ncondition = \"clicked\"\nurl = \" /prices \"\n\
          [[step]]\nwait_hours = 0.5\nsubject = \"Again\"\nhtml = \"a.html\"\nemail_account = \"ANA@acme.test\"\n"
     );
     let loaded = load_with(&file, &Environment::from([("SMTP_PASSWORD", "hunter2")]), None).unwrap();
@@ -76,9 +79,12 @@ fn every_kind_of_step_and_key_is_taken() {
     assert_eq!(setup.scheduled_at.unwrap().to_string(), "2026-03-01T08:00:00Z");
     assert_eq!((setup.settings.priority, setup.settings.holidays.len()), (7, 2));
     let kinds: Vec<StepType> = setup.steps.iter().map(|step| step.step_type).collect();
-    assert_eq!(kinds, [StepType::Email, StepType::Wait, StepType::Condition, StepType::Email]);
-    assert_eq!((setup.steps[2].condition, setup.steps[2].stop_if_false), (ConditionType::NotOpened, true));
-    assert_eq!((setup.steps[3].wait_hours, setup.steps[3].account), (0.5, Some(0)));
+    assert_eq!(kinds, [StepType::Email, StepType::Wait, StepType::Condition, StepType::Condition, StepType::Email]);
+    let opened = Condition { within: Some(Duration::from_secs(36 * 3600)), ..ConditionType::NotOpened.into() };
+    assert_eq!((&setup.steps[2].condition, setup.steps[2].stop_if_false), (&opened, true));
+    let clicked = Condition { url_part: Some("/prices".into()), ..ConditionType::Clicked.into() };
+    assert_eq!((&setup.steps[3].condition, setup.steps[3].stop_if_false), (&clicked, false));
+    assert_eq!((setup.steps[4].wait_hours, setup.steps[4].account), (0.5, Some(0)));
     let template = setup.steps[0].template.as_ref().unwrap();
     assert_eq!(template.html, "<p>Hello {{ firstName }}</p>", "a byte order mark is no content");
     assert!(!format!("{loaded:?}").contains("hunter2"));

@@ -24,7 +24,7 @@ fn step(step_order: u32, step_type: StepType) -> Step {
         template_id: Some(crate::ids::TemplateId::from_uuid(uuid(1))),
         wait: Duration::ZERO,
         wait_until: None,
-        condition: ConditionType::Opened,
+        condition: ConditionType::Opened.into(),
         stop_if_false: false,
         is_active: true,
     }
@@ -144,7 +144,8 @@ fn a_condition_passes_skips_or_stops() {
         step(3, StepType::Email),
         step(4, StepType::Email),
     ]);
-    let opened = Candidate { reactions: Reactions { opened: true, ..Reactions::default() }, ..candidate(2) };
+    let opened =
+        Candidate { reactions: Reactions { opened_at: Some(NOW - HOUR), ..Reactions::default() }, ..candidate(2) };
     assert_eq!(plan(&c, &opened, &mut books(vec![])), Plan::Move { next: Some(Due { step_order: 3, at: NOW }) });
     let Plan::Skip { step_order: 3, reason: Reason::ConditionFalse, next: Some(next), .. } =
         plan(&c, &candidate(2), &mut books(vec![]))
@@ -152,6 +153,11 @@ fn a_condition_passes_skips_or_stops() {
         panic!("a false condition skips the next mail");
     };
     assert_eq!(next.step_order, 4);
+    c.steps[1].condition.within = Some(HOUR / 2);
+    assert!(
+        matches!(plan(&c, &opened, &mut books(vec![])), Plan::Skip { .. }),
+        "it is asked now, of the last half hour"
+    );
     c.steps[1].stop_if_false = true;
     let p = plan(&c, &candidate(2), &mut books(vec![]));
     assert_eq!(p, Plan::End { step: None, reason: Reason::ConditionFalse });

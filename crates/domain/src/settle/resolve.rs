@@ -127,7 +127,7 @@ mod tests {
             template_id: None,
             wait: 48 * HOUR,
             wait_until: None,
-            condition: ConditionType::Always,
+            condition: ConditionType::Always.into(),
             stop_if_false: false,
             is_active: true,
         }

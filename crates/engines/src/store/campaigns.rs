@@ -10,7 +10,7 @@ use domain::ids::{CampaignId, StepId};
 use domain::plan::CampaignPlan;
 use domain::reason::Reason;
 use domain::schedule::wait_hours;
-use domain::step::Step;
+use domain::step::{Condition, Step};
 use domain::time::Timestamp;
 
 use super::dot::days::{DayChanges, slot_columns};
@@ -26,7 +26,7 @@ statements! {
             co.name AS company_name, co.address AS company_address
         FROM campaigns c JOIN companies co ON co.id = c.company_id AND co.tenant_id = c.tenant_id WHERE c.tenant_id = $1 AND c.id = $2";
     STEPS = "SELECT id, step_order, step_type, email_account_id, template_id, wait_duration_hours, wait_until_date,
-            condition_type, condition_value, is_active
+            condition_type, condition_value, condition_url, condition_within_hours, is_active
         FROM campaign_sequence_steps WHERE tenant_id = $1 AND campaign_id = $2 ORDER BY step_order";
     FIND = "SELECT c.id, c.tenant_id, c.name, c.status, c.scheduled_at, t.name AS tenant_name FROM campaigns c JOIN tenants t ON t.id = c.tenant_id
         WHERE (c.name = $1 OR c.id = $2::uuid) AND ($3::text IS NULL OR t.name = $3)
@@ -120,10 +120,15 @@ pub(super) async fn load(tx: &mut Tx, tenant_id: domain::ids::TenantId, id: Camp
 
 fn step(row: &Row) -> Result<Step> {
     let id: StepId = row.get("id")?;
-    let wait = wait_hours(row.get("wait_duration_hours")?).map_err(|e| Error::Column {
-        column: "campaign_sequence_steps.wait_duration_hours".into(),
-        problem: format!("of step `{id}`: {e}"),
-    })?;
+    let hours = |column: &str, hours| {
+        let problem = |e| Error::Column {
+            column: format!("campaign_sequence_steps.{column}"),
+            problem: format!("of step `{id}`: {e}"),
+        };
+        wait_hours(hours).map_err(problem)
+    };
+    let wait = hours("wait_duration_hours", row.get("wait_duration_hours")?)?;
+    let within: Option<f64> = row.get("condition_within_hours")?;
     let value: Option<String> = row.get("condition_value")?;
     Ok(Step {
         id,
@@ -133,7 +138,11 @@ fn step(row: &Row) -> Result<Step> {
         template_id: row.get("template_id")?,
         wait: wait.max(Duration::ZERO),
         wait_until: row.get("wait_until_date")?,
-        condition: row.get("condition_type")?,
+        condition: Condition {
+            asks: row.get("condition_type")?,
+            url_part: row.get("condition_url")?,
+            within: within.map(|within| hours("condition_within_hours", within)).transpose()?,
+        },
         stop_if_false: value.as_deref() == Some("stop"),
         is_active: row.get("is_active")?,
     })

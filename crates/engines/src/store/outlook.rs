@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use domain::forecast::{OpenSend, Prospect, Shared};
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, TenantId};
 use domain::pace::{CampaignBook, Rate, TenantBook};
+use domain::plan::Candidate;
 use domain::reason::Reason;
 use domain::send::SendStatus;
 use domain::time::Timestamp;
@@ -17,7 +18,7 @@ use uuid::Uuid;
 use super::campaigns::load;
 use super::plan::candidate;
 use super::restored::lost_time;
-use super::{SystemStore, TenantStore, dot};
+use super::{SystemStore, TenantStore, dot, reactions};
 use crate::db::{Access, Tx};
 use crate::error::{Error, Result};
 use crate::value::Row;
@@ -144,7 +145,9 @@ async fn read_prospect(tx: &mut Tx, tenant_id: TenantId, row: &Row, now: Timesta
     let mut after = (Timestamp::from_micros(i64::MIN), Uuid::nil());
     loop {
         let page = tx.query(&WAITING, values![tenant_id, id, now, after.0, after.1, PAGE]).await?;
-        waiting.extend(page.iter().map(candidate).collect::<Result<Vec<_>>>()?);
+        let mut some = page.iter().map(candidate).collect::<Result<Vec<_>>>()?;
+        reactions::complete(tx, (tenant_id, id), &plan.steps, &mut some).await?;
+        waiting.extend(some);
         match page.last() {
             Some(last) if page.len() == PAGE as usize => after = (last.get("due_at")?, last.get("id")?),
             _ => break,
@@ -154,8 +157,10 @@ async fn read_prospect(tx: &mut Tx, tenant_id: TenantId, row: &Row, now: Timesta
     let mut after = Uuid::nil();
     loop {
         let page = tx.query(&OPEN, values![tenant_id, id, now, after, PAGE]).await?;
-        for row in &page {
-            open.extend(open_send(row, now)?);
+        let mut some = page.iter().map(on_its_way).collect::<Result<Vec<_>>>()?;
+        reactions::complete(tx, (tenant_id, id), &plan.steps, &mut some).await?;
+        for (row, candidate) in page.iter().zip(some) {
+            open.extend(open_send(row, candidate, now)?);
         }
         match page.last() {
             Some(last) if page.len() == PAGE as usize => after = last.get("send_id")?,
@@ -174,11 +179,16 @@ async fn read_prospect(tx: &mut Tx, tenant_id: TenantId, row: &Row, now: Timesta
     })
 }
 
-/// One whose dot is under way leaves now; one without an account never does.
-fn open_send(row: &Row, now: Timestamp) -> Result<Option<OpenSend>> {
-    let Some(account) = row.get::<Option<EmailAccountId>>("send_account_id")? else { return Ok(None) };
+/// An enrollment at the step of its open send.
+fn on_its_way(row: &Row) -> Result<Candidate> {
     let mut candidate = candidate(row)?;
     candidate.due.step_order = row.get("step_order")?;
+    Ok(candidate)
+}
+
+/// One whose dot is under way leaves now; one without an account never does.
+fn open_send(row: &Row, candidate: Candidate, now: Timestamp) -> Result<Option<OpenSend>> {
+    let Some(account) = row.get::<Option<EmailAccountId>>("send_account_id")? else { return Ok(None) };
     let is_dot = row.get::<SendStatus>("status")? == SendStatus::Dot;
     let not_before: Timestamp = row.get("not_before")?;
     Ok(Some(OpenSend {

@@ -1,7 +1,8 @@
 //! P1: planning in one transaction. Reads due enrollments and the books of their accounts under lock, lets
 //! `domain::page` decide, and writes sends, reservations and progress together. The row is the outbox.
 //!
-//! Not responsible for deciding anything. To add a fact that planning needs: the statement `DUE` and `candidate`.
+//! Not responsible for deciding anything. To add a fact that planning needs: the statement `DUE` and `candidate`;
+//! one that only conditions ask for: `reactions`.
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use uuid::Uuid;
 
 use super::campaigns::{CampaignBundle, load};
 use super::restored::lost_time;
-use super::{SystemStore, dot};
+use super::{SystemStore, dot, reactions};
 use crate::db::{Access, LockKind, Tx};
 use crate::error::Result;
 use crate::value::{Row, Rows, Value};
@@ -36,11 +37,7 @@ macro_rules! candidate_columns {
                 AND (s.tenant_id = e.tenant_id OR s.tenant_id IS NULL)
                 AND (s.expires_at IS NULL OR s.expires_at > ",
             $now,
-            ")) AS suppressed,
-            EXISTS (SELECT 1 FROM tracking_events t WHERE t.campaign_id = e.campaign_id AND t.lead_id = e.lead_id
-                AND t.type = 'open' AND t.verdict = 'human') AS opened,
-            EXISTS (SELECT 1 FROM tracking_events t WHERE t.campaign_id = e.campaign_id AND t.lead_id = e.lead_id
-                AND t.type = 'click' AND t.verdict = 'human') AS clicked"
+            ")) AS suppressed"
         )
     };
 }
@@ -233,7 +230,9 @@ impl SystemStore {
         }
         campaign.plan.lost_time = lost_time(&mut tx).await?;
         dot::lock_days(&mut tx, &campaign).await?;
-        let candidates = read_candidates(&mut tx, request).await?;
+        let mut candidates = read_candidates(&mut tx, request).await?;
+        let ids = (request.tenant_id, request.campaign_id);
+        reactions::complete(&mut tx, ids, &campaign.plan.steps, &mut candidates).await?;
         let full = candidates.len() >= request.limit as usize;
         let last = candidates.last().map(|c| (c.due.at, c.enrollment_id));
         let books = read_books(&mut tx, request, &campaign, &candidates).await?;
@@ -283,11 +282,8 @@ pub(super) fn candidate(row: &Row) -> Result<Candidate> {
         // A zone that other programs wrote wrongly must not stop the campaign: the campaign's own zone serves.
         lead_zone: row.get::<Option<String>>("timezone")?.and_then(|name| name.parse().ok()),
         suppressed: row.get("suppressed")?,
-        reactions: Reactions {
-            opened: row.get("opened")?,
-            clicked: row.get("clicked")?,
-            replied: lead_status == domain::lead::LeadStatus::Replied,
-        },
+        // What else conditions ask is read for those who have one ahead (`reactions`).
+        reactions: Reactions { replied: lead_status == domain::lead::LeadStatus::Replied, ..Reactions::default() },
     })
 }
 

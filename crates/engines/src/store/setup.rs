@@ -6,7 +6,7 @@
 use domain::campaign::CampaignSettings;
 use domain::email_account::SmtpSettings;
 use domain::ids::{CampaignId, CompanyId, DomainId, EmailAccountId, StepId, TemplateId, TenantId};
-use domain::step::{ConditionType, StepType};
+use domain::step::{Condition, StepType};
 use domain::time::{Timestamp, Zone};
 use uuid::Uuid;
 
@@ -51,12 +51,14 @@ statements! {
                 AND COALESCE(templates.content_text, '') = COALESCE(excluded.content_text, '') THEN 0 ELSE 1 END
         RETURNING id";
     STEP = "INSERT INTO campaign_sequence_steps (id, tenant_id, campaign_id, step_order, step_type, email_account_id,
-            template_id, wait_duration_hours, wait_until_date, condition_type, condition_value, created_at, updated_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)
+            template_id, wait_duration_hours, wait_until_date, condition_type, condition_value, condition_url,
+            condition_within_hours, created_at, updated_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14)
         ON CONFLICT (campaign_id, step_order) DO UPDATE SET step_type = excluded.step_type,
             email_account_id = excluded.email_account_id, template_id = excluded.template_id,
             wait_duration_hours = excluded.wait_duration_hours, wait_until_date = excluded.wait_until_date,
-            condition_type = excluded.condition_type, condition_value = excluded.condition_value, is_active = true,
+            condition_type = excluded.condition_type, condition_value = excluded.condition_value,
+            condition_url = excluded.condition_url, condition_within_hours = excluded.condition_within_hours, is_active = true,
             updated_at = excluded.updated_at
         RETURNING id";
     SWITCH_OFF_STEPS = "UPDATE campaign_sequence_steps SET is_active = false, updated_at = $4
@@ -140,7 +142,7 @@ pub struct StepSetup {
     /// Not before this time.
     pub wait_until: Option<Timestamp>,
     /// What a condition asks.
-    pub condition: ConditionType,
+    pub condition: Condition,
     /// Whether a false condition ends the enrollment.
     pub stop_if_false: bool,
     /// Index into `accounts` of the account that sends this step.
@@ -343,8 +345,10 @@ async fn upsert_steps(
             template_id,
             step.wait_hours,
             step.wait_until,
-            step.condition,
+            step.condition.asks,
             stop,
+            step.condition.url_part.clone(),
+            step.condition.within.map(|within| within.as_secs_f64() / 3600.0),
             scope.now
         ];
         let _id: StepId = one(tx, &STEP, params).await?;

@@ -6,6 +6,7 @@ mod adopt;
 mod apply;
 mod breaker;
 mod campaign_days;
+mod conditions;
 mod dead_letters;
 mod dot;
 mod foreign_ids;

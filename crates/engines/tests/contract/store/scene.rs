@@ -67,7 +67,7 @@ pub fn email_step(subject: &str, wait_hours: f64) -> StepSetup {
         step_type: StepType::Email,
         wait_hours,
         wait_until: None,
-        condition: ConditionType::Always,
+        condition: ConditionType::Always.into(),
         stop_if_false: false,
         account: None,
         template: Some(template),
