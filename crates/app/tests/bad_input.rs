@@ -147,6 +147,7 @@ fn the_unspoilt_campaign_is_good() {
 
 #[test]
 fn campaign_files() {
+    const ONE_WINDOW: &str = "send_days = [\"mon\", \"tue\"]\nsend_time_start = \"09:00\"\nsend_time_end = \"17:00\"\n";
     check(
         "campaign_files",
         &[
@@ -171,6 +172,16 @@ fn campaign_files() {
             ("no days", &[Toml("[\"mon\", \"tue\"]", "[]")]),
             ("bad time", &[Toml("\"17:00\"", "\"25:00\"")]),
             ("window that closes when it opens", &[Toml("\"17:00\"", "\"09:00\"")]),
+            ("windows beside the keys of one", &[Toml("leads =", "windows = [{ start = \"09:00\" }]\nleads =")]),
+            (
+                "one bad window of several",
+                &[Toml(ONE_WINDOW, "windows = [{}, { start = \"09:00\", end = \"09:00\" }]\n")],
+            ),
+            ("bad time in a window", &[Toml(ONE_WINDOW, "windows = [{}, { end = \"noon\" }]\n")]),
+            (
+                "unknown key of a window",
+                &[Toml("[[step]]", "[[campaign.windows]]\ndays = [\"mon\"]\nopen = \"09:00\"\n[[step]]")],
+            ),
             ("priority out of range", &[Toml("name = \"Welcome\"", "name = \"Welcome\"\npriority = 0")]),
             ("campaign limit of 0", &[Toml("name = \"Welcome\"", "name = \"Welcome\"\ndaily_limit = 0")]),
             ("negative lateness", &[Toml("name = \"Welcome\"", "name = \"Welcome\"\nmax_lateness = -1")]),

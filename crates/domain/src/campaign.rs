@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::reason::Reason;
-use crate::schedule::{Date, DaySet, LocalTime, ScheduleError, Window};
+use crate::schedule::{Date, DaySet, Hours, LocalTime, ScheduleError, Window};
 use crate::time::Zone;
 use crate::words::words;
 
@@ -76,6 +76,8 @@ pub struct CampaignSettings {
     pub send_time_start: LocalTime,
     /// When the window closes; default `24:00`; earlier than the start means over midnight.
     pub send_time_end: LocalTime,
+    /// Several times a day at which mail may leave, in place of the three above; default none.
+    pub windows: Vec<Hours>,
     /// Days without mail.
     pub holidays: Vec<Date>,
     /// Most messages a day over all accounts; none = no limit.
@@ -102,6 +104,7 @@ impl Default for CampaignSettings {
             send_days: DaySet::ALL,
             send_time_start: LocalTime::MIDNIGHT,
             send_time_end: LocalTime::END_OF_DAY,
+            windows: Vec::new(),
             holidays: Vec::new(),
             daily_limit: None,
             priority: 100,
@@ -120,6 +123,9 @@ pub enum SettingsError {
     /// The window is empty or malformed.
     #[error(transparent)]
     Window(#[from] ScheduleError),
+    /// One of several windows is; its number counts from 1.
+    #[error("{1}")]
+    OneWindow(usize, ScheduleError),
     /// Priority out of range.
     #[error("priority `{0}` is out of range (hint: 1 is most urgent, 1000 least, 100 the default)")]
     Priority(u16),
@@ -135,13 +141,37 @@ impl CampaignSettings {
     /// The sending window, in the lead's zone where the strategy says so and the lead has one.
     ///
     /// # Errors
-    /// Where days or times make no window.
+    /// Where days or times make no window, or `windows` and the keys that it takes the place of are both given.
     pub fn window(&self, lead_zone: Option<&Zone>) -> Result<Window, ScheduleError> {
         let zone = match (self.timezone_strategy, lead_zone) {
             (TimezoneStrategy::RecipientLocal, Some(zone)) => zone.clone(),
             _ => self.timezone.clone(),
         };
-        Window::new(zone, self.send_days, self.send_time_start, self.send_time_end, self.holidays.iter().copied())
+        let holidays = self.holidays.iter().copied();
+        if self.windows.is_empty() {
+            return Window::new(zone, [self.only_hours()], holidays);
+        }
+        self.check_alone()?;
+        Window::new(zone, self.windows.iter().copied(), holidays)
+    }
+
+    /// The hours of a campaign without `windows`.
+    fn only_hours(&self) -> Hours {
+        Hours { days: self.send_days, start: self.send_time_start, end: self.send_time_end }
+    }
+
+    /// Two answers to one question would let mail leave when one of them says no.
+    fn check_alone(&self) -> Result<(), ScheduleError> {
+        let (given, default) = (self.only_hours(), Hours::default());
+        let beside = [
+            ("send_days", given.days != default.days),
+            ("send_time_start", given.start != default.start),
+            ("send_time_end", given.end != default.end),
+        ];
+        match beside.iter().find(|(_, is_given)| *is_given) {
+            Some((key, _)) => Err(ScheduleError::BesideWindows(key)),
+            None => Ok(()),
+        }
     }
 
     /// Checks every field.
@@ -149,6 +179,9 @@ impl CampaignSettings {
     /// # Errors
     /// The first field that cannot be used.
     pub fn check(&self) -> Result<(), SettingsError> {
+        for (number, hours) in (1..).zip(&self.windows) {
+            hours.check().map_err(|error| SettingsError::OneWindow(number, error))?;
+        }
         self.window(None)?;
         if !(1..=1000).contains(&self.priority) {
             return Err(SettingsError::Priority(self.priority));

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use domain::schedule::{DaySet, LocalTime, Window, next_day_start};
+use domain::schedule::{Hours, Window, next_day_start};
 use domain::time::{Timestamp, Zone};
 
 /// Half an hour; a day that is missing; midnights that are; four changes a year.
@@ -57,7 +57,7 @@ fn differs(line: &str) -> Option<String> {
     let zone: Zone = words[1].parse().unwrap();
     let (found, expected) = if words[0] == "open" {
         let opens = words[3].parse().unwrap();
-        let window = Window::new(zone, DaySet::ALL, opens, LocalTime::END_OF_DAY, []).unwrap();
+        let window = Window::new(zone, [Hours { start: opens, ..Hours::default() }], []).unwrap();
         let at = seconds(words[4]);
         (format!("{:?}", window.next_open(at - std::time::Duration::from_secs(1))), format!("{:?}", Some(at)))
     } else {
