@@ -142,6 +142,8 @@ fn the_unspoilt_campaign_is_good() {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&object["leads"], &object["steps"][1]["waitHours"]), (&2.into(), &48.0.into()));
+    let hours = serde_json::json!([{ "days": ["mon", "tue"], "start": "09:00", "end": "17:00" }]);
+    assert_eq!(object["window"]["hours"], hours);
     assert!(output.stderr.is_empty());
 }
 
@@ -184,6 +186,8 @@ fn campaign_files() {
             ),
             ("priority out of range", &[Toml("name = \"Welcome\"", "name = \"Welcome\"\npriority = 0")]),
             ("campaign limit of 0", &[Toml("name = \"Welcome\"", "name = \"Welcome\"\ndaily_limit = 0")]),
+            ("unknown country of holidays", &[Toml("leads =", "holiday_country = [\"ES\", \"UK\"]\nleads =")]),
+            ("holidays of no country", &[Toml("leads =", "holiday_country = 34\nleads =")]),
             ("negative lateness", &[Toml("name = \"Welcome\"", "name = \"Welcome\"\nmax_lateness = -1")]),
             (
                 "scheduled without offset",

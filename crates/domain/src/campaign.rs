@@ -3,8 +3,11 @@
 //! Not responsible for its steps (`step`) or for deciding anything (`plan`).
 //! To add a setting: a documented field with a default in `CampaignSettings`; the campaign file knows it at once.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
+use crate::holidays::Country;
 use crate::reason::Reason;
 use crate::schedule::{Date, DaySet, Hours, LocalTime, ScheduleError, Window};
 use crate::time::Zone;
@@ -80,6 +83,9 @@ pub struct CampaignSettings {
     pub windows: Vec<Hours>,
     /// Days without mail.
     pub holidays: Vec<Date>,
+    /// Countries on whose public holidays no mail leaves either: a code or a list of them; default none.
+    #[serde(deserialize_with = "crate::holidays::one_or_several")]
+    pub holiday_country: BTreeSet<Country>,
     /// Most messages a day over all accounts; none = no limit.
     pub daily_limit: Option<u32>,
     /// 1 (most urgent) to 1000; default 100.
@@ -106,6 +112,7 @@ impl Default for CampaignSettings {
             send_time_end: LocalTime::END_OF_DAY,
             windows: Vec::new(),
             holidays: Vec::new(),
+            holiday_country: BTreeSet::new(),
             daily_limit: None,
             priority: 100,
             track_opens: true,
@@ -147,15 +154,18 @@ impl CampaignSettings {
             (TimezoneStrategy::RecipientLocal, Some(zone)) => zone.clone(),
             _ => self.timezone.clone(),
         };
-        let holidays = self.holidays.iter().copied();
-        if self.windows.is_empty() {
-            return Window::new(zone, [self.only_hours()], holidays);
+        if !self.windows.is_empty() {
+            self.check_alone()?;
         }
-        self.check_alone()?;
-        Window::new(zone, self.windows.iter().copied(), holidays)
+        let window = Window::new(zone, self.hours(), self.holidays.iter().copied())?;
+        Ok(window.closed_on_holidays_of(self.holiday_country.iter().copied()))
     }
 
-    /// The hours of a campaign without `windows`.
+    /// The hours of its window: `windows`, or the one that the other three keys make.
+    pub fn hours(&self) -> Vec<Hours> {
+        if self.windows.is_empty() { vec![self.only_hours()] } else { self.windows.clone() }
+    }
+
     fn only_hours(&self) -> Hours {
         Hours { days: self.send_days, start: self.send_time_start, end: self.send_time_end }
     }
@@ -193,5 +203,50 @@ impl CampaignSettings {
             Some(hours) if !(hours.is_finite() && hours > 0.0) => Err(SettingsError::Lateness(hours)),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<CampaignSettings, String> {
+        let settings: CampaignSettings = serde_json::from_str(json).map_err(|e| e.to_string())?;
+        settings.check().map_err(|e| e.to_string()).map(|()| settings)
+    }
+
+    #[test]
+    fn several_windows_take_the_place_of_the_three_keys_of_one() {
+        let settings = read(r#"{"windows":[{"end":"12:00"},{"days":["fri"],"start":"14:00"}]}"#).unwrap();
+        assert_eq!(settings.hours().len(), 2);
+        assert_eq!(read("{}").unwrap().hours(), [Hours::default()]);
+        for (key, value) in
+            [("send_days", r#"["mon"]"#), ("send_time_start", r#""09:00""#), ("send_time_end", r#""17:00""#)]
+        {
+            let said = read(&format!(r#"{{"windows":[{{}}],"{key}":{value}}}"#)).unwrap_err();
+            assert!(said.ends_with(&format!("(hint: leave `{key}` out)")), "{said}");
+        }
+        // What another program writes is not checked before it is used: then nothing opens.
+        let both = r#"{"windows":[{}],"send_time_start":"09:00"}"#;
+        assert!(serde_json::from_str::<CampaignSettings>(both).unwrap().window(None).is_err());
+        assert!(read(r#"{"windows":[{},{"start":"09:00","end":"09:00"}]}"#).is_err());
+    }
+
+    #[test]
+    fn one_country_or_several_are_read_and_a_wrong_one_is_refused() {
+        let codes = |json| read(json).map(|settings| settings.holiday_country.into_iter().map(Country::code).collect());
+        let none: Vec<&str> = Vec::new();
+        assert_eq!(codes("{}"), Ok(none));
+        assert_eq!(codes(r#"{"holiday_country":"es"}"#), Ok(vec!["ES"]));
+        assert_eq!(codes(r#"{"holiday_country":["FR","ES","FR"]}"#), Ok(vec!["ES", "FR"]));
+        let said = codes(r#"{"holiday_country":["ES","XX"]}"#).unwrap_err();
+        assert!(said.starts_with("`XX` is no country whose holidays are known (hint: one of AT"), "{said}");
+        let said = codes(r#"{"holiday_country":34}"#).unwrap_err();
+        assert!(said.starts_with("expected a country code or a list of them"), "{said}");
+        let settings = read(r#"{"holiday_country":"ES"}"#).unwrap();
+        let written = serde_json::to_string(&settings).unwrap();
+        assert_eq!(serde_json::from_str::<CampaignSettings>(&written).unwrap(), settings);
+        let noon = "2026-12-25T12:00:00Z".parse().unwrap();
+        assert!(!settings.window(None).unwrap().is_open(noon), "Christmas Day");
     }
 }

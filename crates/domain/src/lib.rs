@@ -9,6 +9,7 @@ pub mod campaign;
 pub mod concurrency;
 pub mod email_account;
 pub mod event;
+pub mod holidays;
 pub mod ids;
 pub mod job;
 pub mod lead;

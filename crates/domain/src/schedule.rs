@@ -17,6 +17,7 @@ use siphasher::sip::SipHasher24;
 
 use crate::time::{Timestamp, Zone};
 pub use window::{Hours, Window};
+pub(crate) use words::DayName;
 pub use words::{Date, DaySet, LocalTime};
 
 /// Days or times that make no window, or a wait that is no time.

@@ -10,6 +10,7 @@ use jiff::civil;
 use serde::{Deserialize, Serialize};
 
 use super::{Date, DaySet, LocalTime, ScheduleError, instant, local_date};
+use crate::holidays::Country;
 use crate::time::{Timestamp, Zone};
 
 /// How far ahead an opening or the end of one is looked for.
@@ -60,6 +61,7 @@ pub struct Window {
     /// By their start: as the instant of a local time never falls when the time rises, openings come in order of time.
     hours: Vec<Hours>,
     holidays: BTreeSet<Date>,
+    countries: Vec<Country>,
 }
 
 impl Window {
@@ -84,12 +86,18 @@ impl Window {
         }
         hours.iter().try_for_each(Hours::check)?;
         hours.sort_unstable_by_key(|hours| hours.start);
-        Ok(Self { zone, hours, holidays: holidays.into_iter().collect() })
+        Ok(Self { zone, hours, holidays: holidays.into_iter().collect(), countries: Vec::new() })
+    }
+
+    /// The window without the public holidays of these countries.
+    #[must_use]
+    pub fn closed_on_holidays_of(self, countries: impl IntoIterator<Item = Country>) -> Self {
+        Self { countries: countries.into_iter().collect(), ..self }
     }
 
     /// A window that never closes.
     pub fn always(zone: Zone) -> Self {
-        Self { zone, hours: vec![Hours::default()], holidays: BTreeSet::new() }
+        Self { zone, hours: vec![Hours::default()], holidays: BTreeSet::new(), countries: Vec::new() }
     }
 
     /// Whether mail may leave at `at`.
@@ -125,7 +133,8 @@ impl Window {
     }
 
     fn opens_on(&self, day: civil::Date) -> bool {
-        !self.holidays.contains(&Date::from_civil(day))
+        let day = Date::from_civil(day);
+        !self.holidays.contains(&day) && !self.countries.iter().any(|country| country.is_holiday(day))
     }
 
     /// The openings of `first` and of the days after it, in order of time.

@@ -46,6 +46,16 @@ fn holidays_are_skipped_and_a_year_of_them_never_opens() {
 }
 
 #[test]
+fn the_public_holidays_of_each_country_close_the_window_too() {
+    let countries = ["ES", "FR"].map(|code| code.parse::<Country>().unwrap());
+    let office = window("Europe/Madrid", &WEEK, "09:00", "17:00", &["2026-05-04"]).closed_on_holidays_of(countries);
+    // Friday 1 May is a holiday in both, Monday 4 May the campaign's own; Friday 8 May is France's alone.
+    assert_eq!(office.next_open(at("2026-05-01T10:00:00+02:00")), Some(at("2026-05-05T09:00:00+02:00")));
+    assert_eq!(office.next_open(at("2026-05-08T10:00:00+02:00")), Some(at("2026-05-11T09:00:00+02:00")));
+    assert_eq!(office.open_until(at("2026-05-07T10:00:00+02:00")), Some(at("2026-05-07T17:00:00+02:00")));
+}
+
+#[test]
 fn a_window_over_midnight_belongs_to_the_day_it_opens() {
     let night = window("UTC", &["fri"], "22:00", "02:00", &[]);
     assert!(night.is_open(at("2026-03-07T01:59:00Z")));
