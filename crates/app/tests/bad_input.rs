@@ -188,6 +188,7 @@ fn campaign_files() {
             ("campaign limit of 0", &[Toml("name = \"Welcome\"", "name = \"Welcome\"\ndaily_limit = 0")]),
             ("unknown country of holidays", &[Toml("leads =", "holiday_country = [\"ES\", \"UK\"]\nleads =")]),
             ("holidays of no country", &[Toml("leads =", "holiday_country = 34\nleads =")]),
+            ("spread over too long", &[Toml("leads =", "first_step_spread_hours = 9000\nleads =")]),
             ("negative lateness", &[Toml("name = \"Welcome\"", "name = \"Welcome\"\nmax_lateness = -1")]),
             (
                 "scheduled without offset",

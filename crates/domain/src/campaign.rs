@@ -4,6 +4,7 @@
 //! To add a setting: a documented field with a default in `CampaignSettings`; the campaign file knows it at once.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -98,9 +99,15 @@ pub struct CampaignSettings {
     pub stop_on_reply: bool,
     /// Hours after its due time at which a mail is skipped instead of sent; none = never too late.
     pub max_lateness: Option<f64>,
+    /// Hours over which the first steps of leads become due, from the start of the campaign or their enrollment on, so
+    /// that a long list does not come at once; 0 to 8760, default 0.
+    pub first_step_spread_hours: f64,
     /// What becomes of an unknown outcome; default `resend`.
     pub on_unknown: OnUnknown,
 }
+
+/// A year: whoever spreads a list over more forgets it.
+const MOST_SPREAD_HOURS: f64 = 8760.0;
 
 impl Default for CampaignSettings {
     fn default() -> Self {
@@ -119,6 +126,7 @@ impl Default for CampaignSettings {
             track_clicks: true,
             stop_on_reply: true,
             max_lateness: None,
+            first_step_spread_hours: 0.0,
             on_unknown: OnUnknown::Resend,
         }
     }
@@ -142,6 +150,9 @@ pub enum SettingsError {
     /// A lateness that is not a number of hours.
     #[error("max_lateness `{0}` is not a positive number of hours")]
     Lateness(f64),
+    /// A spread that is no time, or longer than a year.
+    #[error("first_step_spread_hours `{0}` is not a number of hours from 0 to 8760")]
+    Spread(f64),
 }
 
 impl CampaignSettings {
@@ -184,6 +195,13 @@ impl CampaignSettings {
         }
     }
 
+    /// Over how long first steps are spread; what cannot be used is brought into the range.
+    pub fn first_step_spread(&self) -> Duration {
+        let hours = self.first_step_spread_hours;
+        let hours = if hours > 0.0 { hours.min(MOST_SPREAD_HOURS) } else { 0.0 };
+        Duration::from_secs_f64(hours * 3600.0)
+    }
+
     /// Checks every field.
     ///
     /// # Errors
@@ -198,6 +216,9 @@ impl CampaignSettings {
         }
         if self.daily_limit == Some(0) {
             return Err(SettingsError::NoDailyLimit);
+        }
+        if !(0.0..=MOST_SPREAD_HOURS).contains(&self.first_step_spread_hours) {
+            return Err(SettingsError::Spread(self.first_step_spread_hours));
         }
         match self.max_lateness {
             Some(hours) if !(hours.is_finite() && hours > 0.0) => Err(SettingsError::Lateness(hours)),

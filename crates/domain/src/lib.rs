@@ -9,6 +9,7 @@ pub mod campaign;
 pub mod concurrency;
 pub mod email_account;
 pub mod event;
+pub mod first_step;
 pub mod holidays;
 pub mod ids;
 pub mod job;

@@ -58,6 +58,7 @@ fn settings_problem(error: &SettingsError, places: &BTreeMap<String, Spot<()>>, 
         SettingsError::Priority(_) => &["priority"],
         SettingsError::NoDailyLimit => &["daily_limit"],
         SettingsError::Lateness(_) => &["max_lateness"],
+        SettingsError::Spread(_) => &["first_step_spread_hours"],
     };
     match keys.iter().find_map(|key| places.get(*key)) {
         Some(spot) => spot.problem(error),

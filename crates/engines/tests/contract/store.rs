@@ -8,6 +8,7 @@ mod breaker;
 mod campaign_days;
 mod dead_letters;
 mod dot;
+mod first_steps;
 mod foreign_ids;
 mod leads;
 mod plan;

@@ -46,6 +46,8 @@ struct Window<'a> {
     holidays: usize,
     #[serde(rename = "holidayCountries")]
     holiday_countries: Vec<Country>,
+    #[serde(rename = "firstStepSpreadHours")]
+    first_step_spread_hours: f64,
 }
 
 #[derive(Serialize)]
@@ -135,6 +137,7 @@ impl<'a> Window<'a> {
             hours: settings.hours(),
             holidays: settings.holidays.len(),
             holiday_countries: settings.holiday_country.iter().copied().collect(),
+            first_step_spread_hours: settings.first_step_spread_hours,
         }
     }
 
@@ -160,6 +163,9 @@ impl<'a> Window<'a> {
             let names: Vec<&str> = self.holiday_countries.iter().map(|country| country.name()).collect();
             let _ = writeln!(text, "  not on the public holidays of {}", names.join(", "));
         }
+        if self.first_step_spread_hours > 0.0 {
+            let _ = writeln!(text, "  first steps spread over {} h", self.first_step_spread_hours);
+        }
         text
     }
 }
@@ -175,13 +181,14 @@ mod tests {
         let said = text(
             "timezone = \"Europe/Madrid\"\ntimezone_strategy = \"recipient_local\"\n\
              windows = [{ days = [\"mon\", \"fri\"], end = \"12:00\" }, { start = \"14:00\" }]\n\
-             holidays = [\"2026-12-24\"]\nholiday_country = [\"FR\", \"ES\"]\n",
+             holidays = [\"2026-12-24\"]\nholiday_country = [\"FR\", \"ES\"]\nfirst_step_spread_hours = 1.5\n",
         );
         let lines = [
             "  mon, fri from 00:00 to 12:00, Europe/Madrid, or the lead's own zone",
             "  every day from 14:00 to 24:00, Europe/Madrid, or the lead's own zone",
             "  not on its own holidays (1)",
             "  not on the public holidays of Spain, France",
+            "  first steps spread over 1.5 h",
         ];
         assert_eq!(said.lines().collect::<Vec<_>>(), lines);
     }
