@@ -20,6 +20,7 @@ pub mod pace;
 pub mod payload;
 pub mod plan;
 pub mod reason;
+pub mod recurrence;
 pub mod refusals;
 pub mod schedule;
 pub mod send;

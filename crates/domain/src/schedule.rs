@@ -1,7 +1,7 @@
 //! Local time: the instants of its days and times, and the calendar arithmetic of waits, warm-up and days.
 //!
 //! Not responsible for who is due (`plan`) or for slots of accounts (`pace`); sending windows are `window`'s. All rules
-//! about daylight saving live in `instant`: a local time that does not exist moves to the end of the gap, one that
+//! about daylight saving live in `instant_of`: a local time that does not exist moves to the end of the gap, one that
 //! exists twice means the first. To add a rule about days without mail: `Window::opens_on`.
 
 mod window;
@@ -57,17 +57,26 @@ pub enum ScheduleError {
     Warmup,
 }
 
-fn local_date(zone: &Zone, at: Timestamp) -> civil::Date {
-    at.to_jiff().to_zoned(zone.to_jiff().clone()).date()
+/// What clocks show at `at`.
+pub(crate) fn local(zone: &Zone, at: Timestamp) -> civil::DateTime {
+    zone.to_jiff().to_datetime(at.to_jiff())
 }
 
-/// The instant of a local time: the end of the gap where it does not exist, the first where it exists twice.
+fn local_date(zone: &Zone, at: Timestamp) -> civil::Date {
+    local(zone, at).date()
+}
+
+/// The instant of a time of day.
 fn instant(zone: &Zone, day: civil::Date, time: LocalTime) -> Timestamp {
     let (day, time) = match time.civil() {
         Some(time) => (day, time),
         None => (day.tomorrow().unwrap_or(day), civil::Time::midnight()),
     };
-    let local = day.to_datetime(time);
+    instant_of(zone, day.to_datetime(time))
+}
+
+/// The instant of a local time: the end of the gap where it does not exist, the first where it exists twice.
+pub(crate) fn instant_of(zone: &Zone, local: civil::DateTime) -> Timestamp {
     let zone = zone.to_jiff();
     let ambiguous = zone.to_ambiguous_timestamp(local);
     let found = match ambiguous.offset() {

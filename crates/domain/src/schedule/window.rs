@@ -1,6 +1,6 @@
 //! Sending windows: on which days and between which local times mail may leave.
 //!
-//! Not responsible for what a local time means around a change of the clocks (`super::instant`). An opening is the span
+//! Not responsible for what a local time means around a change of the clocks (`super::instant_of`). An opening is the span
 //! of time that one `Hours` makes of one day; openings that overlap or touch are one for whoever asks.
 //! To add a rule about days without mail: `opens_on`; a rule about times: a field of `Hours`.
 
