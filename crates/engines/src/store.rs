@@ -13,6 +13,7 @@ pub mod dead_letters;
 pub mod dot;
 pub mod events;
 pub mod fetch;
+pub mod first_steps;
 pub mod leads;
 pub mod outlook;
 pub mod plan;
@@ -86,6 +87,7 @@ pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]
         dot::refusal::STATEMENTS,
         events::STATEMENTS,
         fetch::STATEMENTS,
+        first_steps::STATEMENTS,
         leads::STATEMENTS,
         outlook::STATEMENTS,
         plan::STATEMENTS,

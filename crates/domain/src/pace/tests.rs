@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::schedule::{DaySet, LocalTime};
+use crate::schedule::{Hours, LocalTime};
 
 const NOON: Timestamp = Timestamp::from_unix_seconds(1_772_366_400); // Sunday 2026-03-01T12:00:00Z
 const HOUR: Duration = Duration::from_secs(3600);
@@ -96,7 +96,7 @@ fn a_closed_window_defers_the_lead_and_books_nothing() {
     let (mut book, mut c) = (account(None, Duration::ZERO), campaign(None));
     let nine = "09:00".parse::<LocalTime>().unwrap();
     let ten = "10:00".parse::<LocalTime>().unwrap();
-    let window = Window::new(Zone::UTC, DaySet::ALL, nine, ten, []).unwrap();
+    let window = Window::new(Zone::UTC, [Hours { start: nine, end: ten, ..Hours::default() }], []).unwrap();
     let d = ask(&mut book, &mut c, &window).unwrap_err();
     assert_eq!((d.until, d.reason, d.scope), (NOON + 21 * HOUR, Reason::WindowClosed, Scope::Lead));
     assert!(book.days.is_empty() && book.pace.last_slot_at.is_none());
@@ -251,7 +251,7 @@ fn beyond_the_horizon_the_rate_defers_the_campaign() {
 fn what_waits_for_something_else_holds_up_nobody() {
     let mut book = tenant(1.0);
     let (nine, ten) = ("09:00".parse::<LocalTime>().unwrap(), "10:00".parse::<LocalTime>().unwrap());
-    let tomorrow = Window::new(Zone::UTC, DaySet::ALL, nine, ten, []).unwrap();
+    let tomorrow = Window::new(Zone::UTC, [Hours { start: nine, end: ten, ..Hours::default() }], []).unwrap();
     assert_eq!(spaced(&mut book, &tomorrow, NOON).unwrap(), NOON + 21 * HOUR);
     assert_eq!(spaced(&mut book, &Window::always(Zone::UTC), NOON).unwrap(), NOON);
     // The rate's own queue goes on behind the horizon: those in it come one after the other.

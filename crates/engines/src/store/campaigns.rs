@@ -31,8 +31,9 @@ statements! {
     FIND = "SELECT c.id, c.tenant_id, c.name, c.status, c.scheduled_at, t.name AS tenant_name FROM campaigns c JOIN tenants t ON t.id = c.tenant_id
         WHERE (c.name = $1 OR c.id = $2::uuid) AND ($3::text IS NULL OR t.name = $3)
         ORDER BY c.created_at";
+    // Waiting for the start is no lateness.
     START = "UPDATE campaigns SET status = CASE WHEN scheduled_at > $3 THEN 'scheduled' ELSE 'sending' END,
-            scheduled_at = COALESCE(scheduled_at, $3), completed_at = NULL, next_plan_at = NULL, updated_at = $3
+            scheduled_at = COALESCE(scheduled_at, $3), seen_until = $3, completed_at = NULL, next_plan_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status IN ('draft', 'completed')
             AND (status = 'draft' OR EXISTS (SELECT 1 FROM campaign_leads e WHERE e.tenant_id = $1
                 AND e.campaign_id = campaigns.id AND e.status = 'active'))";

@@ -9,6 +9,7 @@ mod campaign_days;
 mod conditions;
 mod dead_letters;
 mod dot;
+mod first_steps;
 mod foreign_ids;
 mod leads;
 mod lives;

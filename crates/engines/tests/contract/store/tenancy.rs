@@ -11,7 +11,6 @@ use domain::job::EmailJobPayload;
 use domain::plan::Moment;
 use domain::schedule::WarmupTable;
 use domain::settle::Outcome;
-use domain::step::Due;
 use engines::Store;
 use engines::store::adopt::{AdoptRequest, Adopted};
 use engines::store::apply::Applied;
@@ -160,8 +159,8 @@ fn a_stranger_enrolls_nobody_in_a_foreign_campaign(engine: Engine) {
         let f = Scene::started(store, 1, |_| {}).await;
         let stranger = f.stranger().await;
         let lead = NewLead { email: "intruder@example.test".into(), ..NewLead::default() };
-        let first = Due { step_order: 1, at: NOW };
-        assert!(stranger.import_leads(Some((f.campaign_id, first)), vec![lead], &new_id, NOW).await.is_err());
+        let first = f.first_step(NOW).await;
+        assert!(stranger.import_leads(Some(&first), vec![lead], &new_id, NOW).await.is_err());
         assert_eq!(f.one::<i64>("SELECT COUNT(*) AS x FROM campaign_leads").await, 1);
         assert_eq!(f.one::<i64>("SELECT COUNT(*) AS x FROM leads").await, 1, "nothing of the batch is written");
     });
