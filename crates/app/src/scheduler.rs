@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use domain::forecast::Rhythm;
 use domain::ids::{CampaignId, TenantId};
+use domain::page::turn_rank;
 use domain::settle::loop_delay;
 use domain::time::Timestamp;
 use engines::queue::{List, NO_EPOCH};
@@ -124,7 +125,7 @@ async fn plan_campaigns(ctx: &Context, goes_on: GoesOn<'_>, turn: &mut Turn) -> 
     let epoch = epoch(ctx).await;
     let now = ctx.clock.now();
     let mut due = system.due_campaigns(now).await?;
-    take_turns(&mut due, now);
+    due.sort_by_key(|(_, campaign_id)| turn_rank(*campaign_id, now));
     for (tenant_id, campaign_id) in due {
         // One campaign that cannot be planned must not stop the others.
         if let Err(e) = plan_campaign(ctx, tenant_id, campaign_id, goes_on, epoch, turn).await {
@@ -143,12 +144,6 @@ async fn plan_campaigns(ctx: &Context, goes_on: GoesOn<'_>, turn: &mut Turn) -> 
         tracing::info!(%campaign_id, "campaign completed");
     }
     Ok(())
-}
-
-/// Whoever comes first takes the slots that campaigns share, an account's or a tenant's: another one every second.
-fn take_turns<T>(due: &mut [T], now: Timestamp) {
-    let second = usize::try_from(now.unix_seconds()).unwrap_or(0);
-    due.rotate_left(second.checked_rem(due.len()).unwrap_or(0));
 }
 
 /// The queue's epoch; none where it does not answer: then nobody waits for it again in this turn.
@@ -204,20 +199,4 @@ async fn plan_campaign(
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_campaign_is_first_in_its_turn() {
-        let firsts = (0..6).map(|second| {
-            let mut due = [1, 2, 3];
-            take_turns(&mut due, Timestamp::from_unix_seconds(second));
-            due[0]
-        });
-        assert_eq!(firsts.collect::<Vec<_>>(), [1, 2, 3, 1, 2, 3]);
-        take_turns::<u8>(&mut [], Timestamp::EPOCH);
-    }
 }

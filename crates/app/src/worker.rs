@@ -89,6 +89,7 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) -> Exit {
             () = &mut leasing => {}
             () = vital.one_ends() => {
                 tracing::error!(tasks = ?vital.ended(), "a part of the worker has ended by a fault of ours: the process ends");
+                worker.gate.shut.set(gate::Why::Vital, true);
                 worker.shutdown.stop();
                 leasing.await;
             }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::ids::{EmailAccountId, EnrollmentId, LeadId};
 use crate::pace::{AccountBook, CampaignBook, Deferral, Reserved, Scope, TenantBook, admit};
-use crate::page::{Page, soonest};
+use crate::page::{Page, soonest, turn_rank};
 use crate::plan::{Books, CampaignPlan, Candidate, Moment, last_look};
 use crate::reason::Reason;
 use crate::schedule::WarmupTable;
@@ -51,6 +51,8 @@ pub struct OpenSend {
     pub account: EmailAccountId,
     /// Not before this time.
     pub at: Timestamp,
+    /// Its dot is under way: it leaves now, whatever else, and is charged already.
+    pub is_dot: bool,
     /// Why it goes later than planned, where that is so.
     pub reason: Option<Reason>,
     /// Days on which it holds a reservation: the account's, the campaign's.
@@ -68,6 +70,8 @@ pub struct Prospect {
     pub next_plan_at: Option<Timestamp>,
     /// Enrollments that wait for a step.
     pub waiting: Vec<Candidate>,
+    /// Sends that a person decides about, or that have no account.
+    pub stranded: u64,
     /// Sends that have their slot.
     pub open: Vec<OpenSend>,
     /// Accounts among which new leads are spread.
@@ -185,7 +189,7 @@ pub struct World {
 }
 
 impl World {
-    /// The world at `now`; campaigns in the order in which the scheduler takes them.
+    /// The world at `now`.
     pub fn new(now: Timestamp, rhythm: Rhythm, shared: Shared, prospects: Vec<Prospect>) -> Self {
         let mut world = Self {
             origin: now,
@@ -213,7 +217,7 @@ impl World {
                 planned_at: None,
                 held_up: BTreeMap::new(),
                 open: 0,
-                stranded: if is_live { 0 } else { prospect.open.len() as u64 },
+                stranded: prospect.stranded + if is_live { 0 } else { prospect.open.len() as u64 },
             });
             for send in prospect.open.into_iter().filter(|_| is_live) {
                 world.slot(campaign, send);
@@ -224,8 +228,9 @@ impl World {
 
     /// Goes on to the next thing that happens, and tells what did; false where nothing happens any more before `until`.
     pub fn step(&mut self, until: Timestamp, tell: &mut dyn FnMut(Event)) -> bool {
-        let next = self.campaigns.iter().enumerate().map(|(index, running)| (running.plan_at, index)).min();
-        let (plan_at, campaign) = next.unwrap_or((Timestamp::MAX, 0));
+        let rank = |running: &Running| (running.plan_at, turn_rank(running.plan.id, running.plan_at));
+        let next = self.campaigns.iter().enumerate().min_by_key(|(_, running)| rank(running));
+        let (plan_at, campaign) = next.map_or((Timestamp::MAX, 0), |(index, running)| (running.plan_at, index));
         let send_at = self.slots.peek().map_or(Timestamp::MAX, |Reverse((at, _))| *at);
         let at = plan_at.min(send_at);
         if at >= until || at == Timestamp::MAX {
@@ -268,15 +273,21 @@ impl World {
     fn slot(&mut self, campaign: usize, send: OpenSend) {
         self.granted += 1;
         self.campaigns[campaign].open += 1;
-        self.slots.push(Reverse((send.at, self.granted)));
+        self.slots.push(Reverse((send.at.max(self.now), self.granted)));
         self.open.insert(self.granted, (campaign, send));
     }
 
     /// The moment of a send's dot: the last look, the limits' last word, and what follows for its lead.
     fn leave(&mut self, campaign: usize, mut send: OpenSend, tell: &mut dyn FnMut(Event)) {
         let now = self.now;
+        if send.is_dot {
+            return self.sent(campaign, send, tell);
+        }
         let running = &mut self.campaigns[campaign];
         let (candidate, plan) = (&send.candidate, &running.plan);
+        if candidate.suppressed {
+            return self.give_back(campaign, &send);
+        }
         match last_look(&plan.settings, candidate.lead_status, candidate.lead_zone.as_ref(), send.at, now) {
             Some(Outcome::WindowClosed(opens)) => {
                 send.at = opens;
@@ -285,9 +296,10 @@ impl World {
             Some(Outcome::TooLate) => {
                 let enrollment_id = candidate.enrollment_id;
                 tell(Event::Skipped { campaign, enrollment_id, reason: Reason::TooLate });
+                self.give_back(campaign, &send);
                 return self.go_on(campaign, send.candidate, now);
             }
-            Some(_) => return,
+            Some(_) => return self.give_back(campaign, &send),
             None => {}
         }
         let Shared { accounts, tenant } = &mut self.shared;
@@ -314,6 +326,24 @@ impl World {
             }
             return;
         }
+        self.sent(campaign, send, tell);
+    }
+
+    /// What ends without a dot holds no room of its days any more.
+    fn give_back(&mut self, campaign: usize, send: &OpenSend) {
+        let (account_day, campaign_day) = &send.days;
+        let account = self.shared.accounts.get_mut(&send.account).map(|book| &mut book.days);
+        let of_campaign = Some(&mut self.campaigns[campaign].book.days);
+        for (days, day) in [(account, account_day), (of_campaign, campaign_day)] {
+            if let Some(day) = days.zip(day.as_ref()).and_then(|(days, day)| days.get_mut(day)) {
+                day.reserved = day.reserved.saturating_sub(1);
+            }
+        }
+    }
+
+    /// A mail leaves, and its lead goes on.
+    fn sent(&mut self, campaign: usize, mut send: OpenSend, tell: &mut dyn FnMut(Event)) {
+        let now = self.now;
         tell(Event::Sent(Sent {
             campaign,
             enrollment_id: send.candidate.enrollment_id,
@@ -448,8 +478,12 @@ impl World {
                     let days = (Some(slot.account_day.clone()), Some(slot.campaign_day.clone()));
                     let due = Due { step_order: send.step_order, at: now };
                     let candidate = Candidate { due, ..candidate.clone() };
-                    self.slot(campaign, OpenSend { candidate, account, at: slot.at, reason: None, days });
+                    self.slot(
+                        campaign,
+                        OpenSend { candidate, account, at: slot.at, is_dot: false, reason: None, days },
+                    );
                 }
+                _ if send.is_held() => self.campaigns[campaign].stranded += 1,
                 _ => {
                     if let Some(reason) = send.reason {
                         tell(Event::Skipped { campaign, enrollment_id: candidate.enrollment_id, reason });

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::ids::{EmailAccountId, StepId};
+use crate::ids::{CampaignId, EmailAccountId, StepId};
 use crate::pace::{Deferral, Scope, Slot};
 use crate::plan::{Books, CampaignPlan, Candidate, Moment, Plan, plan_send};
 use crate::reason::Reason;
-use crate::schedule::WarmupTable;
+use crate::schedule::{WarmupTable, jitter};
 use crate::step::Due;
 use crate::time::Timestamp;
 
@@ -204,6 +204,13 @@ impl Page {
     fn first_free(&self) -> Option<Deferral> {
         self.exhausted.values().min_by_key(|deferral| deferral.until).copied()
     }
+}
+
+/// Where a campaign stands in the turn that begins at `turn`, the least first: who comes first takes the slots that
+/// campaigns share, an account's or a tenant's. Another one each second, by a hash, so that no spacing of turns favours one.
+pub fn turn_rank(campaign: CampaignId, turn: Timestamp) -> Duration {
+    let second = u128::from(turn.unix_seconds().unsigned_abs());
+    jitter(&[campaign.uuid(), uuid::Uuid::from_u128(second)], Duration::from_micros(u64::MAX))
 }
 
 /// When to ask again for an answer that holds until then: a horizon earlier, and within a day.

@@ -182,6 +182,7 @@ impl Given {
             starts_at: None,
             next_plan_at: None,
             waiting: self.leads(),
+            stranded: 0,
             open: Vec::new(),
             pool: accounts.keys().copied().collect(),
             book,

@@ -116,6 +116,9 @@ async fn explain(ctx: &Context, campaign: &CampaignName, standing: &Standing) ->
     let text = match (&slot, told.left_out) {
         (Some(slot), _) => format!("{why}{left_out}; next slot {} from {}", slot.local, slot.account),
         (None, Some(_)) => format!("{why}{left_out}, and none follows"),
+        (None, None) if told.reason.is_none() => {
+            "nothing more is foreseen for this lead as long as nobody acts".to_owned()
+        }
         (None, None) => format!("{why}; no slot is foreseen until a person changes that"),
     };
     Ok(Answer { state: "waiting", reason: told.reason.or(told.left_out), text, slot })

@@ -49,6 +49,8 @@ pub(super) enum Why {
     Heartbeat = 1,
     /// The journal cannot be written.
     Journal = 2,
+    /// A task that the worker needs has ended: what its dialogues come to may be kept by nobody.
+    Vital = 4,
 }
 
 /// Whether, and why, no dot may be written; clones share it.

@@ -53,6 +53,7 @@ impl Refused {
             return Default::default();
         }
         self.again_at = None;
+        self.tries = self.tries.saturating_add(1);
         (std::mem::take(&mut self.results), std::mem::take(&mut self.kept))
     }
 
@@ -67,8 +68,8 @@ impl Refused {
         }
         self.results.extend(results);
         self.kept.extend(kept);
-        self.again_at = Some(now + own_error_delay(self.tries, chance));
-        self.tries = self.tries.saturating_add(1);
+        // Those that come later wait no longer than the first, and do not put it off.
+        self.again_at.get_or_insert_with(|| now + own_error_delay(self.tries, chance));
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Outlook {
     pub limits: Vec<(Reason, f64)>,
     /// Mails that are left out.
     pub skipped: u64,
+    /// Whether nobody waits for anything in the end.
+    pub is_done: bool,
 }
 
 impl World {
@@ -40,7 +42,8 @@ impl World {
             Event::Sent(_) | Event::Skipped { .. } | Event::Waited { .. } => {}
         };
         while !self.is_done(campaign) && self.step(until, &mut tell) {}
-        outlook.finish = outlook.slots.last().map(|sent| sent.at).filter(|_| self.is_done(campaign));
+        outlook.is_done = self.is_done(campaign);
+        outlook.finish = outlook.slots.last().map(|sent| sent.at).filter(|_| outlook.is_done);
         outlook.limits = shares(waits);
         outlook
     }

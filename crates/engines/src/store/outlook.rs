@@ -28,7 +28,7 @@ use crate::{statements, values};
 const PAGE: u32 = 5_000;
 
 statements! {
-    // The order of the scheduler's turn; the one that is asked for also where it is not under way.
+    // The one that is asked for also where it is not under way.
     LIVE = "SELECT id, scheduled_at, next_plan_at FROM campaigns
         WHERE tenant_id = $1 AND (status IN ('scheduled', 'sending') OR id = $2) ORDER BY scheduled_at, id";
     WAITING = concat!("SELECT ", super::plan::candidate_columns!("e.due_at", "$3"), super::plan::candidate_tables!(), "
@@ -38,6 +38,7 @@ statements! {
             s.status, s.reason, s.not_before, s.email_account_id AS send_account_id, s.account_day, s.campaign_day",
         super::plan::candidate_tables!(), " JOIN sends s ON s.enrollment_id = e.id AND s.tenant_id = e.tenant_id
         WHERE e.tenant_id = $1 AND s.campaign_id = $2 AND s.open AND s.id > $4 ORDER BY s.id LIMIT $5");
+    HELD = "SELECT COUNT(*) AS n FROM sends WHERE tenant_id = $1 AND campaign_id = $2 AND NOT open AND status = 'held'";
     POOL = "SELECT email_account_id FROM campaign_email_accounts WHERE tenant_id = $1 AND campaign_id = $2";
     ACCOUNTS = "SELECT id, status, daily_limit, min_gap_seconds, warmup_started_at, timezone, last_slot_at, last_dot_at,
             backoff_until, backoff_failures
@@ -56,7 +57,7 @@ statements! {
 /// All that shares accounts with a campaign, as planning sees it.
 #[derive(Debug)]
 pub struct Prospects {
-    /// The campaigns, in the order of the scheduler's turn.
+    /// The campaigns.
     pub campaigns: Vec<Prospect>,
     /// Which of them was asked for.
     pub asked: usize,
@@ -153,14 +154,18 @@ async fn read_prospect(tx: &mut Tx, tenant_id: TenantId, row: &Row, now: Timesta
             _ => break,
         }
     }
-    let mut open = Vec::new();
+    let held = tx.query(&HELD, values![tenant_id, id]).await?;
+    let (mut open, mut without_account) = (Vec::new(), 0);
     let mut after = Uuid::nil();
     loop {
         let page = tx.query(&OPEN, values![tenant_id, id, now, after, PAGE]).await?;
         let mut some = page.iter().map(on_its_way).collect::<Result<Vec<_>>>()?;
         reactions::complete(tx, (tenant_id, id), &plan.steps, &mut some).await?;
         for (row, candidate) in page.iter().zip(some) {
-            open.extend(open_send(row, candidate, now)?);
+            match open_send(row, candidate, now)? {
+                Some(send) => open.push(send),
+                None => without_account += 1,
+            }
         }
         match page.last() {
             Some(last) if page.len() == PAGE as usize => after = last.get("send_id")?,
@@ -173,6 +178,7 @@ async fn read_prospect(tx: &mut Tx, tenant_id: TenantId, row: &Row, now: Timesta
         starts_at: starts_at.filter(|at| *at > now),
         next_plan_at: row.get("next_plan_at")?,
         waiting,
+        stranded: held.first().map_or(Ok(0), |row| row.get::<u64>("n"))? + without_account,
         open,
         pool: pool.iter().map(|row| row.get("email_account_id")).collect::<Result<_>>()?,
         book,
@@ -194,7 +200,8 @@ fn open_send(row: &Row, candidate: Candidate, now: Timestamp) -> Result<Option<O
     Ok(Some(OpenSend {
         candidate,
         account,
-        at: if is_dot { now } else { not_before.max(now) },
+        at: if is_dot { now } else { not_before },
+        is_dot,
         reason: row.get("reason")?,
         days: (row.get("account_day")?, row.get("campaign_day")?),
     }))

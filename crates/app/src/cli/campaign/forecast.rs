@@ -113,7 +113,8 @@ impl Shown {
     }
 
     fn text(&self) -> String {
-        let Outlook { slots, finish, days, limits, skipped } = &self.outlook;
+        let outlook = &self.outlook;
+        let Outlook { slots, finish, days, limits, skipped, .. } = outlook;
         let many = |n: u64| if n == 1 { "1 mail".to_owned() } else { format!("{n} mails") };
         let mut text = format!("{}: {} to come", self.campaign.name, many(slots.len() as u64));
         // Writing to a string cannot fail.
@@ -124,6 +125,7 @@ impl Shown {
                 ", the last one that is foreseen on {}; others wait for a person (see `penguinmails explain`)",
                 self.zone.for_people(last.at)
             ),
+            (None, None) if outlook.is_done => write!(text, ": nothing is left"),
             (None, None) => write!(text, ": what is left waits for a person (see `penguinmails explain`)"),
         };
         if *skipped > 0 {
