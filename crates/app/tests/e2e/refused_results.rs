@@ -85,7 +85,9 @@ fn a_dead_workers_result_that_is_taken_in_no_form_waits_in_its_journal() {
     assert!(dead.wait_for("results are kept: the database takes them in no form", 1), "{}", dead.seen.join(""));
     dead.kill();
     let mut worker = scene.app.spawn(&["worker"]);
-    assert!(worker.wait_for("the journal of a dead worker stays", 2), "{}", worker.seen.join(""));
+    assert!(worker.wait_for("the journal of a dead worker", 2), "{}", worker.seen.join(""));
+    assert!(worker.seen.last().unwrap().contains("stays"), "its dot went again: {}", worker.seen.join(""));
+    assert_eq!(scene.app.count_rows("sends WHERE status = 'dot' AND unknowns = 0"), Some(1), "it was buried");
     allow(&scene.app);
     assert!(worker.wait_for("the journal of a dead worker was written down", 1), "{}", worker.seen.join(""));
     let worker = worker.read_on();
