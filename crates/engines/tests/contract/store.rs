@@ -21,6 +21,7 @@ mod refusal;
 mod refusals;
 mod resolve;
 mod restored;
+mod rotation;
 pub mod scene;
 mod sends;
 mod setup;
