@@ -23,6 +23,7 @@ mod resolve;
 mod restored;
 mod rotation;
 pub mod scene;
+mod schedulers;
 mod sends;
 mod setup;
 mod signatures;
