@@ -66,6 +66,16 @@ words! {
     }
 }
 
+words! {
+    /// What becomes of the next mail of a lead whose email account may not send any more.
+    FollowUps, "policy for follow-ups", {
+        /// It waits for its account.
+        Wait = "wait",
+        /// It goes from another account of the pool, in the same thread.
+        Move = "move",
+    }
+}
+
 /// The JSON in `campaigns.settings`, and the same keys under `[campaign]` in a campaign file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -104,6 +114,8 @@ pub struct CampaignSettings {
     pub first_step_spread_hours: f64,
     /// What becomes of an unknown outcome; default `resend`.
     pub on_unknown: OnUnknown,
+    /// What becomes of follow-ups whose email account may not send; default `wait`. Who got no mail yet moves in any case.
+    pub follow_ups: FollowUps,
 }
 
 /// A year: whoever spreads a list over more forgets it.
@@ -128,6 +140,7 @@ impl Default for CampaignSettings {
             max_lateness: None,
             first_step_spread_hours: 0.0,
             on_unknown: OnUnknown::Resend,
+            follow_ups: FollowUps::Wait,
         }
     }
 }

@@ -24,6 +24,7 @@ pub mod plan;
 pub mod reason;
 pub mod recurrence;
 pub mod refusals;
+pub mod rotation;
 pub mod schedule;
 pub mod send;
 pub mod settle;

@@ -11,6 +11,7 @@ use crate::ids::{CampaignId, EmailAccountId, StepId};
 use crate::pace::{Deferral, Scope, Slot};
 use crate::plan::{Books, CampaignPlan, Candidate, Moment, Plan, plan_send};
 use crate::reason::Reason;
+use crate::rotation::leaves;
 use crate::schedule::{WarmupTable, jitter};
 use crate::step::Due;
 use crate::time::Timestamp;
@@ -87,6 +88,9 @@ impl Page {
         for (index, candidate) in candidates.iter_mut().enumerate().skip(first) {
             if self.stop.is_some() {
                 break;
+            }
+            if leaves(campaign, candidate, books) {
+                candidate.email_account_id = None;
             }
             // A sequence has at most as many steps as can be skipped in a row.
             for _ in 0..=campaign.steps.len() * 2 {

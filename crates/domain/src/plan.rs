@@ -48,6 +48,8 @@ pub struct Candidate {
     pub due: Due,
     /// The account that sent to the lead before.
     pub email_account_id: Option<EmailAccountId>,
+    /// Whether nothing was sent to the lead in this campaign yet.
+    pub is_new: bool,
     /// Whether the lead may be mailed.
     pub lead_status: LeadStatus,
     /// The lead's zone.

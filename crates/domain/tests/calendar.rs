@@ -256,6 +256,7 @@ fn is_too_late(campaign: &CampaignPlan, due: Timestamp, now: Timestamp) -> bool 
         lead_id: LeadId::from_uuid(Uuid::from_u128(4)),
         due: Due { step_order: 1, at: due },
         email_account_id: None,
+        is_new: true,
         lead_status: LeadStatus::Active,
         lead_zone: None,
         suppressed: false,

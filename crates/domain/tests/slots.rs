@@ -142,6 +142,7 @@ impl Given {
             lead_status: LeadStatus::Active,
             lead_zone: (*lead_zone < ZONES.len()).then(|| zone(*lead_zone)),
             suppressed: false,
+            is_new: true,
             reactions: Reactions::default(),
         };
         self.leads.iter().enumerate().map(candidate).collect()

@@ -22,6 +22,7 @@ pub mod recover;
 pub mod refusals;
 pub mod resolve;
 pub mod restored;
+mod rotate;
 pub mod sends;
 pub mod setup;
 pub mod status;
@@ -96,6 +97,7 @@ pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]
         refusals::STATEMENTS,
         resolve::STATEMENTS,
         restored::STATEMENTS,
+        rotate::STATEMENTS,
         sends::STATEMENTS,
         setup::STATEMENTS,
         status::STATEMENTS,

@@ -50,6 +50,7 @@ fn candidate(step_order: u32) -> Candidate {
         lead_status: LeadStatus::Active,
         lead_zone: None,
         suppressed: false,
+        is_new: true,
         reactions: Reactions::default(),
     }
 }

@@ -277,9 +277,9 @@ async fn record(
     reserve(tx, tenant_id, campaign_id, &rows, moment.now).await?;
     move_enrollments(tx, tenant_id, &rows, moment.now).await?;
     let rows: Vec<SendRow> = rows.into_iter().map(|(row, _)| row).collect();
-    let count = rows.len();
+    let new: HashSet<Uuid> = rows.iter().map(|row| row.id).collect();
     let inserted = insert_sends(tx, (tenant_id, campaign_id), request.epoch, moment.now, rows).await?;
-    if inserted.len() < count {
+    if inserted.values().filter(|id| new.contains(id)).count() < new.len() {
         // A scheduler planned one of these steps since they were looked up: all is undone and asked again.
         return Err(Error::Conflict { statement: "INSERT_SENDS", code: "planned meanwhile".into() });
     }
@@ -314,6 +314,8 @@ fn candidate(row: &Row, now: Timestamp) -> Result<Candidate> {
         lead_zone: row.get::<Option<String>>("timezone")?.and_then(|name| name.parse().ok()),
         suppressed: row.get("suppressed")?,
         // Conditions before the step are the other program's business.
+        // It goes from the account that the job names.
+        is_new: false,
         reactions: Reactions::default(),
     })
 }

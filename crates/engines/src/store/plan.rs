@@ -4,7 +4,7 @@
 //! Not responsible for deciding anything. To add a fact that planning needs: the statement `DUE` and `candidate`;
 //! one that only conditions ask for: `reactions`.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use domain::campaign::CampaignStatus;
@@ -30,7 +30,7 @@ use crate::{statements, values};
 macro_rules! candidate_columns {
     ($due:literal, $now:literal) => {
         concat!(
-            "e.id, e.lead_id, e.email_account_id, e.next_step_order, ",
+            "e.id, e.lead_id, e.email_account_id, e.next_step_order, e.highest_sent_step = 0 AS is_new, ",
             $due,
             " AS due_at, l.status AS lead_status, l.timezone,
             EXISTS (SELECT 1 FROM suppression_list s WHERE s.email = lower(l.email)
@@ -58,6 +58,7 @@ statements! {
             AND e.due_at <= $3 AND (e.due_at, e.id) > ($5, $6)
         ORDER BY e.due_at, e.id LIMIT $7 {for update of e skip locked}");
     POOL = "SELECT email_account_id FROM campaign_email_accounts WHERE tenant_id = $1 AND campaign_id = $2";
+    // A row without an account has lost it (`rotate`): it is planned anew. Any other that is there stays as it is.
     INSERT_SENDS = "INSERT INTO sends (id, tenant_id, campaign_id, lead_id, step_id, enrollment_id, email_account_id, step_order,
             status, open, reason, priority, max_attempts, not_before, hinted_at, hinted_epoch, account_day, campaign_day,
             settled_at, created_at, updated_at)
@@ -68,7 +69,14 @@ statements! {
         FROM {rows r(id uuid, lead_id uuid, step_id uuid, enrollment_id uuid, email_account_id uuid, step_order bigint,
             open boolean, reason text, priority bigint, max_attempts bigint, not_before timestamptz,
             hinted_at timestamptz, account_day text, campaign_day text)}
-        WHERE true ON CONFLICT (campaign_id, lead_id, step_id) DO NOTHING RETURNING id";
+        WHERE true ON CONFLICT (campaign_id, lead_id, step_id) DO UPDATE SET email_account_id = excluded.email_account_id,
+            status = excluded.status, open = excluded.open, reason = excluded.reason, fence = sends.fence + 1,
+            not_before = excluded.not_before, hinted_at = excluded.hinted_at, hinted_epoch = excluded.hinted_epoch,
+            account_day = excluded.account_day, campaign_day = excluded.campaign_day, message_id = NULL,
+            first_attempt_at = NULL, settled_at = excluded.settled_at, updated_at = excluded.updated_at
+            WHERE sends.open AND sends.status IN ('planned', 'queued') AND sends.email_account_id IS NULL
+                AND sends.attempts = 0 AND sends.unknowns = 0
+        RETURNING id, lead_id, step_id";
     MOVE_ENROLLMENTS = "UPDATE campaign_leads SET next_step_order = r.next_step_order, due_at = r.due_at,
             email_account_id = COALESCE(r.email_account_id, campaign_leads.email_account_id),
             status = r.status, stop_reason = r.stop_reason, updated_at = $2
@@ -157,14 +165,15 @@ pub(super) struct SendRow {
     pub(super) slot: Option<Slot>,
 }
 
-/// Inserts sends of one campaign; the ids of those that were not there before.
+/// Inserts sends of one campaign; the ids of those that are planned now, by lead and step. One that had lost its account
+/// keeps its id.
 pub(super) async fn insert_sends(
     tx: &mut Tx,
     (tenant_id, campaign_id): (TenantId, CampaignId),
     epoch: i64,
     now: Timestamp,
     sends: Vec<SendRow>,
-) -> Result<HashSet<Uuid>> {
+) -> Result<HashMap<(LeadId, StepId), Uuid>> {
     let row = |send: SendRow| {
         let (account_day, campaign_day) = send.slot.map(|slot| (slot.account_day, slot.campaign_day)).unzip();
         values![
@@ -186,7 +195,8 @@ pub(super) async fn insert_sends(
     };
     let rows: Rows = sends.into_iter().map(row).collect();
     let params = values![tenant_id, campaign_id, epoch, now];
-    tx.query_rows(&INSERT_SENDS, rows, params).await?.iter().map(|row| row.get("id")).collect()
+    let written = tx.query_rows(&INSERT_SENDS, rows, params).await?;
+    written.iter().map(|row| Ok(((row.get("lead_id")?, row.get("step_id")?), row.get("id")?))).collect()
 }
 
 /// A page that was decided, on its way into the ledger.
@@ -278,6 +288,7 @@ pub(super) fn candidate(row: &Row) -> Result<Candidate> {
         lead_id: row.get("lead_id")?,
         due: Due { step_order: row.get("next_step_order")?, at: row.get("due_at")? },
         email_account_id: row.get("email_account_id")?,
+        is_new: row.get("is_new")?,
         lead_status,
         // A zone that other programs wrote wrongly must not stop the campaign: the campaign's own zone serves.
         lead_zone: row.get::<Option<String>>("timezone")?.and_then(|name| name.parse().ok()),
@@ -345,10 +356,16 @@ impl Writing<'_> {
         self.page.sends.iter().zip(self.ids.iter().copied())
     }
 
-    async fn insert_sends(&self, tx: &mut Tx) -> Result<HashSet<Uuid>> {
+    /// The ids of those that are planned now; `ids` are the ledger's afterwards.
+    async fn insert_sends(&mut self, tx: &mut Tx) -> Result<HashSet<Uuid>> {
         let rows = self.sends().map(|(send, id)| self.send_row(send, id)).collect();
         let request = self.request;
-        insert_sends(tx, (request.tenant_id, request.campaign_id), request.epoch, request.now, rows).await
+        let campaign = (request.tenant_id, request.campaign_id);
+        let written = insert_sends(tx, campaign, request.epoch, request.now, rows).await?;
+        for (send, id) in self.page.sends.iter().zip(&mut self.ids) {
+            *id = written.get(&(self.candidates[send.candidate].lead_id, send.step_id)).copied().unwrap_or(*id);
+        }
+        Ok(written.into_values().collect())
     }
 
     fn send_row(&self, send: &NewSend, id: Uuid) -> SendRow {

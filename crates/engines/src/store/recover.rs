@@ -9,10 +9,10 @@ use domain::settle::Transition;
 use domain::time::Timestamp;
 use uuid::Uuid;
 
-use super::SystemStore;
 use super::apply::Settled;
 use super::dot::days::{DayChanges, slot_columns};
 use super::plan::Hint;
+use super::{SystemStore, rotate};
 use crate::db::{Access, LockKind};
 use crate::error::Result;
 use crate::queue::Lane;
@@ -74,7 +74,7 @@ statements! {
     // Every state has an exit: what a switched-off step, an ended campaign or an excluded lead left open ends here.
     SKIP_INACTIVE = concat!("UPDATE sends SET status = 'skipped', open = false, reason = 'step_inactive', settled_at = $1, updated_at = $1
         WHERE open AND status IN ('planned', 'queued')
-            AND step_id IN (SELECT id FROM campaign_sequence_steps WHERE NOT is_active)
+            AND step_id IN (SELECT id FROM campaign_sequence_steps WHERE NOT is_active OR step_type <> 'email')
         RETURNING enrollment_id, ", slot_columns!());
     // A dot that was under way when the campaign was cancelled comes back here when it was not taken.
     CANCEL_ENDED = concat!("UPDATE sends SET status = 'cancelled', open = false, reason = 'campaign_cancelled', settled_at = $1, updated_at = $1
@@ -213,7 +213,7 @@ impl SystemStore {
     }
 
     /// Ends open sends that can never go (step switched off, campaign ended, lead excluded), gives their slots back and
-    /// frees their enrollments; how many. Gives owners of dots a heartbeat that stands still where they have none.
+    /// frees their enrollments; how many. Has planned again what stands at an account that may not send, where another may. Gives owners of dots a heartbeat that stands still where they have none.
     ///
     /// # Errors
     /// The database.
@@ -232,6 +232,7 @@ impl SystemStore {
         if count > 0 {
             tx.execute(&FREE_ENROLLMENTS, values![now, ended]).await?;
         }
+        rotate::unplan(&mut tx, &mut days, now).await?;
         days.write(&mut tx, now).await?;
         tx.commit().await?;
         Ok(count)

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use domain::ids::{SendId, TenantId};
+use domain::email_account::AccountStatus;
+use domain::ids::{EmailAccountId, SendId, TenantId};
 use domain::settle::{Outcome, ReplyAction};
 use domain::time::Timestamp;
 use engines::Store;
@@ -24,7 +25,7 @@ use crate::on_every_engine;
 
 const SEEDS: u64 = 3;
 const STEPS: u64 = 400;
-const MOVES: [&str; 15] = [
+const MOVES: [&str; 16] = [
     "plan",
     "dot",
     "dot refused",
@@ -40,6 +41,7 @@ const MOVES: [&str; 15] = [
     "suppress",
     "hold",
     "cancel",
+    "rotate",
 ];
 
 /// Two campaigns with limits and two accounts, and what has happened to them.
@@ -93,7 +95,7 @@ impl Life {
 
     async fn step(&mut self) {
         let which = self.chance.below(2) as usize;
-        match self.chance.below(14) {
+        match self.chance.below(15) {
             0 | 1 => {
                 self.scenes[which].enroll(self.leads..self.leads + 3).await;
                 self.leads += 3;
@@ -114,6 +116,7 @@ impl Life {
                 }
             }
             11 if self.chance.below(3) == 0 => self.sweep(which).await,
+            14 if self.chance.below(2) == 0 => self.stop_an_account().await,
             12 if self.chance.below(2) == 0 => self.hold_all().await,
             13 if self.chance.below(4) == 0 => {
                 let f = Arc::clone(&self.scenes[which]);
@@ -196,6 +199,19 @@ impl Life {
         let ended = f.store.system().sweep(self.now).await.unwrap();
         f.write(on, values![]).await;
         self.happens(what, ended as usize);
+    }
+
+    /// One account stops: what is planned there goes back to planning, where another may send. Later it goes on.
+    async fn stop_an_account(&mut self) {
+        let f = Arc::clone(&self.scenes[0]);
+        let ids: Vec<EmailAccountId> = f.column("SELECT id AS x FROM email_accounts ORDER BY id").await;
+        let Some(id) = self.chance.pick(&ids) else { return };
+        let set = async |status| f.tenant().set_account_status(id, status, None, self.now).await.unwrap();
+        set(AccountStatus::Paused).await;
+        f.store.system().sweep(self.now).await.unwrap();
+        set(AccountStatus::Active).await;
+        let lost = f.column::<String>("SELECT status AS x FROM sends WHERE open AND email_account_id IS NULL").await;
+        self.happens("rotate", lost.len());
     }
 
     /// The ledger is found to be restored; a person has all of it sent again.

@@ -42,7 +42,7 @@ fn seen_by(other: Store, f: &Scene) -> Scene {
 }
 
 /// How many of these moments lie in each window; never more than the rate allows.
-fn windows(rate: f64, moments: &[Timestamp]) -> BTreeMap<Timestamp, u32> {
+pub(super) fn windows(rate: f64, moments: &[Timestamp]) -> BTreeMap<Timestamp, u32> {
     let rate = Rate::per_second(rate).unwrap();
     let mut found = BTreeMap::new();
     for at in moments {
