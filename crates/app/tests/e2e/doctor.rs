@@ -90,8 +90,7 @@ fn an_account_without_limits(engine: Engine) {
 
 fn a_server_that_is_not_there(engine: Engine) {
     let Some(clinic) = Clinic::new(engine) else { return };
-    // Bound and dropped: a port on which nobody listens.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = crate::port::free();
     clinic.account(&format!("smtp = \"smtp://127.0.0.1:{port}?tls=none\"\ndaily_limit = 50"));
     clinic.must_find(5, ["smtp", "unreachable", "connect failed: connection refused", "check host and port"], &[]);
 }
@@ -186,7 +185,7 @@ fn secrets_that_are_short_made_up_or_open_to_others() {
 #[test]
 fn secrets_that_are_missing_and_a_database_that_does_not_answer() {
     let Some(mut clinic) = Clinic::new(Engine::Sqlite) else { return };
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = crate::port::free();
     clinic.app.set("DATABASE_URL", &format!("postgres://nobody:hunter2@127.0.0.1:{port}/none"));
     clinic.must_find(5, ["database", "unreachable", "cannot be reached", "check DATABASE_URL"], &[]);
     assert!(!clinic.look(&[]).1.to_string().contains("hunter2"));

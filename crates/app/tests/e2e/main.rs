@@ -27,6 +27,7 @@ mod metrics;
 mod name_server;
 mod outcomes;
 mod people;
+mod port;
 mod postfix;
 mod postgres_faults;
 mod postgres_server;

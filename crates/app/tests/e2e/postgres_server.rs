@@ -5,12 +5,12 @@
 //! starts it as `postgres`.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use crate::app::{psql, service};
+use crate::port;
 
 /// A running server, or one that was killed.
 pub struct PostgresServer {
@@ -23,7 +23,7 @@ impl PostgresServer {
     /// None where this machine has no PostgreSQL for tests.
     pub fn start() -> Option<Self> {
         service("TEST_POSTGRES_URL")?;
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = port::free();
         let folder = tempfile::tempdir().unwrap();
         if let Some((user, group)) = unprivileged() {
             std::os::unix::fs::chown(folder.path(), Some(user), Some(group)).unwrap();

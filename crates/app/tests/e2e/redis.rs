@@ -3,10 +3,10 @@
 //! Nothing waits by the clock: a server is ready when it says so in its log.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use crate::app::service;
+use crate::port;
 
 /// A running server.
 pub struct Redis {
@@ -19,14 +19,14 @@ impl Redis {
     /// None where this machine has no Redis for tests.
     pub fn start() -> Option<Self> {
         service("TEST_REDIS_URL")?;
-        let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
+        let (port, folder) = (port::free(), tempfile::tempdir().unwrap());
         let child = spawn(port, folder.path());
         Some(Self { port, child, folder })
     }
 
     /// One that copies this one.
     pub fn replica(&self) -> Self {
-        let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
+        let (port, folder) = (port::free(), tempfile::tempdir().unwrap());
         let options = ["--replicaof".to_owned(), format!("127.0.0.1 {}", self.port)];
         let child = run(command(port, folder.path()).args(options), "MASTER <-> REPLICA sync: Finished with success");
         Self { port, child, folder }
@@ -34,7 +34,7 @@ impl Redis {
 
     /// A Sentinel that calls this master `mail`, and knows its replica.
     pub fn sentinel(&self) -> Self {
-        let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
+        let (port, folder) = (port::free(), tempfile::tempdir().unwrap());
         let config = folder.path().join("sentinel.conf");
         let text = format!(
             "port {port}\nbind 127.0.0.1\nsentinel monitor mail 127.0.0.1 {} 1\n\
@@ -105,10 +105,6 @@ impl Drop for Redis {
 fn copy(from: &std::path::Path, to: &std::path::Path) {
     let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
     assert!(status.success());
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn spawn(port: u16, folder: &std::path::Path) -> Child {

@@ -22,7 +22,7 @@ struct Witness {
 
 impl Witness {
     fn start(app: &App, flags: &[&str]) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = crate::port::free();
         let mails = app.path("witness");
         std::fs::create_dir_all(&mails).unwrap();
         let mut command = Command::new(PROGRAM);

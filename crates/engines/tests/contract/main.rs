@@ -11,6 +11,8 @@ mod engine;
 mod limits;
 mod observe;
 mod plans;
+#[path = "../../../app/tests/e2e/port.rs"]
+mod port;
 mod queue;
 mod queue_engine;
 mod redis;

@@ -44,7 +44,7 @@ fn certificate(folder: &Path) -> (String, String) {
 fn tls_and_password_are_used_and_checked() {
     let folder = tempfile::tempdir().unwrap();
     let (key, certificate) = certificate(folder.path());
-    let tls = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let tls = crate::port::free().to_string();
     let options = ["--tls-port", &tls, "--tls-cert-file", &certificate, "--tls-key-file", &key];
     let options = [&options[..], &["--tls-auth-clients", "no", "--requirepass", "p@ss/word"]].concat();
     let Some(server) = Server::start(&options) else { return };
@@ -69,7 +69,7 @@ fn tls_and_password_are_used_and_checked() {
 
 #[test]
 fn nobody_there_is_said_and_may_be_tried_again() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = crate::port::free();
     runtime().block_on(async {
         for form in
             ["redis://:s3cret@127.0.0.1:{}", "redis+sentinel://127.0.0.1:{}/mail", "redis+cluster://127.0.0.1:{}"]

@@ -3,7 +3,6 @@
 //! Nothing here waits by the clock: a server is ready when it says so in its log.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -11,6 +10,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::engine::service;
+use crate::port;
 
 /// How long a line of a log may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,7 +29,7 @@ impl Server {
     /// Starts one with the options of `redis-server`; none where this machine has no Redis for tests.
     pub fn start(options: &[&str]) -> Option<Self> {
         service("redis", "TEST_REDIS_URL")?;
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = port::free();
         let folder = tempfile::tempdir().unwrap();
         let mut all = vec!["--port".to_owned(), port.to_string()];
         all.extend(["--bind", "127.0.0.1", "--save", ""].map(str::to_owned));
@@ -42,7 +42,7 @@ impl Server {
 
     /// A Sentinel with quorum one over the master at `port`, called `mail`.
     pub fn sentinel(master: u16) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = port::free();
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("sentinel.conf");
         let text = format!(
