@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// Every point: those of planning and of one email in the order in which they are passed, then those of events.
 #[cfg(debug_assertions)]
-const ALL: [&str; 11] = [
+const ALL: [&str; 12] = [
     "planning",
     "recorded",
     "leased",
@@ -19,6 +19,7 @@ const ALL: [&str; 11] = [
     "intending",
     "granted",
     "answered",
+    "journaling",
     "journaled",
     "applied",
     "stored",

@@ -17,6 +17,7 @@ mod probe;
 mod recovery;
 mod refused;
 mod results;
+mod stop;
 mod vital;
 
 use std::collections::HashMap;
@@ -29,6 +30,7 @@ use domain::ids::SendId;
 use domain::settle::loop_delay;
 use engines::queue::{Leased, List, Token, Verdict};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::dead_letter;
@@ -72,6 +74,8 @@ pub(super) struct Item {
     /// The lease; none where the job came from the ledger itself.
     token: Option<Token>,
     job: engines::store::fetch::SendJob,
+    /// When the read began in which the ledger granted it.
+    fetched_at: Instant,
     poison: bool,
     /// Of the high lane: it overtakes the others of its account within the worker too.
     urgent: bool,
@@ -89,7 +93,6 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) -> Exit {
             () = &mut leasing => {}
             () = vital.one_ends() => {
                 tracing::error!(tasks = ?vital.ended(), "a part of the worker has ended by a fault of ours: the process ends");
-                worker.gate.shut.set(gate::Why::Vital, true);
                 worker.shutdown.stop();
                 leasing.await;
             }
@@ -132,14 +135,14 @@ async fn start(ctx: Arc<Context>, shutdown: Shutdown, vital: &mut Vital) -> Arc<
     // First of all others: who leases must be seen to be alive.
     recovery::beat(&worker).await;
     let mut patience = refused::Patience::default();
-    if let Err(e) = journal::replay(&worker.ctx, &mut patience).await {
+    if let Err(e) = journal::abandoned::replay(&worker.ctx, &mut patience).await {
         tracing::warn!(error = %e, "results of dead workers cannot be written down yet");
     }
-    vital.add("heartbeat", tokio::spawn(recovery::heartbeats(Arc::clone(&worker))));
-    vital.add("reap", tokio::spawn(recovery::reap(Arc::clone(&worker), patience)));
-    vital.add("reconcile", tokio::spawn(recovery::reconcile(Arc::clone(&worker))));
-    vital.add("extend", tokio::spawn(extend_leases(Arc::clone(&worker))));
-    vital.add("mark", tokio::spawn(mark_ledger(Arc::clone(&worker))));
+    vital.start("heartbeat", recovery::heartbeats(Arc::clone(&worker)));
+    vital.start("reap", recovery::reap(Arc::clone(&worker), patience));
+    vital.start("reconcile", recovery::reconcile(Arc::clone(&worker)));
+    vital.start("extend", extend_leases(Arc::clone(&worker)));
+    vital.start("mark", mark_ledger(Arc::clone(&worker)));
     worker
 }
 
@@ -148,14 +151,16 @@ async fn finish(worker: &Worker) -> Exit {
     let all = u32::try_from(worker.capacity).unwrap_or(u32::MAX);
     let grace = worker.ctx.config.settings.process.shutdown_grace.0;
     let finished = tokio::time::timeout(grace, worker.room.acquire_many(all)).await.is_ok();
-    worker.results.finish(LAST_WORDS).await;
+    let all_written = worker.results.finish(LAST_WORDS).await;
     // Whoever restores a backup that was made since the last mark is told.
     let _in_time = tokio::time::timeout(LAST_WORDS, restored::mark_or_tell(&worker.ctx)).await;
-    if finished {
-        return Exit::Done;
+    if !finished {
+        tracing::error!("a dialogue was still open after the final dot: its send is unknown until it is settled");
     }
-    tracing::error!("a dialogue was still open after the final dot: its send is unknown until it is settled");
-    Exit::Forced
+    if !all_written {
+        tracing::error!("results could not be written in time: the next worker on this directory does it");
+    }
+    if finished && all_written { Exit::Done } else { Exit::Forced }
 }
 
 async fn mark_ledger(worker: Arc<Worker>) {
@@ -239,6 +244,7 @@ async fn hand_out(
     fault_point::reach("leased").await;
     // A ledger that does not answer is no job's fault: without this their leases would have to end first, and count.
     owed.extend(leased.iter().map(|job| (job.token, Verdict::RetryAt(now))));
+    let fetched_at = Instant::now();
     let (mut verdicts, ready) = take_in(worker, leased).await?;
     owed.clear();
     fault_point::reach("fetched").await;
@@ -259,7 +265,8 @@ async fn hand_out(
             continue;
         }
         let urgent = LIST.lane(leased.priority) == engines::queue::Lane::High;
-        let item = Item { token: Some(token), job, poison: leased.expirations >= POISON, urgent, _room: permit };
+        let item =
+            Item { token: Some(token), job, fetched_at, poison: leased.expirations >= POISON, urgent, _room: permit };
         if let Err(lane::Full(wait)) = lanes.dispatch(worker, item) {
             // One slow account must not fill the worker.
             worker.release(send_id);

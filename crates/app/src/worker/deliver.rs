@@ -141,8 +141,9 @@ async fn work_on(
     };
     lane.learn(worker, ended.outcome, started_at);
     let settled = conclude(worker, &parts, job, ended, started_at).await;
-    if matches!(settled.transition.account, Some(effect) if effect != AccountEffect::Recovered) {
-        lane.block();
+    let stops = settled.transition.account.is_some_and(|effect| effect != AccountEffect::Recovered);
+    let being_written = stops.then(|| lane.stop());
+    if stops {
         let why = settled.attempt.as_ref();
         tracing::warn!(
             email_account_id = %job.account.0,
@@ -153,6 +154,7 @@ async fn work_on(
         );
     }
     worker.results.write(item.token, Some(settled), Verdict::Ack).await;
+    drop(being_written);
 }
 
 fn without_result(worker: &Worker, why: &NoResult) -> Verdict {

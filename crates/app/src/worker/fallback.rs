@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use domain::email_account::Breaker;
 use domain::ids::SendId;
@@ -14,6 +14,7 @@ use engines::error::Result;
 use engines::queue::Lane;
 use engines::store::plan::Hint;
 use engines::store::recover::LEDGER_EPOCH;
+use tokio::time::Instant;
 
 use super::recovery::STALE_HINT;
 use super::{BATCH, Item, LIST, Worker, lane, probe};
@@ -94,6 +95,7 @@ async fn turn(worker: &Arc<Worker>, lanes: &mut lane::Lanes, backlog: &mut Backl
     let hints: Vec<_> = taken.iter().map(|hint| (hint.tenant_id, hint.send_id)).collect();
     let urgent: HashSet<SendId> = taken.iter().filter(|hint| is_urgent(hint)).map(|hint| hint.send_id).collect();
     // No row back: done, someone else's, or not now.
+    let fetched_at = Instant::now();
     let jobs = probe::fetch(worker, &hints).await?;
     let mut handed_out = 0;
     let mut missed = Vec::new();
@@ -109,7 +111,7 @@ async fn turn(worker: &Arc<Worker>, lanes: &mut lane::Lanes, backlog: &mut Backl
             continue;
         }
         let urgent = urgent.contains(&send_id);
-        let item = Item { token: None, job, poison: false, urgent, _room: permit };
+        let item = Item { token: None, job, fetched_at, poison: false, urgent, _room: permit };
         match lanes.dispatch(worker, item) {
             Ok(()) => handed_out += 1,
             // Its mark in the ledger grows old, and it comes again.

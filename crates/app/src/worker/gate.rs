@@ -67,15 +67,15 @@ impl Shut {
         }
     }
 
-    fn is_shut(&self) -> bool {
+    pub(super) fn is_shut(&self) -> bool {
         self.0.load(Ordering::Acquire) != 0
     }
 }
 
 pub(super) fn start(ctx: &Arc<Context>, vital: &mut Vital) -> Gate {
     let (requests, queue) = mpsc::channel(BATCH * 4);
-    vital.add("gate", tokio::spawn(run(Arc::clone(ctx), queue)));
-    Gate { ctx: Arc::clone(ctx), requests, shut: Shut::default() }
+    vital.start("gate", run(Arc::clone(ctx), queue));
+    Gate { ctx: Arc::clone(ctx), requests, shut: vital.gate() }
 }
 
 impl Gate {

@@ -3,28 +3,26 @@
 //!
 //! One process writes files of its own under `DIR/journal`, each locked while it lives. A file whose lock is free was
 //! left by a dead process: whoever is started on the directory writes its results down before anybody takes that
-//! process's dots for unknown. A result that the ledger has already changes nothing there. The files survive a killed
-//! process; a lost host may take the last ones along, whose sends are unknown then (PROTOCOL 1 promises no more).
+//! process's dots for unknown (`abandoned`). A result that the ledger has already changes nothing there. The files survive
+//! a killed process; a lost host may take the last ones along, whose sends are unknown then (PROTOCOL 1 promises no more).
 //! Not responsible for what a result does. To keep more of a result: a field of `Settled`.
 
-use std::fs::{File, TryLockError};
+pub(super) mod abandoned;
+
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use engines::store::apply::{Applied, Settled};
+use domain::ids::SendId;
+use engines::store::apply::Settled;
 
-use tokio::time::Instant;
-
-use super::refused::{self, Patience};
 use crate::context::Context;
 use crate::data_dir;
 
 /// A file that has grown so long is followed by the next.
 const SEGMENT_BYTES: u64 = 1 << 20;
-/// Most results in one transaction of a replay.
-const REPLAY: usize = 256;
 const EXTENSION: &str = "journal";
 
 /// Where a process's journals lie.
@@ -36,6 +34,8 @@ pub(super) fn folder(ctx: &Context) -> PathBuf {
 pub(super) struct Journal {
     folder: PathBuf,
     owner: String,
+    /// What its files' names have besides, where another journal of this owner lies beside them.
+    mark: String,
     segments: Vec<Arc<Segment>>,
     made: u64,
     /// The last results could not be written.
@@ -75,7 +75,12 @@ impl Kept {
 impl Journal {
     /// An empty journal; nothing is written until the first result.
     pub(super) fn new(folder: PathBuf, owner: &str) -> Self {
-        Self { folder, owner: owner.to_owned(), segments: Vec::new(), made: 0, is_broken: false }
+        Self { folder, owner: owner.to_owned(), mark: String::new(), segments: Vec::new(), made: 0, is_broken: false }
+    }
+
+    /// An empty journal for one send's result, beside the owner's other one.
+    pub(super) fn apart(folder: PathBuf, owner: &str, send_id: SendId) -> Self {
+        Self { mark: format!("{send_id}-"), ..Self::new(folder, owner) }
     }
 
     /// Writes results behind the others.
@@ -113,7 +118,7 @@ impl Journal {
         }
         self.tidy();
         data_dir::create(&self.folder)?;
-        let name = format!("{}.{}", self.owner, self.made);
+        let name = format!("{}.{}{}", self.owner, self.mark, self.made);
         let (hidden, path) = (self.folder.join(&name), self.folder.join(format!("{name}.{EXTENSION}")));
         let mut options = std::fs::OpenOptions::new();
         options.append(true).create(true);
@@ -155,124 +160,17 @@ impl Journal {
     }
 }
 
-/// A file that a dead process left; locked while it is held.
-struct Abandoned {
-    _lock: File,
-    path: PathBuf,
-    owner: String,
-    results: Vec<Settled>,
-    /// Lines that are no results: the last may be cut off by the kill.
-    unreadable: usize,
-}
-
-/// Writes down what dead processes left in this directory; how many results the ledger learned by it.
-///
-/// A directory that cannot be read is logged: what lies in it becomes unknown, which is safe. A file whose results the
-/// ledger does not take stays, and is read again later.
-///
-/// # Errors
-/// The ledger does not answer: try again, before anybody's dots are judged.
-pub(super) async fn replay(ctx: &Context, patience: &mut Patience) -> engines::error::Result<u64> {
-    let folder = folder(ctx);
-    let mut learned = 0;
-    patience.forget_gone();
-    let mut paths = tokio::task::spawn_blocking(move || journals(&folder)).await.unwrap_or_default();
-    paths.retain(|path| !patience.has_to_wait(path, Instant::now()));
-    for file in tokio::task::spawn_blocking(move || abandoned(paths)).await.unwrap_or_default() {
-        let (mut new, mut is_refused) = (0, false);
-        for results in file.results.chunks(REPLAY) {
-            let (written, refused) = write_down(ctx, results, &file.owner).await?;
-            let aside: Vec<Settled> = refused.iter().map(refused::aside).collect();
-            let (set_aside, refused) = write_down(ctx, &aside, &file.owner).await?;
-            new += written + set_aside;
-            is_refused |= !refused.is_empty();
-        }
-        patience.learn(&file.path, &file.owner, is_refused, Instant::now());
-        file.tell(new, is_refused);
-        ctx.metrics.worker.results_replayed.inc_by(new);
-        learned += new;
-        if !is_refused && let Err(e) = std::fs::remove_file(&file.path) {
-            tracing::warn!(error = %e, file = %file.path.display(), "a journal that was written down cannot be removed");
-        }
-    }
-    Ok(learned)
-}
-
-/// How many of them the ledger did not have, and those that it refuses.
-async fn write_down(ctx: &Context, results: &[Settled], owner: &str) -> engines::error::Result<(u64, Vec<Settled>)> {
-    if results.is_empty() {
-        return Ok((0, Vec::new()));
-    }
-    let now = ctx.clock.now();
-    let written = ctx.store.system().apply(results, owner, &|| ctx.clock.uuid_v7(), now).await?;
-    super::results::warn_of(ctx, &written.paused);
-    let mut new = 0;
-    // One that the ledger had was counted by the process that is dead.
-    for (result, applied) in results.iter().zip(&written.applied).filter(|(_, applied)| **applied == Applied::Done) {
-        super::results::count(ctx, result, *applied);
-        new += 1;
-    }
-    Ok((new, refused::among(results, &written.applied).cloned().collect()))
-}
-
-/// Every journal of the directory.
-fn journals(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    paths.filter(|path| path.extension().is_some_and(|e| e == EXTENSION)).collect()
-}
-
-/// Those whose writer is dead, their results read.
-fn abandoned(journals: Vec<PathBuf>) -> Vec<Abandoned> {
-    let read = |path: PathBuf| {
-        Abandoned::open(&path).unwrap_or_else(|e| {
-            tracing::error!(error = %e, file = %path.display(), "a dead worker's journal cannot be read: its results are unknown");
-            None
-        })
-    };
-    journals.into_iter().filter_map(read).collect()
-}
-
-impl Abandoned {
-    /// None where its writer lives, or somebody else has written it down.
-    fn open(path: &Path) -> io::Result<Option<Self>> {
-        let file = match File::open(path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file?,
-        };
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(e)) => return Err(e),
-            Ok(()) => {}
-        }
-        let text = String::from_utf8_lossy(&std::fs::read(path)?).into_owned();
-        let lines = text.lines().filter(|line| !line.is_empty());
-        let results: Vec<Settled> = lines.clone().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let unreadable = lines.count() - results.len();
-        let owner = path.file_stem().and_then(|stem| Path::new(stem).file_stem()).unwrap_or_default();
-        let owner = owner.to_string_lossy().into_owned();
-        Ok(Some(Self { _lock: file, path: path.to_owned(), owner, results, unreadable }))
-    }
-
-    /// Says what became of it.
-    fn tell(&self, new: u64, is_refused: bool) {
-        let (owner, results, unreadable) = (&self.owner, self.results.len(), self.unreadable);
-        if is_refused {
-            let file = self.path.display();
-            tracing::error!(owner, results, new, unreadable, %file, "the journal of a dead worker stays: the database takes a result of it in no form");
-        } else {
-            tracing::warn!(owner, results, new, unreadable, "the journal of a dead worker was written down");
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, SendId, StepId, TenantId};
+pub(super) mod tests {
+    use std::path::Path;
 
+    use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, StepId, TenantId};
+
+    use super::abandoned::{abandoned, journals};
     use super::*;
 
-    fn result(n: u128) -> Settled {
+    /// A result as a journal holds it.
+    pub(in crate::worker) fn result(n: u128) -> Settled {
         use domain::settle::{Attempted, Outcome, RetryPolicy, settle};
         let id = uuid::Uuid::from_u128(n);
         let attempted = Attempted {

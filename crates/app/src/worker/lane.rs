@@ -5,7 +5,7 @@
 //! wait for several dialogues, or be handed back. Not responsible for a message's dialogue (`deliver`). To change how connections are kept: `serve`.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::pace::Pace;
 use super::pooled::{Keep, Pooled};
+use super::stop::{BeingWritten, Stop};
 use super::{Item, Worker, deliver, probe};
 
 /// The lanes of a worker.
@@ -38,8 +39,8 @@ pub(super) struct Lane {
     /// Tasks that serve the lane, and how many of them wait for a job.
     tasks: AtomicUsize,
     idle: AtomicUsize,
-    /// The account may not send now: what waits goes back to the ledger.
-    blocked: AtomicBool,
+    /// What stopped the account: what was fetched before goes back to the ledger.
+    stop: Stop,
 }
 
 /// Who waits in a lane.
@@ -94,8 +95,6 @@ impl Lanes {
         if !is_fair(worker, held, held, worker.room.available_permits() + 1) {
             return Err(lane.full(worker));
         }
-        // P3 has granted it, so the account may send again.
-        lane.blocked.store(false, Ordering::Release);
         lane.hold(worker);
         if lane.line(item.urgent).try_send(item).is_err() {
             lane.release(worker);
@@ -154,7 +153,7 @@ impl Lane {
             pace: std::sync::Mutex::new(Pace::new(Instant::now())),
             tasks: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
-            blocked: AtomicBool::new(false),
+            stop: Stop::default(),
         }
     }
 
@@ -207,9 +206,9 @@ impl Lane {
         }
     }
 
-    /// Says that the account may not send now.
-    pub(super) fn block(&self) {
-        self.blocked.store(true, Ordering::Release);
+    /// Stops the account here; the ledger knows when the guard is dropped.
+    pub(super) fn stop(&self) -> BeingWritten<'_> {
+        self.stop.begin()
     }
 
     async fn next(&self, wait: Duration) -> Option<Item> {
@@ -300,7 +299,7 @@ async fn serve(worker: Arc<Worker>, mut serving: Serving) {
         if worker.shutdown.is_stopping() {
             let now = worker.ctx.clock.now();
             worker.results.write(token, None, Verdict::RetryAt(now)).await;
-        } else if lane.blocked.load(Ordering::Acquire) {
+        } else if !lane.stop.allows(item.fetched_at) {
             worker.results.write(token, None, Verdict::Ack).await;
         } else {
             deliver::run(&worker, &lane, item, &mut connection).await;

@@ -5,10 +5,12 @@
 
 mod watch;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use domain::campaign::OnUnknown;
+use domain::ids::SendId;
 use domain::settle::{Attempted, Outcome, settle};
 use domain::time::Zone;
 use engines::queue::{Lane, List, UNKNOWN_EPOCH};
@@ -17,8 +19,9 @@ use engines::store::recover::OpenDot;
 
 use self::watch::Watch;
 use super::gate::Why;
+use super::journal::abandoned::{self, Replay};
 use super::refused::Patience;
-use super::{LIST, Worker, journal};
+use super::{LIST, Worker};
 use crate::context::Context;
 use crate::held;
 use crate::liveness::Loop;
@@ -29,6 +32,9 @@ const BEAT: Duration = Duration::from_secs(3);
 const TOO_QUIET: Duration = Duration::from_secs(9);
 /// Real time between two looks at owners: with the twelve seconds of standing still, a dead one's jobs go on within fifteen.
 const LOOK: Duration = Duration::from_secs(1);
+/// Looks that are left out at most while another worker of this directory reads journals: one that is stopped in the middle
+/// must not keep everybody's dots open.
+const OTHERS_LOOKS: u32 = 30;
 /// Real time between two passes of reconciliation that find nothing; those of a simulation come as fast as its clock.
 const RECONCILE: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 2_000 });
 /// A hint that is older is pushed again.
@@ -71,6 +77,7 @@ pub(super) async fn heartbeats(worker: Arc<Worker>) {
 pub(super) async fn reap(worker: Arc<Worker>, mut patience: Patience) {
     let ctx = &worker.ctx;
     let mut watch = Watch::default();
+    let mut waited = 0;
     let pulse = ctx.liveness.pulse(Loop::Reap);
     loop {
         pulse.waits();
@@ -83,21 +90,28 @@ pub(super) async fn reap(worker: Arc<Worker>, mut patience: Patience) {
                 continue;
             }
         };
+        let mut dead = watch.dead(&owners, &ctx.owner, Instant::now());
         // Before anybody's dots are judged: a result may be known after all.
-        if let Err(e) = journal::replay(ctx, &mut patience).await {
-            tracing::warn!(error = %e, "results of dead workers cannot be written down now");
-            continue;
+        match abandoned::replay(ctx, &mut patience).await {
+            Ok(Replay::Done) => waited = 0,
+            Ok(Replay::ByAnother) => waited += 1,
+            Err(e) => {
+                tracing::warn!(error = %e, "results of dead workers cannot be written down now");
+                continue;
+            }
         }
-        let dead = watch.dead(&owners, &ctx.owner, Instant::now());
         for list in [List::EmailSending, List::Analytics] {
             if let Err(e) = ctx.queue.reap(list, &dead, ctx.clock.now()).await {
                 tracing::warn!(error = %e, "leases cannot be ended now");
             }
         }
-        // Who left a result that the ledger does not take is buried when it does: a known dot must not become unknown.
-        for owner in dead.into_iter().filter(|owner| !patience.holds(owner)) {
+        if (1..=OTHERS_LOOKS).contains(&waited) && !dead.is_empty() {
+            tracing::info!(owners = dead.len(), "dead owners' dots wait: another worker reads their journals");
+            dead.clear();
+        }
+        for owner in dead {
             pulse.works();
-            if let Err(e) = bury_owner(ctx, &owner).await {
+            if let Err(e) = bury_owner(ctx, &owner, &patience.known_of(&owner)).await {
                 tracing::warn!(error = %e, owner, "a dead owner's sends cannot be taken over now");
             }
             watch.forget(&owner);
@@ -109,11 +123,15 @@ pub(super) async fn reap(worker: Arc<Worker>, mut patience: Patience) {
     }
 }
 
-/// Settles what a dead owner left in `dot`: unknown.
-async fn bury_owner(ctx: &Context, owner: &str) -> engines::error::Result<()> {
+/// Settles what a dead owner left in `dot`: unknown. Those whose results are `known`, though the ledger does not take them
+/// yet, stay, and the owner's row with them.
+async fn bury_owner(ctx: &Context, owner: &str, known: &HashSet<SendId>) -> engines::error::Result<()> {
     let system = ctx.store.system();
-    let dots = system.dots_of(owner).await?;
-    tracing::warn!(owner, unknown = dots.len(), "an owner is dead: its open dots are unknown");
+    let mut dots = system.dots_of(owner).await?;
+    dots.retain(|dot| !known.contains(&dot.send_id));
+    if known.is_empty() || !dots.is_empty() {
+        tracing::warn!(owner, unknown = dots.len(), "an owner is dead: its open dots are unknown");
+    }
     let now = ctx.clock.now();
     let results: Vec<Settled> = dots.into_iter().map(|dot| unknown(ctx, dot, now)).collect();
     if !results.is_empty() {

@@ -4,10 +4,11 @@
 //! A result is known, so its send must neither go again nor stay in `dot` for ever. Not responsible for writing
 //! (`results`, and `journal` for a dead worker's). To change how soon they are tried again: `Refused::keep`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use domain::ids::SendId;
 use domain::settle::{own_error_delay, set_aside};
 use engines::store::apply::{Applied, Settled};
 use tokio::time::Instant;
@@ -75,25 +76,32 @@ impl Refused {
 
 /// Dead workers' journals whose results are refused, and when they are read again.
 #[derive(Default)]
-pub(super) struct Patience(HashMap<PathBuf, (String, Instant)>);
+pub(super) struct Patience(HashMap<PathBuf, Left>);
+
+/// What is refused of one journal.
+struct Left {
+    owner: String,
+    sends: HashSet<SendId>,
+    again_at: Instant,
+}
 
 impl Patience {
     /// Whether a journal is left alone for now.
     pub(super) fn has_to_wait(&self, path: &Path, now: Instant) -> bool {
-        self.0.get(path).is_some_and(|(_, again_at)| now < *again_at)
+        self.0.get(path).is_some_and(|left| now < left.again_at)
     }
 
-    /// Whether this owner left results that are refused: what is known of its dots must not be forgotten.
-    pub(super) fn holds(&self, owner: &str) -> bool {
-        self.0.values().any(|(of, _)| of == owner)
+    /// Sends of this owner whose results are refused: what is known of their dots must not be forgotten.
+    pub(super) fn known_of(&self, owner: &str) -> HashSet<SendId> {
+        self.0.values().filter(|left| left.owner == owner).flat_map(|left| left.sends.iter().copied()).collect()
     }
 
-    /// A journal of this owner was read: whether any of its results was refused.
-    pub(super) fn learn(&mut self, path: &Path, owner: &str, is_refused: bool, now: Instant) {
-        if is_refused {
-            self.0.insert(path.to_owned(), (owner.to_owned(), now + READ_AGAIN));
-        } else {
+    /// A journal of this owner was read: the sends whose results were refused.
+    pub(super) fn learn(&mut self, path: &Path, owner: &str, sends: HashSet<SendId>, now: Instant) {
+        if sends.is_empty() {
             self.0.remove(path);
+        } else {
+            self.0.insert(path.to_owned(), Left { owner: owner.to_owned(), sends, again_at: now + READ_AGAIN });
         }
     }
 

@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -62,6 +63,8 @@ struct Batch {
 /// The lanes' end.
 pub(super) struct Results {
     queue: mpsc::Sender<Ending>,
+    /// Where results are kept once a task behind it has ended.
+    last_resort: LastResort,
     /// Results that were handed over, or are refused, and are not written yet.
     open: Arc<AtomicUsize>,
     /// Whether the queue answers, so that it is worth telling it anything.
@@ -73,9 +76,10 @@ pub(super) fn start(ctx: &Arc<Context>, gate: &Shut, vital: &mut Vital) -> Resul
     let (sender, queue) = mpsc::channel(BATCH * 4);
     let (batches, kept) = mpsc::channel(BATCHES);
     let (acknowledges, open) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
-    vital.add("journal", tokio::spawn(keep(Arc::clone(ctx), queue, batches, gate.clone())));
-    vital.add("results", tokio::spawn(write(Arc::clone(ctx), kept, Arc::clone(&acknowledges), Arc::clone(&open))));
-    Results { queue: sender, open, acknowledges }
+    vital.start("journal", keep(Arc::clone(ctx), queue, batches, gate.clone()));
+    vital.start("results", write(Arc::clone(ctx), kept, Arc::clone(&acknowledges), Arc::clone(&open)));
+    let last_resort = LastResort { folder: journal::folder(ctx), owner: ctx.owner.clone() };
+    Results { queue: sender, last_resort, open, acknowledges }
 }
 
 impl Results {
@@ -83,8 +87,14 @@ impl Results {
     pub(super) async fn write(&self, token: Option<Token>, settled: Option<Settled>, verdict: Verdict) {
         let (done, written) = oneshot::channel();
         self.open.fetch_add(1, Ordering::AcqRel);
-        if self.queue.send(Ending { token, settled, verdict, done }).await.is_ok() {
-            let _writer_gone = written.await;
+        let copy = settled.clone();
+        let is_written = match self.queue.send(Ending { token, settled, verdict, done }).await {
+            Ok(()) => written.await.is_ok(),
+            Err(_) => false,
+        };
+        // Whether it reached the journal, nobody can say: written down twice it does no harm.
+        if !is_written && let Some(result) = copy {
+            self.last_resort.keep(result).await;
         }
         self.open.fetch_sub(1, Ordering::AcqRel);
     }
@@ -94,15 +104,32 @@ impl Results {
         self.acknowledges.store(answers, Ordering::Release);
     }
 
-    /// Waits for results that are still on their way to be written; the journal keeps those that are not in time.
-    pub(super) async fn finish(&self, grace: Duration) {
+    /// Waits for results that are still on their way to be written; false where some are not in time, and the journal
+    /// keeps them.
+    pub(super) async fn finish(&self, grace: Duration) -> bool {
         let drained = async {
             while self.open.load(Ordering::Acquire) > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        if tokio::time::timeout(grace, drained).await.is_err() {
-            tracing::error!("results could not be written in time: the next worker on this directory does it");
+        tokio::time::timeout(grace, drained).await.is_ok()
+    }
+}
+
+/// The journal of a worker whose own tasks have ended by a fault of ours.
+struct LastResort {
+    folder: PathBuf,
+    owner: String,
+}
+
+impl LastResort {
+    /// Keeps one result in a file of its own, that the next worker on this directory writes down.
+    async fn keep(&self, result: Settled) {
+        let (folder, owner, send_id) = (self.folder.clone(), self.owner.clone(), result.send_id);
+        let kept = tokio::task::spawn_blocking(move || Journal::apart(folder, &owner, send_id).append(&[result])).await;
+        match kept {
+            Ok(Ok(_)) => tracing::error!(%send_id, "its result is kept for the next worker on this directory"),
+            _ => tracing::error!(%send_id, "its result cannot be kept: it is unknown"),
         }
     }
 }
@@ -119,6 +146,9 @@ async fn keep(ctx: Arc<Context>, mut queue: mpsc::Receiver<Ending>, batches: mps
         }
         pulse.works();
         let settled: Vec<Settled> = endings.iter_mut().filter_map(|ending| ending.settled.take()).collect();
+        if !settled.is_empty() {
+            fault_point::reach("journaling").await;
+        }
         let (kept, settled, back) = append(journal, settled).await;
         journal = back;
         if let Err(e) = &kept {
@@ -351,5 +381,34 @@ fn log(ctx: &Context, result: &Settled, applied: Applied) {
             enhanced = attempt.and_then(|a| a.enhanced.as_deref()),
             "Not sent"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::journal::abandoned::{abandoned, journals};
+    use super::super::journal::tests::result;
+    use super::*;
+
+    fn of(folder: &tempfile::TempDir, queue: mpsc::Sender<Ending>) -> Results {
+        let last_resort = LastResort { folder: folder.path().into(), owner: "w".into() };
+        Results { queue, last_resort, open: Arc::default(), acknowledges: Arc::default() }
+    }
+
+    #[tokio::test]
+    async fn a_result_outlives_the_tasks_behind_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (gone, _) = mpsc::channel(1);
+        of(&folder, gone).write(None, Some(result(1)), Verdict::Ack).await;
+        let (sender, mut queue) = mpsc::channel(1);
+        let results = of(&folder, sender);
+        // As a panic does with what it had in hand.
+        tokio::join!(results.write(None, Some(result(2)), Verdict::Ack), async { drop(queue.recv().await) });
+        assert!(results.finish(Duration::ZERO).await, "nothing waits for them");
+        let left = abandoned(journals(folder.path()));
+        let mut ids: Vec<_> = left.iter().flat_map(|file| &file.results).map(|result| result.send_id).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, [result(1).send_id, result(2).send_id]);
+        assert!(left.iter().all(|file| file.owner == "w"));
     }
 }

@@ -55,6 +55,20 @@ fn killed(engine: Engine, extra: &str, point: &str, end: &End) {
     assert_eq!(replayed, point == "journaled", "{}", log.join(""));
 }
 
+/// Somebody else has its journal in hand for longer than it takes to bury its owner, and then ends without a word.
+fn a_journal_that_another_worker_reads_keeps_its_dots_from_becoming_unknown(engine: Engine) {
+    let Some(scene) = Scene::new(engine, "") else { return };
+    scene.worker_at("journaled").kill();
+    let lock = std::fs::File::create(scene.app.path("data/journal/reading.lock")).unwrap();
+    lock.lock().unwrap();
+    let mut worker = scene.app.spawn(&["worker"]);
+    assert!(worker.wait_for("dead owners' dots wait", 2), "{}", worker.seen.join(""));
+    drop(lock);
+    let worker = worker.read_on();
+    assert_eq!(scene.settled(), ONCE);
+    assert!(worker.stop().0.success());
+}
+
 /// Behind the gate nobody knows whether the dot was written; the worker lives, and other jobs with it.
 fn a_panic_behind_the_gate_is_that_jobs_failure(engine: Engine) {
     let Some(scene) = Scene::new(engine, "") else { return };
@@ -274,6 +288,7 @@ crate::on_every_engine! {
     fp04_to_fp08_a_worker_killed_at_any_point_loses_nothing
     fp06_and_fp07_under_hold_a_kill_makes_no_copy
     a_mail_that_was_opened_is_neither_sent_again_nor_held
+    a_journal_that_another_worker_reads_keeps_its_dots_from_becoming_unknown
     a_panic_behind_the_gate_is_that_jobs_failure
     fp09_a_graceful_stop_at_any_point_leaves_nothing_unknown
     fp11_and_fp14_a_dead_owners_dot_is_unknown_and_its_event_counts_once

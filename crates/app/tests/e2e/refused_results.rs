@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use crate::app::{App, Engine};
+use crate::http::wait_long;
 use crate::scene::{End, ONCE, Scene};
 
 /// A statement as another program runs it, on either database.
@@ -92,6 +93,28 @@ fn a_dead_workers_result_that_is_taken_in_no_form_waits_in_its_journal() {
     assert!(worker.wait_for("the journal of a dead worker was written down", 1), "{}", worker.seen.join(""));
     let worker = worker.read_on();
     assert_eq!(scene.settled(), ONCE);
+    assert!(worker.stop().0.success());
+}
+
+/// One of its two sends has a result that is refused, the other's dot nobody knows anything of.
+#[test]
+fn a_dead_workers_other_dot_does_not_wait_for_a_refused_result() {
+    let Some(scene) = Scene::new(Engine::Postgres, "") else { return };
+    scene.import("Another", "ben", "");
+    assert_eq!(scene.app.json(&["scheduler", "--once"]).1["planned"], 2);
+    refuse(&scene.app, "'sent', 'held'");
+    let mut dead = scene.held_at("worker", "answered");
+    assert!(dead.wait_for("results are kept: the database takes them in no form", 1), "{}", dead.seen.join(""));
+    dead.kill();
+    let mut worker = scene.app.spawn(&["worker"]);
+    assert!(worker.wait_for("its open dots are unknown", 1), "{}", worker.seen.join(""));
+    assert!(worker.seen.last().unwrap().contains("unknown=1"), "{}", worker.seen.join(""));
+    assert!(worker.wait_for("results are kept: the database takes them in no form", 1), "{}", worker.seen.join(""));
+    allow(&scene.app);
+    let worker = worker.read_on();
+    wait_long(|| (scene.app.count_rows("sends WHERE status = 'sent'") == Some(2)).then_some(()));
+    let unknown = scene.app.count_rows("sends WHERE unknowns = 1");
+    assert_eq!((unknown, scene.sink.accepted().len()), (Some(1), 3), "the other went again, and it alone");
     assert!(worker.stop().0.success());
 }
 

@@ -55,7 +55,7 @@ statements! {
         FROM sends s JOIN campaigns c ON c.id = s.campaign_id
         WHERE s.open AND s.status = 'dot' AND s.owner = $1");
     PROVEN = concat!("SELECT s.id, s.tenant_id FROM sends s
-        WHERE NOT s.open AND s.reason = 'unknown' AND s.status = 'held' AND s.id > $1 AND ", proof!(), "
+        WHERE NOT s.open AND s.reason IN ('unknown', 'result_refused') AND s.status = 'held' AND s.id > $1 AND ", proof!(), "
         ORDER BY s.id LIMIT $2");
     RECONCILE = "UPDATE sends SET hinted_at = $1, hinted_epoch = $2 WHERE id IN (
             SELECT s.id FROM sends s JOIN campaigns c ON c.id = s.campaign_id JOIN email_accounts a ON a.id = s.email_account_id
@@ -180,8 +180,8 @@ impl SystemStore {
         self.db.read(&DOTS, values![owner]).await?.iter().map(open_dot).collect()
     }
 
-    /// Sends that are held since nobody knew whether they had arrived, and that have: somebody opened them or followed a
-    /// link; at most `limit` of those behind `after`.
+    /// Sends that are held since nobody knew whether they had arrived, or since their results were not taken, and that have
+    /// arrived: somebody opened them or followed a link; at most `limit` of those behind `after`.
     ///
     /// # Errors
     /// The database.

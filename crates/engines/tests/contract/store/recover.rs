@@ -84,11 +84,10 @@ fn what_only_the_message_could_tell_proves_that_it_has_arrived(engine: Engine) {
             // A second one: held.
             f.settled(&SendJob { unknowns: 1, ..job.clone() }, fence, Outcome::Unknown, NOW).await;
         }
-        assert_eq!(
-            system.list_proven(None, 10).await.unwrap(),
-            [(jobs[0].tenant_id, jobs[0].send_id)],
-            "one is held with proof"
-        );
+        let proven = [(jobs[0].tenant_id, jobs[0].send_id)];
+        assert_eq!(system.list_proven(None, 10).await.unwrap(), proven, "one is held with proof");
+        f.write("UPDATE sends SET reason = 'result_refused' WHERE status = 'held'", vec![]).await;
+        assert_eq!(system.list_proven(None, 10).await.unwrap(), proven, "also where its result was not taken");
         f.write("UPDATE sends SET reason = 'poison' WHERE status = 'held'", vec![]).await;
         assert!(system.list_proven(None, 10).await.unwrap().is_empty(), "what is held for another reason had no dot");
     });
