@@ -87,27 +87,37 @@ fn fifty(app: &App, fast: &Sink, slow: &Sink, settings: &str) -> Duration {
     let config = configure(app, settings);
     assert_eq!(app.json(&["campaign", "import", file.to_str().unwrap(), "--start"]).0, 0);
     assert_eq!(app.json(&["scheduler", "--once"]).1["enqueued"], (FAST + 1) * EACH);
+    let mut worker = app.spawn_with(&["worker", "--config", &config], &[("LOG_LEVEL", "info")]);
+    assert!(worker.wait_for("Waiting for jobs...", 1), "{}", worker.seen.join(""));
+    let worker = worker.read_on();
     let begun = Instant::now();
-    let worker = app.spawn(&["worker", "--config", &config]);
     wait_long(|| (fast.accepted().len() >= FAST * EACH).then_some(()));
     let took = begun.elapsed();
     worker.kill();
     took
 }
 
-/// Its server takes every connection and says nothing, until the client gives up after a minute.
+/// Its server takes every connection and says nothing, until the client gives up after a minute. In a worker of four
+/// connections, which it could all have, the others are done before that.
 fn one_slow_account_among_fifty_takes_less_than_five_percent_of_the_others_rate(engine: Engine) {
-    // Four connections in all: without a fair share the slow account would have every one of them.
-    let settings = "[log]\njobs = false\n[worker]\nconnections = 4\n";
-    let Some(app) = App::new(engine) else { return };
-    let (fast, slow) = (Sink::start(&app, &[]), Sink::named(&app, "-slow", &["--delay", "connect=5m"]));
-    let with = fifty(&app, &fast, &slow, settings);
-    let report = app.json(&["campaign", "status", "Welcome"]).1;
-    assert_eq!(number(&report, "deferred"), 0, "the others waited until it was given up: {report}");
-    assert_eq!((fast.accepted().len(), slow.accepted().len()), (FAST * EACH, 0));
-    assert!(number(&slow.fired(), "connect 300000ms") > 0, "the tarpit was entered");
+    let beside = |settings: &str, fast: &[&str]| {
+        let app = App::new(engine)?;
+        let (fast, slow) = (Sink::start(&app, fast), Sink::named(&app, "-slow", &["--delay", "connect=5m"]));
+        let took = fifty(&app, &fast, &slow, settings);
+        let report = app.json(&["campaign", "status", "Welcome"]).1;
+        assert_eq!(number(&report, "deferred"), 0, "the others waited until it was given up: {report}");
+        assert_eq!((fast.accepted().len(), slow.accepted().len()), (FAST * EACH, 0));
+        assert!(number(&slow.fired(), "connect 300000ms") > 0, "the tarpit was entered");
+        Some(took)
+    };
+    if beside("[log]\njobs = false\n[worker]\nconnections = 4\n", &[]).is_none() {
+        return;
+    }
+    // Servers that take a second for each message: what is measured is who waits for whom, and not this machine.
+    let (settings, unhurried) = ("[log]\njobs = false\n[worker]\nconnections_per_account = 1\n", ["--delay", "dot=1s"]);
+    let with = beside(settings, &unhurried).unwrap();
     let app = App::new(engine).unwrap();
-    let (fast, last) = (Sink::start(&app, &[]), Sink::named(&app, "-last", &[]));
+    let (fast, last) = (Sink::start(&app, &unhurried), Sink::named(&app, "-last", &[]));
     let without = fifty(&app, &fast, &last, settings);
     let what = format!("tarpit, {engine:?}: the mail of {FAST} accounts beside one takes");
     figure(&what, with.as_secs_f64() / without.as_secs_f64(), 1.05, "times as long");
