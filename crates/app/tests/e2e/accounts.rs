@@ -18,7 +18,7 @@ fn configure(app: &App, text: &str) -> String {
 }
 
 /// The server says four times that it is closing: the account's first connections hear it, then probes, one at a time.
-fn an_account_whose_wait_is_over_is_tried_with_one_send(engine: Engine) {
+fn fs03_an_account_whose_wait_is_over_is_tried_with_one_send(engine: Engine) {
     let Some(mut app) = App::new(engine) else { return };
     app.set("LOG_LEVEL", "info");
     let sink = Sink::start(&app, &["--fail", "connect=421,times=4"]);
@@ -124,7 +124,7 @@ fn one_slow_account_among_fifty_takes_less_than_five_percent_of_the_others_rate(
 }
 
 crate::on_every_engine! {
-    an_account_whose_wait_is_over_is_tried_with_one_send
+    fs03_an_account_whose_wait_is_over_is_tried_with_one_send
     a_throttled_account_gets_fewer_connections_and_later_more_again
     one_slow_account_among_fifty_takes_less_than_five_percent_of_the_others_rate
 }

@@ -87,10 +87,12 @@ impl App {
         Some(Self::with(database, redis))
     }
 
-    /// The same on a PostgreSQL of its own, which may be killed, with the queue in Redis.
-    pub fn on_own_postgres() -> Option<Self> {
-        let (server, redis) = (PostgresServer::start()?, Redis::start()?);
-        Some(Self::with(Some(Database::make(server.url(), Some(server))), Some(redis)))
+    /// The same on a PostgreSQL of its own, which may be killed.
+    pub fn on_own_postgres(engine: Engine) -> Option<Self> {
+        assert_ne!(engine, Engine::Sqlite, "it has no server");
+        let server = PostgresServer::start()?;
+        let redis = if engine == Engine::Redis { Some(Redis::start()?) } else { None };
+        Some(Self::with(Some(Database::make(server.url(), Some(server))), redis))
     }
 
     fn with(database: Option<Database>, redis: Option<Redis>) -> Self {
@@ -444,9 +446,14 @@ impl Sink {
         serde_json::from_str::<Value>(&text).unwrap()["fired"].take()
     }
 
-    /// Message-IDs in the order of their acceptance.
+    /// Message-ID and recipient of each copy in the order of their acceptance.
     pub fn accepted(&self) -> Vec<String> {
         lines(&self.journal)
+    }
+
+    /// The Message-ID of each copy.
+    pub fn message_ids(&self) -> Vec<String> {
+        self.accepted().iter().map(|line| line.split('\t').next().unwrap().to_owned()).collect()
     }
 }
 

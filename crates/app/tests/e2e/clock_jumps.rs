@@ -72,9 +72,8 @@ fn fp17_a_hosts_clock_that_jumps_moves_nothing_where_the_database_tells_the_time
 
 /// Embedded there is one clock: who is started after it jumped believes it, so an hour ahead the second mails of the first
 /// campaign are due; but nobody goes back behind what the ledger has seen, so set back, the third one's go at once.
-#[test]
-fn fp17_an_embedded_clock_that_jumps_sends_nothing_twice_and_never_goes_back() {
-    let Some((app, sink)) = set_up(Engine::Sqlite) else { return };
+fn fp17_an_embedded_clock_that_jumps_sends_nothing_twice_and_never_goes_back(engine: Engine) {
+    let Some((app, sink)) = set_up(engine) else { return };
     for (offset, name, sends) in
         [("+0", None, LEADS), ("+3600", Some("Second"), 3 * LEADS), ("-3600", Some("Third"), 4 * LEADS)]
     {
@@ -89,18 +88,11 @@ fn fp17_an_embedded_clock_that_jumps_sends_nothing_twice_and_never_goes_back() {
     check_once(&sink, 4 * LEADS);
 }
 
-mod postgres {
+mod sqlite {
     #[test]
-    fn fp17_a_hosts_clock_that_jumps_moves_nothing_where_the_database_tells_the_time() {
-        super::fp17_a_hosts_clock_that_jumps_moves_nothing_where_the_database_tells_the_time(
-            crate::app::Engine::Postgres,
-        );
+    fn fp17_an_embedded_clock_that_jumps_sends_nothing_twice_and_never_goes_back() {
+        super::fp17_an_embedded_clock_that_jumps_sends_nothing_twice_and_never_goes_back(crate::app::Engine::Sqlite);
     }
 }
 
-mod redis {
-    #[test]
-    fn fp17_a_hosts_clock_that_jumps_moves_nothing_where_the_database_tells_the_time() {
-        super::fp17_a_hosts_clock_that_jumps_moves_nothing_where_the_database_tells_the_time(crate::app::Engine::Redis);
-    }
-}
+crate::on_every_server! { fp17_a_hosts_clock_that_jumps_moves_nothing_where_the_database_tells_the_time }

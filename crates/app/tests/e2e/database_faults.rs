@@ -106,12 +106,12 @@ fn ends(process: Process) {
     assert_eq!(exit.code(), Some(0), "{}", log.join(""));
 }
 
-mod postgres {
+mod server {
     use super::*;
 
     /// Kills the server while a process stands still at each of these points, and starts it again before it goes on.
-    fn killed_at(points: &[&str]) {
-        let Some(mut scene) = Scene::new(App::on_own_postgres()) else { return };
+    fn killed_at(engine: Engine, points: &[&str]) {
+        let Some(mut scene) = Scene::new(App::on_own_postgres(engine)) else { return };
         for point in points {
             scene.enroll(1);
             let process = if *point == "recorded" {
@@ -132,14 +132,12 @@ mod postgres {
         }
     }
 
-    #[test]
-    fn fd01_a_server_killed_before_the_dot_costs_nothing() {
-        killed_at(&["recorded", "leased", "fetched", "asking"]);
+    fn fd01_a_server_killed_before_the_dot_costs_nothing(engine: Engine) {
+        killed_at(engine, &["recorded", "leased", "fetched", "asking"]);
     }
 
-    #[test]
-    fn fd01_a_server_killed_after_the_intent_costs_nothing() {
-        killed_at(&["granted", "answered", "journaled", "applied"]);
+    fn fd01_a_server_killed_after_the_intent_costs_nothing(engine: Engine) {
+        killed_at(engine, &["granted", "answered", "journaled", "applied"]);
     }
 
     /// A deferred trigger runs inside COMMIT: it stands still there while the file is there.
@@ -150,9 +148,8 @@ mod postgres {
             FOR EACH ROW WHEN (NEW.status = 'STATUS') EXECUTE FUNCTION stand_still()";
     const IN_COMMIT: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query = 'COMMIT'";
 
-    #[test]
-    fn fd01_a_server_killed_inside_a_commit_leaves_it_in_doubt_and_no_dot_is_written() {
-        let Some(mut scene) = Scene::new(App::on_own_postgres()) else { return };
+    fn fd01_a_server_killed_inside_a_commit_leaves_it_in_doubt_and_no_dot_is_written(engine: Engine) {
+        let Some(mut scene) = Scene::new(App::on_own_postgres(engine)) else { return };
         let url = scene.app.database_url().unwrap();
         let cases = [
             ("planned", "scheduler", "campaigns cannot be planned now"),
@@ -187,9 +184,8 @@ mod postgres {
         }
     }
 
-    #[test]
-    fn fd02_results_wait_for_a_database_that_is_away_in_memory_and_in_the_journal() {
-        let Some(mut scene) = Scene::new(App::on_own_postgres()) else { return };
+    fn fd02_results_wait_for_a_database_that_is_away_in_memory_and_in_the_journal(engine: Engine) {
+        let Some(mut scene) = Scene::new(App::on_own_postgres(engine)) else { return };
         scene.enroll(20);
         scene.planned();
         let mut worker = scene.held_at("worker", "answered");
@@ -211,9 +207,8 @@ mod postgres {
             RAISE EXCEPTION 'lost' USING ERRCODE = CASE n % 2 WHEN 0 THEN '40001' ELSE '40P01' END; END $$;
         CREATE TRIGGER losers BEFORE INSERT OR UPDATE ON sends FOR EACH ROW WHEN (NEW.status = 'STATUS') EXECUTE FUNCTION lose()";
 
-    #[test]
-    fn fd03_whoever_loses_a_conflict_tries_again_and_sends_once() {
-        let Some(mut scene) = Scene::new(App::new(Engine::Postgres)) else { return };
+    fn fd03_whoever_loses_a_conflict_tries_again_and_sends_once(engine: Engine) {
+        let Some(mut scene) = Scene::new(App::new(engine)) else { return };
         let url = scene.app.database_url().unwrap();
         assert_eq!(scene.app.json(&["migrate"]).0, 0);
         let processes = [scene.app.spawn(&["scheduler"]).read_on(), scene.app.spawn(&["worker"]).read_on()];
@@ -240,9 +235,8 @@ mod postgres {
                 EXECUTE format('CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE OR DELETE ON %I EXECUTE FUNCTION refuse()', t);
             END LOOP; END $$";
 
-    #[test]
-    fn fd04_a_server_with_a_full_disk_stops_the_mail_with_an_alarm_and_lets_it_go_on() {
-        let Some(mut scene) = Scene::new(App::new(Engine::Postgres)) else { return };
+    fn fd04_a_server_with_a_full_disk_stops_the_mail_with_an_alarm_and_lets_it_go_on(engine: Engine) {
+        let Some(mut scene) = Scene::new(App::new(engine)) else { return };
         let url = scene.app.database_url().unwrap();
         scene.enroll(1);
         scene.planned();
@@ -257,6 +251,41 @@ mod postgres {
         scene.goes_on();
         ends(worker);
     }
+
+    fn fd05_a_server_that_became_read_only_and_closed_every_connection(engine: Engine) {
+        let Some(mut scene) = Scene::new(App::new(engine)) else { return };
+        let url = scene.app.database_url().unwrap();
+        let (server, name) = url.rsplit_once('/').unwrap();
+        let (server, name) = (format!("{server}/postgres"), name.to_owned());
+        let close = format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{name}'");
+        scene.enroll(1);
+        scene.planned();
+        let mut worker = scene.held_at("worker", "asking");
+        psql(&server, &format!("ALTER DATABASE {name} SET default_transaction_read_only = on"));
+        assert_ne!(psql(&server, &close).trim(), "0", "its idle connections were closed");
+        scene.release();
+        assert!(worker.wait_for("(25006)", 2), "{}", worker.seen.join(""));
+        scene.nothing_more_went(0);
+        psql(&server, &format!("ALTER DATABASE {name} RESET default_transaction_read_only"));
+        psql(&server, &close);
+        scene.goes_on();
+        ends(worker);
+    }
+
+    crate::on_every_server! {
+        fd01_a_server_killed_before_the_dot_costs_nothing
+        fd01_a_server_killed_after_the_intent_costs_nothing
+        fd01_a_server_killed_inside_a_commit_leaves_it_in_doubt_and_no_dot_is_written
+        fd02_results_wait_for_a_database_that_is_away_in_memory_and_in_the_journal
+        fd03_whoever_loses_a_conflict_tries_again_and_sends_once
+        fd04_a_server_with_a_full_disk_stops_the_mail_with_an_alarm_and_lets_it_go_on
+        fd05_a_server_that_became_read_only_and_closed_every_connection
+    }
+}
+
+/// What the place of the queue does not matter to.
+mod postgres_schema {
+    use super::*;
 
     /// Stands still behind the statement of this number.
     const WAIT_IN_MIGRATION: &str = "CREATE SEQUENCE ddl;
@@ -290,27 +319,6 @@ mod postgres {
         assert!(both.into_iter().all(|migrating| migrating.ended().0.success()));
         assert_eq!((other.json(&["migrate"]).0, app.json(&["migrate"]).1["applied"].as_array().unwrap().len()), (0, 0));
         assert_eq!(schema(&url), schema(&other.database_url().unwrap()));
-    }
-
-    #[test]
-    fn fd05_a_server_that_became_read_only_and_closed_every_connection() {
-        let Some(mut scene) = Scene::new(App::new(Engine::Postgres)) else { return };
-        let url = scene.app.database_url().unwrap();
-        let (server, name) = url.rsplit_once('/').unwrap();
-        let (server, name) = (format!("{server}/postgres"), name.to_owned());
-        let close = format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{name}'");
-        scene.enroll(1);
-        scene.planned();
-        let mut worker = scene.held_at("worker", "asking");
-        psql(&server, &format!("ALTER DATABASE {name} SET default_transaction_read_only = on"));
-        assert_ne!(psql(&server, &close).trim(), "0", "its idle connections were closed");
-        scene.release();
-        assert!(worker.wait_for("(25006)", 2), "{}", worker.seen.join(""));
-        scene.nothing_more_went(0);
-        psql(&server, &format!("ALTER DATABASE {name} RESET default_transaction_read_only"));
-        psql(&server, &close);
-        scene.goes_on();
-        ends(worker);
     }
 }
 

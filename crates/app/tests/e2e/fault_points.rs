@@ -299,18 +299,7 @@ crate::on_every_engine! {
 
 /// Not on SQLite: there a process that is stopped may hold the file's one write lock, and nobody overtakes it.
 mod overtaken {
-    use crate::app::Engine;
+    use super::fp10_an_owner_that_was_overtaken_is_refused_at_the_gate;
 
-    mod postgres {
-        #[test]
-        fn fp10_an_owner_that_was_overtaken_is_refused_at_the_gate() {
-            super::super::fp10_an_owner_that_was_overtaken_is_refused_at_the_gate(super::Engine::Postgres);
-        }
-    }
-    mod redis {
-        #[test]
-        fn fp10_an_owner_that_was_overtaken_is_refused_at_the_gate() {
-            super::super::fp10_an_owner_that_was_overtaken_is_refused_at_the_gate(super::Engine::Redis);
-        }
-    }
+    crate::on_every_server! { fp10_an_owner_that_was_overtaken_is_refused_at_the_gate }
 }

@@ -49,6 +49,7 @@ mod storm;
 mod strangers;
 mod tokens;
 mod tracker;
+mod truth;
 
 /// Makes a module per engine with one test per case, so that test paths name the engine.
 macro_rules! on_every_database {
@@ -70,4 +71,15 @@ macro_rules! on_every_engine {
         }
     };
 }
-pub(crate) use {on_every_database, on_every_engine};
+/// The same without SQLite, which has no server.
+macro_rules! on_every_server {
+    ($($case:ident)*) => {
+        mod postgres {
+            $(#[test] fn $case() { super::$case($crate::app::Engine::Postgres); })*
+        }
+        mod redis {
+            $(#[test] fn $case() { super::$case($crate::app::Engine::Redis); })*
+        }
+    };
+}
+pub(crate) use {on_every_database, on_every_engine, on_every_server};

@@ -8,7 +8,7 @@ fn locals(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-fn each_answer_has_its_outcome_and_its_reason(engine: Engine) {
+fn fs13_to_fs15_and_fs18_each_answer_has_its_outcome_and_its_reason(engine: Engine) {
     let Some(app) = App::new(engine) else { return };
     let sink = Sink::start(&app, &[]);
     let who = ["good", "unknown+a", "full+a", "spam+a", "greylist+a", "silent-once+a", "silent+a"];
@@ -45,7 +45,7 @@ fn each_answer_has_its_outcome_and_its_reason(engine: Engine) {
     assert_eq!(app.json(&["queue", "replay", "--campaign", "Welcome"]).1["replayed"], 1);
 }
 
-fn hold_sends_no_second_copy(engine: Engine) {
+fn fs18_hold_sends_no_second_copy(engine: Engine) {
     let Some(app) = App::new(engine) else { return };
     let sink = Sink::start(&app, &[]);
     let file = app.campaign("hold.example", locals(&["silent+a", "good"]), 1, "on_unknown = \"hold\"");
@@ -175,8 +175,8 @@ fn three_soft_bounces_suppress_over_campaigns(engine: Engine) {
 }
 
 crate::on_every_engine! {
-    each_answer_has_its_outcome_and_its_reason
-    hold_sends_no_second_copy
+    fs13_to_fs15_and_fs18_each_answer_has_its_outcome_and_its_reason
+    fs18_hold_sends_no_second_copy
     new_leads_and_texts_are_taken_up_and_changed_steps_refused
     a_pause_stops_and_a_resume_goes_on
     a_cancel_ends

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::app::{App, Process, Reading, Sink, figure, number};
+use crate::app::{App, Engine, Process, Reading, Sink, figure, number};
 use crate::http::wait_long;
 use crate::maildir::{self, Mail};
 use crate::tracker::Tracker;
@@ -38,8 +38,8 @@ impl Arrivals {
     }
 }
 
-fn imported() -> Option<(App, Sink)> {
-    let app = App::on_own_postgres()?;
+fn imported(engine: Engine) -> Option<(App, Sink)> {
+    let app = App::on_own_postgres(engine)?;
     let sink = Sink::start(&app, &[]);
     let file = app.campaign(DOMAIN, (0..SENDS).map(|n| format!("lead{n}")), 1, "");
     let arguments = ["campaign", "import", file.to_str().unwrap(), "--start", "--smtp", &sink.url];
@@ -56,9 +56,8 @@ fn has_noticed(process: Reading) -> bool {
 
 /// Longer than leases of a second, than the twelve seconds after which a heartbeat that stands still is a death, and than
 /// the fifteen of settling: workers that live are nobody's heirs.
-#[test]
-fn fd02_an_outage_far_longer_than_every_lease_makes_no_duplicate() {
-    let Some(mut app) = App::on_own_postgres() else { return };
+fn fd02_an_outage_far_longer_than_every_lease_makes_no_duplicate(engine: Engine) {
+    let Some(mut app) = App::on_own_postgres(engine) else { return };
     let sink = Sink::start(&app, &["--delay", "50ms"]);
     let file = app.campaign("outage.example", (0..SENDS / 2).map(|n| format!("lead{n}")), 1, "");
     assert_eq!(app.json(&["campaign", "import", file.to_str().unwrap(), "--start", "--smtp", &sink.url]).0, 0);
@@ -93,9 +92,8 @@ fn fd02_an_outage_far_longer_than_every_lease_makes_no_duplicate() {
     assert_eq!((once.len(), accepted.len(), number(&report, "unknown")), (SENDS / 2, SENDS / 2, 0), "{report}");
 }
 
-#[test]
-fn fd01_and_fd02_a_platform_outlives_two_crashes_of_its_database() {
-    let Some((mut app, sink)) = imported() else { return };
+fn fd01_and_fd02_a_platform_outlives_two_crashes_of_its_database(engine: Engine) {
+    let Some((mut app, sink)) = imported(engine) else { return };
     let quiet = [("LOG_LEVEL", "warn")];
     let mut scheduler = app.spawn_with(&["scheduler"], &[("LOG_LEVEL", "info")]);
     let workers = [app.spawn_with(&["worker"], &quiet), app.spawn_with(&["worker"], &quiet)].map(Process::read_on);
@@ -137,12 +135,10 @@ fn fd01_and_fd02_a_platform_outlives_two_crashes_of_its_database() {
 
 /// With the queue in the database too: the leases of all jobs in work are over many times before it returns, and answers to
 /// dots that stood open come while it is away.
-#[test]
-fn fd02_what_is_answered_in_an_outage_far_longer_than_every_lease_goes_once() {
+fn fd02_what_is_answered_in_an_outage_far_longer_than_every_lease_goes_once(engine: Engine) {
     const SENDS: usize = 60;
     const OPEN: usize = 8;
-    let Some(mut app) = App::on_own_postgres() else { return };
-    app.set("REDIS_URL", "");
+    let Some(mut app) = App::on_own_postgres(engine) else { return };
     app.set("LOG_LEVEL", "info");
     let sink = Sink::start(&app, &["--delay", &format!("accept=8s,times={OPEN}")]);
     let file = app.campaign("outage.example", (0..SENDS).map(|n| format!("lead{n}")), 1, "");
@@ -181,4 +177,25 @@ fn fd02_what_is_answered_in_an_outage_far_longer_than_every_lease_goes_once() {
     println!("an outage of {outage:.0} s, the queue away with it: lost {}, extra {extra}", SENDS - once.len());
     figure("copies after an outage of the database with the queue in it", extra as f64, 0.0, "");
     assert_eq!((once.len(), extra, sent, number(&report, "unknown")), (SENDS, 0, SENDS, 0), "{report}");
+}
+
+mod postgres {
+    #[test]
+    fn fd02_what_is_answered_in_an_outage_far_longer_than_every_lease_goes_once() {
+        super::fd02_what_is_answered_in_an_outage_far_longer_than_every_lease_goes_once(crate::app::Engine::Postgres);
+    }
+}
+
+mod redis {
+    use crate::app::Engine;
+
+    #[test]
+    fn fd02_an_outage_far_longer_than_every_lease_makes_no_duplicate() {
+        super::fd02_an_outage_far_longer_than_every_lease_makes_no_duplicate(Engine::Redis);
+    }
+
+    #[test]
+    fn fd01_and_fd02_a_platform_outlives_two_crashes_of_its_database() {
+        super::fd01_and_fd02_a_platform_outlives_two_crashes_of_its_database(Engine::Redis);
+    }
 }

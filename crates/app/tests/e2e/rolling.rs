@@ -55,17 +55,5 @@ fn fp19_processes_of_the_version_before_go_on_beside_a_newer_schema(engine: Engi
     }
 }
 
-/// Of PostgreSQL; SQLite's half stands in the contract of the engines.
-mod postgres {
-    #[test]
-    fn fp19_processes_of_the_version_before_go_on_beside_a_newer_schema() {
-        super::fp19_processes_of_the_version_before_go_on_beside_a_newer_schema(crate::app::Engine::Postgres);
-    }
-}
-
-mod redis {
-    #[test]
-    fn fp19_processes_of_the_version_before_go_on_beside_a_newer_schema() {
-        super::fp19_processes_of_the_version_before_go_on_beside_a_newer_schema(crate::app::Engine::Redis);
-    }
-}
+// SQLite's half stands in the contract of the engines.
+crate::on_every_server! { fp19_processes_of_the_version_before_go_on_beside_a_newer_schema }
