@@ -260,6 +260,18 @@ pub(super) mod tests {
         assert_eq!(format!("{:?}", left[0].results[0]), format!("{:?}", result(1)));
     }
 
+    /// A word that this version does not know: an older worker beside newer ones must not take it for nothing.
+    #[test]
+    fn fp19_a_newer_workers_result_that_is_not_understood_is_known_by_its_send() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut line = serde_json::to_value(result(1)).unwrap();
+        line["transition"]["status"] = "teleported".into();
+        std::fs::write(folder.path().join("w.0.journal"), format!("{line}\n{{\"send_id\": \"cut o")).unwrap();
+        let left = abandoned(journals(folder.path()));
+        assert_eq!((left[0].results.len(), left[0].unreadable), (0, 2));
+        assert!(left[0].newer.iter().eq(&[result(1).send_id]));
+    }
+
     #[test]
     fn files_go_when_the_ledger_has_all_of_them_and_not_before() {
         let folder = tempfile::tempdir().unwrap();

@@ -258,6 +258,31 @@ mod postgres {
         ends(worker);
     }
 
+    /// It answers who reads: the workers' heartbeats stand still together, and none is dead for that.
+    #[test]
+    fn fd04_while_nobody_can_write_no_worker_takes_another_for_dead() {
+        let Some(mut scene) = Scene::new(App::new(Engine::Postgres)) else { return };
+        let url = scene.app.database_url().unwrap();
+        scene.enroll(1);
+        scene.planned();
+        let mut holder = scene.held_at("worker", "answered");
+        let mut witness = scene.app.spawn(&["worker"]);
+        says(&mut witness, "Waiting for jobs...");
+        psql(&url, FULL);
+        // Three seconds lie between two of them: longer than it takes to bury one.
+        for _ in 0..6 {
+            says(&mut witness, "the heartbeat cannot be written");
+        }
+        says(&mut holder, "the heartbeat cannot be written");
+        psql(&url, "DROP TABLE disk_full");
+        scene.release();
+        scene.all_went_once();
+        for worker in [holder, witness] {
+            let (exit, log) = worker.stop();
+            assert!(exit.success() && !log.iter().any(|line| line.contains("an owner is dead")), "{}", log.join(""));
+        }
+    }
+
     /// Stands still behind the statement of this number.
     const WAIT_IN_MIGRATION: &str = "CREATE SEQUENCE ddl;
         CREATE FUNCTION stand_still() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN

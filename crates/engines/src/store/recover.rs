@@ -48,12 +48,13 @@ statements! {
     HEARTBEAT = "INSERT INTO workers (owner, host, pid, heartbeat, created_at, updated_at) VALUES ($1, $2, $3, 1, $4, $4)
         ON CONFLICT (owner) DO UPDATE SET heartbeat = workers.heartbeat + 1, updated_at = excluded.updated_at";
     OWNERS = "SELECT owner, heartbeat FROM workers";
-    REMOVE_OWNER = "DELETE FROM workers WHERE owner = $1 AND NOT EXISTS (SELECT 1 FROM sends WHERE owner = $1 AND open)";
+    REMOVE_OWNER = "DELETE FROM workers WHERE owner = $1 AND ($2::bigint IS NULL OR heartbeat = $2) AND NOT EXISTS (SELECT 1 FROM sends WHERE owner = $1 AND open)";
     DOTS = concat!("SELECT s.id, s.tenant_id, s.campaign_id, s.lead_id, s.step_id, s.step_order, s.enrollment_id, s.email_account_id,
             s.fence, s.attempts, s.max_attempts, s.unknowns, s.first_attempt_at, s.account_day, s.campaign_day, c.settings, ",
             proof!(), " AS has_proof
         FROM sends s JOIN campaigns c ON c.id = s.campaign_id
-        WHERE s.open AND s.status = 'dot' AND s.owner = $1");
+        WHERE s.open AND s.status = 'dot' AND s.owner = $1
+            AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.owner = s.owner AND w.heartbeat <> $2)");
     PROVEN = concat!("SELECT s.id, s.tenant_id FROM sends s
         WHERE NOT s.open AND s.reason IN ('unknown', 'result_refused') AND s.status = 'held' AND s.id > $1 AND ", proof!(), "
         ORDER BY s.id LIMIT $2");
@@ -164,20 +165,21 @@ impl SystemStore {
         rows.iter().map(|row| Ok((row.get("owner")?, row.get("heartbeat")?))).collect()
     }
 
-    /// Forgets an owner that has nothing open any more.
+    /// Forgets an owner that has nothing open any more; where a heartbeat is given, only one that still stands there.
     ///
     /// # Errors
     /// The database.
-    pub async fn remove_owner(&self, owner: &str) -> Result<()> {
-        self.db.write(&REMOVE_OWNER, values![owner]).await.map(drop)
+    pub async fn remove_owner(&self, owner: &str, heartbeat: Option<i64>) -> Result<()> {
+        self.db.write(&REMOVE_OWNER, values![owner, heartbeat]).await.map(drop)
     }
 
-    /// The sends that `owner` left in `dot`.
+    /// The sends that `owner` left in `dot`; none where its heartbeat does not stand at `heartbeat` any more, since it
+    /// lives then and its dots may be new.
     ///
     /// # Errors
     /// The database.
-    pub async fn dots_of(&self, owner: &str) -> Result<Vec<OpenDot>> {
-        self.db.read(&DOTS, values![owner]).await?.iter().map(open_dot).collect()
+    pub async fn dots_of(&self, owner: &str, heartbeat: i64) -> Result<Vec<OpenDot>> {
+        self.db.read(&DOTS, values![owner, heartbeat]).await?.iter().map(open_dot).collect()
     }
 
     /// Sends that are held since nobody knew whether they had arrived, or since their results were not taken, and that have

@@ -193,7 +193,7 @@ impl Scene {
     /// What a connection asks the gate for this send, with its campaign's limit.
     pub fn request(&self, job: &SendJob, now: Timestamp) -> DotRequest {
         let campaign_limit = self.setup.settings.daily_limit.map(|most| (most, Zone::UTC));
-        DotRequest { campaign_limit, ..request(job, now) }
+        DotRequest { campaign_limit, stop_on_reply: self.setup.settings.stop_on_reply, ..request(job, now) }
     }
 
     /// The fence of a dot that must be granted.
@@ -322,6 +322,7 @@ pub fn request(job: &SendJob, now: Timestamp) -> DotRequest {
         reserved_day: job.account_day.clone(),
         campaign_day: job.campaign_day.clone(),
         campaign_limit: None,
+        stop_on_reply: true,
         dot_day: Zone::UTC.day(now),
         campaign_dot_day: Zone::UTC.day(now),
         message_id: message_id(job),
