@@ -230,7 +230,6 @@ fn fp18_whoever_stops_a_send_before_its_dot_wins(engine: Engine) {
 fn fp18_a_lead_that_is_lost_before_a_dot_gets_none(engine: Engine) {
     let points = [
         ("fetched", "bounce"),
-        ("asking", "bounce"),
         ("fetched", "unsubscribe"),
         ("asking", "unsubscribe"),
         ("fetched", "reply"),
