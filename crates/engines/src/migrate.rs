@@ -48,6 +48,7 @@ const MIGRATIONS: &[Migration] = migrations![
     13 "0013_tenant_rate",
     14 "0014_sequences",
     15 "0015_arrived",
+    16 "0016_retry_since",
 ];
 
 /// Made outside the list: it is what the list is recorded in.

@@ -445,7 +445,7 @@ fn attempted(job: &SendJob, parts: Option<&Parts>, now: Timestamp, soft_bounces:
     Attempted {
         attempts: job.attempts,
         unknowns: job.unknowns,
-        first_attempt_at: job.first_attempt_at,
+        budget_began_at: job.budget_began_at,
         max_attempts: job.max_attempts,
         on_unknown: parts.map_or(domain::campaign::OnUnknown::Hold, |p| p.campaign.plan.settings.on_unknown),
         account_failures: job.account_failures,

@@ -176,7 +176,7 @@ pub(super) mod tests {
         let attempted = Attempted {
             attempts: 0,
             unknowns: 0,
-            first_attempt_at: None,
+            budget_began_at: None,
             max_attempts: None,
             on_unknown: domain::campaign::OnUnknown::Resend,
             account_failures: 0,

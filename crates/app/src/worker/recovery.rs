@@ -156,7 +156,7 @@ fn unknown(ctx: &Context, dot: OpenDot, now: domain::time::Timestamp) -> Settled
     let attempted = Attempted {
         attempts: dot.attempts,
         unknowns: dot.unknowns,
-        first_attempt_at: dot.first_attempt_at,
+        budget_began_at: dot.budget_began_at,
         max_attempts: dot.max_attempts,
         // It has arrived: held for the moment that `held::settle_proven` takes, and never sent again.
         on_unknown: if dot.has_proof { OnUnknown::Hold } else { dot.on_unknown },

@@ -104,7 +104,7 @@ statements! {
             $1::timestamptz, $1::timestamptz
         FROM {rows r(id uuid, send_id uuid, payload text, error text)} JOIN sends s ON s.id = r.send_id";
     // Waiting for an account that was stopped is no lateness, and what waited goes on at once.
-    REVIVE_SENDS = "UPDATE sends SET not_before = {max not_before, $3}, hinted_at = NULL, updated_at = $3
+    REVIVE_SENDS = "UPDATE sends SET not_before = {max not_before, $3}, retry_since = $3, hinted_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND email_account_id = $2 AND open AND status IN ('planned', 'queued')";
     SET_ACCOUNT_STATUS = "UPDATE email_accounts SET status = $3, status_reason = $4, backoff_until = NULL, backoff_failures = 0,
             refusals_since = CASE WHEN $3 = 'active' THEN $5 ELSE refusals_since END, updated_at = $5

@@ -49,7 +49,7 @@ statements! {
                 WHERE st.tenant_id = $1 AND st.campaign_id = $2))";
     IS_UNDER_WAY = "SELECT id FROM campaigns WHERE tenant_id = $1 AND id = $2 AND status IN ('scheduled', 'sending', 'paused')";
     // Waiting for a pause is no lateness; hints that workers dropped meanwhile must come again at once.
-    RESUME_SENDS = "UPDATE sends SET not_before = {max not_before, $3}, hinted_at = NULL, updated_at = $3
+    RESUME_SENDS = "UPDATE sends SET not_before = {max not_before, $3}, retry_since = $3, hinted_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND campaign_id = $2 AND open AND status IN ('planned', 'queued')";
     CANCEL = "UPDATE campaigns SET status = 'cancelled', updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status NOT IN ('completed', 'cancelled', 'archived')";

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::apply::Settled;
 use super::dot::days::{DayChanges, slot_columns};
+use super::fetch::budget_began_at;
 use super::plan::Hint;
 use super::{SystemStore, rotate};
 use crate::db::{Access, LockKind};
@@ -50,8 +51,8 @@ statements! {
     OWNERS = "SELECT owner, heartbeat FROM workers";
     REMOVE_OWNER = "DELETE FROM workers WHERE owner = $1 AND ($2::bigint IS NULL OR heartbeat = $2) AND NOT EXISTS (SELECT 1 FROM sends WHERE owner = $1 AND open)";
     DOTS = concat!("SELECT s.id, s.tenant_id, s.campaign_id, s.lead_id, s.step_id, s.step_order, s.enrollment_id, s.email_account_id,
-            s.fence, s.attempts, s.max_attempts, s.unknowns, s.first_attempt_at, s.account_day, s.campaign_day, c.settings, ",
-            proof!(), " AS has_proof
+            s.fence, s.attempts, s.max_attempts, s.unknowns, s.account_day, s.campaign_day, c.settings, ",
+            budget_began_at!(), ", ", proof!(), " AS has_proof
         FROM sends s JOIN campaigns c ON c.id = s.campaign_id
         WHERE s.open AND s.status = 'dot' AND s.owner = $1
             AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.owner = s.owner AND w.heartbeat <> $2)");
@@ -116,7 +117,7 @@ pub struct OpenDot {
     pub attempts: u32,
     pub max_attempts: Option<u32>,
     pub unknowns: u32,
-    pub first_attempt_at: Option<Timestamp>,
+    pub budget_began_at: Option<Timestamp>,
     pub account_day: Option<String>,
     pub campaign_day: Option<String>,
     pub on_unknown: OnUnknown,
@@ -274,7 +275,7 @@ fn open_dot(row: &Row) -> Result<OpenDot> {
         attempts: row.get("attempts")?,
         max_attempts: row.get("max_attempts")?,
         unknowns: row.get("unknowns")?,
-        first_attempt_at: row.get("first_attempt_at")?,
+        budget_began_at: row.get("budget_began_at")?,
         account_day: row.get("account_day")?,
         campaign_day: row.get("campaign_day")?,
         has_proof: row.get("has_proof")?,

@@ -42,7 +42,7 @@ fn dots_of_gives_an_owners_open_dots_and_nobody_elses(engine: Engine) {
         let dots = f.store.system().dots_of(OWNER, 1).await.unwrap();
         assert_eq!(dots.len(), 1);
         assert_eq!((dots[0].send_id, dots[0].fence, dots[0].on_unknown), (jobs[0].send_id, fence, OnUnknown::Hold));
-        assert_eq!((dots[0].account_day.as_deref(), dots[0].first_attempt_at), (Some("2026-03-02"), Some(NOW)));
+        assert_eq!((dots[0].account_day.as_deref(), dots[0].budget_began_at), (Some("2026-03-02"), Some(NOW)));
         assert!(f.store.system().dots_of("another", 1).await.unwrap().is_empty());
     });
 }

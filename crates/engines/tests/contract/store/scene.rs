@@ -346,7 +346,7 @@ pub fn attempted(job: &SendJob, now: Timestamp, soft_bounces: u32) -> Attempted 
     Attempted {
         attempts: job.attempts,
         unknowns: job.unknowns,
-        first_attempt_at: job.first_attempt_at,
+        budget_began_at: job.budget_began_at,
         max_attempts: job.max_attempts,
         on_unknown: domain::campaign::OnUnknown::Resend,
         account_failures: job.account_failures,

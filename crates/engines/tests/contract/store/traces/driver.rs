@@ -225,7 +225,7 @@ impl<'a> Driver<'a> {
         let attempted = Attempted {
             attempts,
             unknowns,
-            first_attempt_at: None,
+            budget_began_at: None,
             max_attempts: Some(MOST_ATTEMPTS),
             on_unknown: self.world.on_unknown,
             account_failures: 0,
