@@ -221,13 +221,13 @@ impl TenantStore {
     /// The database.
     pub async fn find_standing(&self, campaign_id: CampaignId, id_or_address: &str) -> Result<Option<Standing>> {
         let id: Option<Uuid> = id_or_address.parse().ok();
-        let rows = self.db.read(&ENROLLMENT, values![self.tenant_id, campaign_id, id, id_or_address]).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
+        let mut tx = self.db.begin(Access::Read).await?;
+        let found = tx.query_opt(&ENROLLMENT, values![self.tenant_id, campaign_id, id, id_or_address]).await?;
+        let Some(row) = found else { return Ok(None) };
         let mut standing = Standing { email: row.get("email")?, enrollment: None };
         if let Some(id) = row.get::<Option<EnrollmentId>>("id")? {
-            let last = self.db.read(&LAST_SEND, values![self.tenant_id, id]).await?;
+            let last = tx.query_opt(&LAST_SEND, values![self.tenant_id, id]).await?;
             let last_send = last
-                .first()
                 .map(|last| Ok((last.get("step_order")?, last.get("status")?, last.get::<Option<Reason>>("reason")?)));
             let enrollment = EnrollmentStanding {
                 status: row.get("status")?,
@@ -237,6 +237,7 @@ impl TenantStore {
             };
             standing.enrollment = Some((id, enrollment));
         }
+        tx.commit().await?;
         Ok(Some(standing))
     }
 
