@@ -7,6 +7,7 @@
 mod explain;
 mod forecast;
 mod plans;
+mod resumed;
 mod steering;
 
 use std::path::Path;

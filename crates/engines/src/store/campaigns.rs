@@ -21,6 +21,17 @@ use crate::error::{Error, Result};
 use crate::value::Row;
 use crate::{statements, values};
 
+/// Which accounts go on with a campaign, `$2` of the tenant `$1`: its own that were paused for `$3`; a forecast asks the same.
+macro_rules! resumed_accounts {
+    () => {
+        "tenant_id = $1 AND status = 'paused' AND status_reason = $3 AND (
+            id IN (SELECT p.email_account_id FROM campaign_email_accounts p WHERE p.tenant_id = $1 AND p.campaign_id = $2)
+            OR id IN (SELECT st.email_account_id FROM campaign_sequence_steps st
+                WHERE st.tenant_id = $1 AND st.campaign_id = $2))"
+    };
+}
+pub(super) use resumed_accounts;
+
 statements! {
     GET = "SELECT c.id, c.tenant_id, c.name, c.status, c.settings, c.seen_until, {max c.updated_at, co.updated_at} AS updated_at,
             co.name AS company_name, co.address AS company_address
@@ -42,11 +53,8 @@ statements! {
     RESUME = "UPDATE campaigns SET status = 'sending', status_reason = NULL, refusals_since = $3, seen_until = $3, next_plan_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status = 'paused'";
     // Whoever lets a campaign go on lets its accounts go on that refusals have paused; older refusals count no more.
-    RESUME_ACCOUNTS = "UPDATE email_accounts SET status = 'active', status_reason = NULL, refusals_since = $3, updated_at = $3
-        WHERE tenant_id = $1 AND status = 'paused' AND status_reason = $4 AND (
-            id IN (SELECT p.email_account_id FROM campaign_email_accounts p WHERE p.tenant_id = $1 AND p.campaign_id = $2)
-            OR id IN (SELECT st.email_account_id FROM campaign_sequence_steps st
-                WHERE st.tenant_id = $1 AND st.campaign_id = $2))";
+    RESUME_ACCOUNTS = concat!("UPDATE email_accounts SET status = 'active', status_reason = NULL, refusals_since = $4, updated_at = $4
+        WHERE ", resumed_accounts!());
     IS_UNDER_WAY = "SELECT id FROM campaigns WHERE tenant_id = $1 AND id = $2 AND status IN ('scheduled', 'sending', 'paused')";
     // Waiting for a pause is no lateness; hints that workers dropped meanwhile must come again at once.
     RESUME_SENDS = "UPDATE sends SET not_before = {max not_before, $3}, hinted_at = NULL, updated_at = $3
@@ -219,7 +227,7 @@ impl TenantStore {
             return Ok(false);
         }
         let mut changed = tx.execute(&RESUME, values![self.tenant_id, id, now]).await?;
-        changed += tx.execute(&RESUME_ACCOUNTS, values![self.tenant_id, id, now, Reason::RefusalRate]).await?;
+        changed += tx.execute(&RESUME_ACCOUNTS, values![self.tenant_id, id, Reason::RefusalRate, now]).await?;
         if changed > 0 {
             tx.execute(&RESUME_SENDS, values![self.tenant_id, id, now]).await?;
         }

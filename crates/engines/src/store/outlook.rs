@@ -43,6 +43,7 @@ statements! {
     ACCOUNTS = "SELECT id, status, daily_limit, min_gap_seconds, warmup_started_at, timezone, last_slot_at, last_dot_at,
             backoff_until, backoff_failures
         FROM email_accounts WHERE tenant_id = $1 AND id {any $2} ORDER BY id";
+    RESUMED = concat!("SELECT id FROM email_accounts WHERE ", super::campaigns::resumed_accounts!());
     RATE = "SELECT t.max_per_second, p.last_slot_at, p.window_at, p.dots
         FROM tenants t LEFT JOIN tenant_pace p ON p.tenant_id = t.id WHERE t.id = $1";
     ENROLLMENT = "SELECT e.id, e.status, e.stop_reason, e.last_sent_at, l.email
@@ -63,6 +64,8 @@ pub struct Prospects {
     pub asked: usize,
     /// The books that they share.
     pub shared: Shared,
+    /// Accounts that refusals have paused and that go on with the campaign that was asked for, when it is resumed.
+    pub resumed: Vec<EmailAccountId>,
 }
 
 /// Where a lead stands in a campaign.
@@ -112,9 +115,11 @@ impl SystemStore {
         let ids: Vec<Uuid> = ids.into_iter().map(EmailAccountId::uuid).collect();
         let rows = tx.query(&ACCOUNTS, values![tenant_id, ids]).await?;
         let accounts = dot::with_days(&mut tx, &rows, now).await?;
+        let resumed = tx.query(&RESUMED, values![tenant_id, campaigns[asked].plan.id, Reason::RefusalRate]).await?;
+        let resumed = resumed.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
         let tenant = tx.query_opt(&RATE, values![tenant_id]).await?.as_ref().map(tenant_book).transpose()?.flatten();
         tx.commit().await?;
-        Ok(Prospects { campaigns, asked, shared: Shared { accounts, tenant } })
+        Ok(Prospects { campaigns, asked, shared: Shared { accounts, tenant }, resumed })
     }
 }
 
