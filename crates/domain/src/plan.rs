@@ -73,6 +73,17 @@ pub struct Books {
     pub tenant: Option<TenantBook>,
 }
 
+impl Books {
+    /// Slots that are taken of all days that can be full.
+    ///
+    /// Whoever holds these books alone takes more; others only give back.
+    pub fn taken(&self) -> u64 {
+        let accounts = self.accounts.values().filter(|book| book.has_cap()).map(|book| &book.days);
+        let campaign = self.campaign.daily_limit.map(|_| &self.campaign.days);
+        accounts.chain(campaign).flat_map(|days| days.values()).map(|day| u64::from(day.taken())).sum()
+    }
+}
+
 /// When planning asks, and how far ahead slots are granted.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {

@@ -33,7 +33,7 @@ macro_rules! resumed_accounts {
 pub(super) use resumed_accounts;
 
 statements! {
-    GET = "SELECT c.id, c.tenant_id, c.name, c.status, c.settings, c.seen_until, {max c.updated_at, co.updated_at} AS updated_at,
+    GET = "SELECT c.id, c.tenant_id, c.name, c.status, c.settings, c.seen_until, c.updated_at AS edited_at, {max c.updated_at, co.updated_at} AS updated_at,
             co.name AS company_name, co.address AS company_address
         FROM campaigns c JOIN companies co ON co.id = c.company_id AND co.tenant_id = c.tenant_id WHERE c.tenant_id = $1 AND c.id = $2";
     STEPS = "SELECT id, step_order, step_type, email_account_id, template_id, wait_duration_hours, wait_until_date,
@@ -96,8 +96,10 @@ pub struct CampaignBundle {
     pub company_name: String,
     /// Its postal address.
     pub company_address: String,
-    /// When the row last changed.
+    /// When the row, or the company's, last changed.
     pub updated_at: Timestamp,
+    /// When the row itself was last edited; planning and waking are no edits.
+    pub edited_at: Timestamp,
 }
 
 /// Reads a campaign and its steps.
@@ -124,6 +126,7 @@ pub(super) async fn load(tx: &mut Tx, tenant_id: domain::ids::TenantId, id: Camp
         company_name: row.get("company_name")?,
         company_address: row.get("company_address")?,
         updated_at: row.get("updated_at")?,
+        edited_at: row.get("edited_at")?,
     })
 }
 

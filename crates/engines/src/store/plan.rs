@@ -19,6 +19,7 @@ use domain::time::Timestamp;
 use uuid::Uuid;
 
 use super::campaigns::{CampaignBundle, load};
+use super::dot::days::given_back;
 use super::restored::lost_time;
 use super::{SystemStore, dot, reactions};
 use crate::db::{Access, LockKind, Tx};
@@ -84,8 +85,9 @@ statements! {
         WHERE campaign_leads.id = r.id AND campaign_leads.tenant_id = $1 AND campaign_leads.status = 'active'";
     SAVE_SLOTS = "UPDATE email_accounts SET last_slot_at = r.last_slot_at FROM {rows r(id uuid, last_slot_at timestamptz)}
         WHERE email_accounts.id = r.id AND email_accounts.tenant_id = $1";
-    SAVE_CAMPAIGN = "UPDATE campaigns SET status = 'sending', next_plan_at = $3,
-            seen_until = COALESCE($4::timestamptz, seen_until)
+    // One that was edited since it was read does not rest: what it would rest for may be gone.
+    SAVE_CAMPAIGN = "UPDATE campaigns SET status = 'sending', next_plan_at = CASE WHEN updated_at = $6 THEN $3::timestamptz END,
+            seen_until = COALESCE(CASE WHEN updated_at = $6 THEN $4::timestamptz ELSE $5::timestamptz END, seen_until)
         WHERE tenant_id = $1 AND id = $2 AND status IN ('scheduled', 'sending')";
 }
 
@@ -248,6 +250,7 @@ impl SystemStore {
         let books = read_books(&mut tx, request, &campaign, &candidates).await?;
         let moment = Moment { now: request.now, horizon: request.horizon };
         let (mut candidates, mut books) = (candidates, books);
+        let taken = books.taken();
         let mut page = Page::default();
         page.decide(&campaign.plan, (&mut candidates, 0), &mut books, warmup, moment);
         let ids = page.sends.iter().map(|_| new_id()).collect();
@@ -256,10 +259,17 @@ impl SystemStore {
         let inserted = writing.insert_sends(&mut tx).await?;
         writing.correct_conflicts(&inserted);
         writing.write_progress(&mut tx).await?;
-        let until = writing.page.stop.and_then(|_| writing.page.again_at(moment));
+        // Behind the rows of accounts and sends, before its own slots are written: the order of the gate and of give-backs.
+        let until = match writing.page.stop.and_then(|_| writing.page.again_at(moment)) {
+            Some(_) if given_back(&mut tx, request.campaign_id, &writing.books, taken, request.now).await? => None,
+            until => until,
+        };
+        writing.write_days(&mut tx).await?;
         // Nobody looks at the campaign before then: waiting for its limits is no lateness.
         let seen = finished.then_some(until.map_or(request.now, |until| until.max(request.now)));
-        tx.execute(&SAVE_CAMPAIGN, values![request.tenant_id, request.campaign_id, until, seen]).await?;
+        let seen_now = finished.then_some(request.now);
+        let params = values![request.tenant_id, request.campaign_id, until, seen, seen_now, writing.campaign.edited_at];
+        tx.execute(&SAVE_CAMPAIGN, params).await?;
         let result = writing.report(&inserted, if finished { None } else { last }, moment);
         tx.commit().await?;
         Ok(result)
@@ -422,7 +432,11 @@ impl Writing<'_> {
         if used.is_empty() {
             return Ok(());
         }
-        save_slots(tx, request.tenant_id, &self.books, &used, request.now).await?;
+        save_slots(tx, request.tenant_id, &self.books, &used, request.now).await
+    }
+
+    async fn write_days(&self, tx: &mut Tx) -> Result<()> {
+        let request = self.request;
         let mut changes = dot::DayChanges::default();
         for send in self.reserved() {
             let (Some(account), Some(slot)) = (&send.account, &send.slot) else { continue };

@@ -8,10 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::ids::{CampaignId, EmailAccountId, TenantId};
+use domain::plan::Books;
 use domain::time::Timestamp;
 use uuid::Uuid;
 
-use super::{DotRequest, Refusal};
+use super::{DotRequest, Refusal, first_day};
 use crate::db::Tx;
 use crate::error::Result;
 use crate::value::{Row, Rows};
@@ -34,11 +35,42 @@ statements! {
         SELECT r.scope, r.scope_id, r.day, r.tenant_id, 0, 0, $1::timestamptz, $1::timestamptz
         FROM {rows r(scope text, scope_id uuid, day text, tenant_id uuid)}
         WHERE true ON CONFLICT (scope, scope_id, day) DO NOTHING";
-    // Nobody is waited for: a planner that has the campaign is about to say itself when it asks again.
+    // Also of those without a limit, since they are written behind it, and always in this order.
+    LOCK_DAYS = "SELECT scope_id, reserved + used AS taken FROM pace_days
+        WHERE (scope = 'account' AND scope_id {any $1} OR scope = 'campaign' AND scope_id = $2) AND day >= $3
+        ORDER BY scope, scope_id, day {for update}";
+    // Who holds the campaign's row is not waited for: it wakes the campaign itself, or ends it. A planner holds it only
+    // behind the days that it rests for. Rows that refer to the campaign hold it for nobody.
     WAKE = "UPDATE campaigns SET next_plan_at = NULL WHERE id IN (SELECT c.id FROM campaigns c
             WHERE c.next_plan_at > $1 AND c.status IN ('scheduled', 'sending') AND (c.id {any $2} OR c.id IN (
                 SELECT p.campaign_id FROM campaign_email_accounts p WHERE p.email_account_id {any $3}))
-            {for update of c skip locked})";
+            {for no key update of c skip locked})";
+}
+
+/// Whether somebody has given slots of these books back since `seen` of them were taken, by `Books::taken`.
+///
+/// Under a lock of their days that stands until the end of the transaction: whoever gives one back from now on finds what
+/// it writes. Books without limits are not asked for.
+pub(in crate::store) async fn given_back(
+    tx: &mut Tx,
+    campaign: CampaignId,
+    books: &Books,
+    seen: u64,
+    now: Timestamp,
+) -> Result<bool> {
+    let capped = books.accounts.values().filter(|book| book.has_cap()).map(|book| book.id.uuid());
+    let limited: BTreeSet<Uuid> = capped.chain(books.campaign.daily_limit.map(|_| campaign.uuid())).collect();
+    if limited.is_empty() {
+        return Ok(false);
+    }
+    let accounts: Vec<Uuid> = books.accounts.keys().map(|id| id.uuid()).collect();
+    let mut taken = 0;
+    for row in tx.query(&LOCK_DAYS, values![accounts, campaign, first_day(now)]).await? {
+        if limited.contains(&row.get("scope_id")?) {
+            taken += row.get::<u64>("taken")?;
+        }
+    }
+    Ok(taken < seen)
 }
 
 /// Changes of days, summed, so that one batch touches each day once and always in the same order.
