@@ -10,12 +10,12 @@ mod outlook;
 mod waiting;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use crate::ids::{EmailAccountId, EnrollmentId, LeadId};
 use crate::pace::{AccountBook, CampaignBook, Deferral, Reserved, Scope, TenantBook, admit};
-use crate::page::{Page, soonest, turn_rank};
+use crate::page::{Page, senders, soonest, turn_rank};
 use crate::plan::{Books, CampaignPlan, Candidate, Moment, last_look};
 use crate::reason::Reason;
 use crate::schedule::WarmupTable;
@@ -25,6 +25,9 @@ use crate::time::Timestamp;
 pub use explain::Explanation;
 pub use outlook::Outlook;
 use waiting::{Place, Waiting};
+
+#[cfg(test)]
+mod tests;
 
 /// Candidates that are looked at first; the next ones are twice as many, since most turns end early.
 const FEW: usize = 8;
@@ -148,6 +151,8 @@ struct Running {
     plan: CampaignPlan,
     starts_at: Option<Timestamp>,
     pool: Vec<EmailAccountId>,
+    /// Accounts that its mail may go from: new leads only get one that is among them.
+    senders: BTreeSet<EmailAccountId>,
     book: CampaignBook,
     waiting: Waiting,
     /// Planning looks at it again then; `MAX` = never.
@@ -204,12 +209,16 @@ impl World {
         for (campaign, prospect) in prospects.into_iter().enumerate() {
             let is_live = prospect.plan.status.why_not().is_none();
             let plan_at = prospect.starts_at.max(prospect.next_plan_at).unwrap_or(now).max(now);
+            let kept = prospect.waiting.iter().filter_map(|candidate| candidate.email_account_id);
+            let kept = kept.chain(prospect.open.iter().map(|send| send.account));
+            let senders = senders(&prospect.plan, &prospect.pool, kept);
             let mut waiting = Waiting::default();
             prospect.waiting.into_iter().for_each(|candidate| waiting.insert(candidate));
             world.campaigns.push(Running {
                 plan: prospect.plan,
                 starts_at: prospect.starts_at,
                 pool: prospect.pool,
+                senders,
                 book: prospect.book,
                 waiting,
                 plan_at: if is_live { on_grid(plan_at, now, world.rhythm.tick) } else { Timestamp::MAX },
@@ -435,8 +444,9 @@ impl World {
         if let Some(book) = &mut tenant {
             book.spaced_until = moment.now + moment.horizon;
         }
+        let accounts = &mut self.shared.accounts;
         let mut books = Books {
-            accounts: std::mem::take(&mut self.shared.accounts),
+            accounts: running.senders.iter().filter_map(|id| accounts.remove_entry(id)).collect(),
             pool: running.pool.clone(),
             campaign: running.book.clone(),
             tenant,
@@ -457,7 +467,8 @@ impl World {
             many *= 2;
         }
         running.book = books.campaign;
-        self.shared = Shared { accounts: books.accounts, tenant: books.tenant };
+        self.shared.accounts.extend(books.accounts);
+        self.shared.tenant = books.tenant;
         (page, places, candidates)
     }
 

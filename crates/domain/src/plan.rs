@@ -63,7 +63,7 @@ pub struct Candidate {
 /// The books that one planning transaction holds.
 #[derive(Clone, Debug)]
 pub struct Books {
-    /// The rotation pool and every account that a step names.
+    /// Every account that the campaign's mail may go from (`page::senders`), and no other.
     pub accounts: BTreeMap<EmailAccountId, AccountBook>,
     /// The accounts among which new leads are spread.
     pub pool: Vec<EmailAccountId>,

@@ -47,6 +47,7 @@ const MIGRATIONS: &[Migration] = migrations![
     12 "0012_restored",
     13 "0013_tenant_rate",
     14 "0014_sequences",
+    15 "0015_kept_accounts",
 ];
 
 /// Made outside the list: it is what the list is recorded in.

@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use domain::forecast::{OpenSend, Prospect, Shared};
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, TenantId};
 use domain::pace::{CampaignBook, Rate, TenantBook};
+use domain::page::senders;
 use domain::plan::Candidate;
 use domain::reason::Reason;
 use domain::send::SendStatus;
@@ -108,7 +109,9 @@ impl SystemStore {
             }
             let mut prospect = read_prospect(&mut tx, tenant_id, row, now).await?;
             prospect.plan.lost_time = lost_time;
-            ids.extend(accounts_of(&prospect));
+            let kept = prospect.waiting.iter().filter_map(|candidate| candidate.email_account_id);
+            let kept = kept.chain(prospect.open.iter().map(|send| send.account));
+            ids.extend(senders(&prospect.plan, &prospect.pool, kept));
             campaigns.push(prospect);
         }
         let asked = place.ok_or_else(|| Error::NotFound { what: "campaign", id: asked.to_string() })?;
@@ -210,13 +213,6 @@ fn open_send(row: &Row, candidate: Candidate, now: Timestamp) -> Result<Option<O
         reason: row.get("reason")?,
         days: (row.get("account_day")?, row.get("campaign_day")?),
     }))
-}
-
-fn accounts_of(prospect: &Prospect) -> impl Iterator<Item = EmailAccountId> {
-    let steps = prospect.plan.steps.iter().filter_map(|step| step.email_account_id);
-    let leads = prospect.waiting.iter().filter_map(|candidate| candidate.email_account_id);
-    let sends = prospect.open.iter().map(|send| send.account);
-    prospect.pool.iter().copied().chain(steps).chain(leads).chain(sends).collect::<BTreeSet<_>>().into_iter()
 }
 
 impl TenantStore {

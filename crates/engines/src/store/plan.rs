@@ -10,7 +10,7 @@ use std::time::Duration;
 use domain::campaign::CampaignStatus;
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, SendId, StepId, TenantId};
 use domain::pace::{CampaignBook, Slot};
-use domain::page::{Move, NewSend, Page};
+use domain::page::{Move, NewSend, Page, senders};
 use domain::plan::{Books, Candidate, Moment};
 use domain::reason::Reason;
 use domain::schedule::WarmupTable;
@@ -58,7 +58,14 @@ statements! {
         WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status = 'active' AND e.due_at IS NOT NULL
             AND e.due_at <= $3 AND (e.due_at, e.id) > ($5, $6)
         ORDER BY e.due_at, e.id LIMIT $7 {for update of e skip locked}");
-    POOL = "SELECT email_account_id FROM campaign_email_accounts WHERE tenant_id = $1 AND campaign_id = $2";
+    // An account that left the pool still serves the leads that it wrote to before. Not a join: each account is one look-up
+    // in the index, however many leads keep it.
+    SENDERS = "SELECT x.id, x.in_pool FROM (SELECT a.id AS id,
+                EXISTS (SELECT 1 FROM campaign_email_accounts p WHERE p.campaign_id = $2 AND p.email_account_id = a.id) AS in_pool,
+                (SELECT e.status FROM campaign_leads e WHERE e.campaign_id = $2 AND e.email_account_id = a.id
+                    AND e.status = 'active' LIMIT 1) IS NOT NULL AS is_kept
+            FROM email_accounts a WHERE a.tenant_id = $1) x
+        WHERE x.in_pool OR x.is_kept";
     // A row without an account has lost it (`rotate`): it is planned anew. Any other that is there stays as it is.
     INSERT_SENDS = "INSERT INTO sends (id, tenant_id, campaign_id, lead_id, step_id, enrollment_id, email_account_id, step_order,
             status, open, reason, priority, max_attempts, not_before, hinted_at, hinted_epoch, account_day, campaign_day,
@@ -247,7 +254,7 @@ impl SystemStore {
         reactions::complete(&mut tx, ids, &campaign.plan.steps, &mut candidates).await?;
         let full = candidates.len() >= request.limit as usize;
         let last = candidates.last().map(|c| (c.due.at, c.enrollment_id));
-        let books = read_books(&mut tx, request, &campaign, &candidates).await?;
+        let books = read_books(&mut tx, request, &campaign).await?;
         let moment = Moment { now: request.now, horizon: request.horizon };
         let (mut candidates, mut books) = (candidates, books);
         let taken = books.taken();
@@ -308,18 +315,13 @@ pub(super) fn candidate(row: &Row) -> Result<Candidate> {
     })
 }
 
-/// An account that left the pool still serves the leads that it wrote to before.
-async fn read_books(
-    tx: &mut Tx,
-    request: &PlanRequest,
-    campaign: &CampaignBundle,
-    candidates: &[Candidate],
-) -> Result<Books> {
-    let rows = tx.query(&POOL, values![request.tenant_id, request.campaign_id]).await?;
-    let pool: Vec<EmailAccountId> = rows.iter().map(|row| row.get("email_account_id")).collect::<Result<_>>()?;
-    let named = campaign.plan.steps.iter().filter_map(|step| step.email_account_id);
-    let own = candidates.iter().filter_map(|candidate| candidate.email_account_id);
-    let ids: BTreeSet<EmailAccountId> = pool.iter().copied().chain(named).chain(own).collect();
+async fn read_books(tx: &mut Tx, request: &PlanRequest, campaign: &CampaignBundle) -> Result<Books> {
+    let (mut pool, mut kept): (Vec<EmailAccountId>, Vec<EmailAccountId>) = (Vec::new(), Vec::new());
+    for row in tx.query(&SENDERS, values![request.tenant_id, request.campaign_id]).await? {
+        let list = if row.get("in_pool")? { &mut pool } else { &mut kept };
+        list.push(row.get("id")?);
+    }
+    let ids = senders(&campaign.plan, &pool, kept);
     let moment = Moment { now: request.now, horizon: request.horizon };
     Ok(Books { pool, ..books_of(tx, campaign, &ids, moment).await? })
 }

@@ -8,7 +8,7 @@ use engines::dialect::Statement;
 use engines::store::plan::PlanRequest;
 use engines::{Access, Store, values};
 
-use super::scene::{MINUTE, Scene};
+use super::scene::{HOUR, MINUTE, Scene, account};
 use crate::chance::Chance;
 use crate::engine::{Engine, NOW, figure, new_id, with_two_stores};
 use crate::on_every_engine;
@@ -105,6 +105,32 @@ fn a_campaign_to_which_rows_are_added_is_woken_as_well(engine: Engine) {
     });
 }
 
+/// It rests when none of the accounts that its mail may go from has a slot: also not one that left the pool.
+fn a_campaign_does_not_rest_while_a_lead_keeps_an_account_with_room(engine: Engine) {
+    with_two_stores(engine, async |store: Store, _: Store| {
+        let f = Scene::started(store, 4, |s| {
+            s.accounts[0].daily_limit = Some(1);
+            s.accounts.push(account("ben@acme.test"));
+        })
+        .await;
+        for keep in [
+            "DELETE FROM campaign_email_accounts WHERE email_account_id = (SELECT id FROM email_accounts WHERE email = 'ben@acme.test')",
+            "UPDATE campaign_leads SET email_account_id = (SELECT id FROM email_accounts WHERE email = 'ana@acme.test')",
+            "UPDATE campaign_leads SET email_account_id = (SELECT id FROM email_accounts WHERE email = 'ben@acme.test')
+                WHERE lead_id = (SELECT id FROM leads WHERE email = 'lead3@example.test')",
+        ] {
+            f.write(keep, vec![]).await;
+        }
+        let later = "UPDATE campaign_leads SET due_at = $1 WHERE lead_id = (SELECT id FROM leads WHERE email = 'lead3@example.test')";
+        f.write(later, values![NOW + HOUR]).await;
+        assert_eq!(f.plan(NOW).await.planned.len(), 1, "the pool's day is full");
+        let due = f.store.system().due_campaigns(NOW + HOUR).await.unwrap();
+        assert_eq!(due, [(f.tenant_id, f.campaign_id)]);
+        assert_eq!(f.plan(NOW + HOUR).await.planned.len(), 1, "ben has room");
+        assert!(!f.store.system().due_campaigns(NOW + HOUR).await.unwrap().is_empty(), "and has it still");
+    });
+}
+
 /// Some work before, so that two meet anywhere in each other's transactions.
 async fn begin_late(f: &Scene, reads: u64) {
     for _ in 0..reads {
@@ -169,5 +195,6 @@ on_every_engine! {
     a_slot_given_back_while_a_page_is_planned_wakes_its_campaign
     an_edit_while_a_page_is_planned_wakes_its_campaign
     a_campaign_to_which_rows_are_added_is_woken_as_well
+    a_campaign_does_not_rest_while_a_lead_keeps_an_account_with_room
     no_wake_up_is_lost_at_any_moment
 }
