@@ -72,5 +72,10 @@ fn go_on(prospects: &mut Prospects, now: Timestamp) {
                 book.status = AccountStatus::Active;
             }
         }
+        for prospect in &mut prospects.campaigns {
+            if prospect.senders().iter().any(|account| prospects.resumed.contains(account)) {
+                prospect.next_plan_at = None;
+            }
+        }
     }
 }

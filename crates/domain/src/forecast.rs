@@ -83,6 +83,14 @@ pub struct Prospect {
     pub book: CampaignBook,
 }
 
+impl Prospect {
+    /// The accounts that its mail may go from.
+    pub fn senders(&self) -> BTreeSet<EmailAccountId> {
+        let kept = self.waiting.iter().filter_map(|candidate| candidate.email_account_id);
+        senders(&self.plan, &self.pool, kept.chain(self.open.iter().map(|send| send.account)))
+    }
+}
+
 /// The books that a tenant's campaigns share.
 #[derive(Clone, Debug)]
 pub struct Shared {
@@ -209,9 +217,7 @@ impl World {
         for (campaign, prospect) in prospects.into_iter().enumerate() {
             let is_live = prospect.plan.status.why_not().is_none();
             let plan_at = prospect.starts_at.max(prospect.next_plan_at).unwrap_or(now).max(now);
-            let kept = prospect.waiting.iter().filter_map(|candidate| candidate.email_account_id);
-            let kept = kept.chain(prospect.open.iter().map(|send| send.account));
-            let senders = senders(&prospect.plan, &prospect.pool, kept);
+            let senders = prospect.senders();
             let mut waiting = Waiting::default();
             prospect.waiting.into_iter().for_each(|candidate| waiting.insert(candidate));
             world.campaigns.push(Running {
@@ -338,15 +344,36 @@ impl World {
         self.sent(campaign, send, tell);
     }
 
-    /// What ends without a dot holds no room of its days any more.
+    /// What ends without a dot holds no room of its days any more; whoever rests for it is asked again, as in the ledger.
     fn give_back(&mut self, campaign: usize, send: &OpenSend) {
         let (account_day, campaign_day) = &send.days;
+        let was_full = self.shared.accounts.get(&send.account).zip(account_day.as_ref()).is_some_and(|(book, day)| {
+            let taken = book.days.get(day).map_or(0, |day| day.taken());
+            book.pace.warmup_started_at.is_some() || book.pace.daily_limit.is_some_and(|most| taken >= most)
+        });
         let account = self.shared.accounts.get_mut(&send.account).map(|book| &mut book.days);
         let of_campaign = Some(&mut self.campaigns[campaign].book.days);
         for (days, day) in [(account, account_day), (of_campaign, campaign_day)] {
             if let Some(day) = days.zip(day.as_ref()).and_then(|(days, day)| days.get_mut(day)) {
                 day.reserved = day.reserved.saturating_sub(1);
             }
+        }
+        for index in 0..self.campaigns.len() {
+            let running = &self.campaigns[index];
+            let is_its_own = index == campaign && running.book.daily_limit.is_some();
+            if is_its_own || (was_full && running.senders.contains(&send.account)) {
+                self.wake(index);
+            }
+        }
+    }
+
+    /// Ends a campaign's rest.
+    fn wake(&mut self, campaign: usize) {
+        let running = &mut self.campaigns[campaign];
+        let from = running.starts_at.map_or(self.now, |starts| starts.max(self.now));
+        if running.stopped_until > from && running.plan.status.why_not().is_none() {
+            running.stopped_until = from;
+            self.plan_by(campaign, from);
         }
     }
 

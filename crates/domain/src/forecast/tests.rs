@@ -127,3 +127,18 @@ fn an_account_that_leads_keep_counts_until_they_are_done() {
     let of_kept = slots.iter().find(|sent| sent.account == account_id(2)).unwrap();
     assert_eq!(of_kept.at, NOW + HOUR / 2);
 }
+
+/// The account's one slot of the day is held for a lead who has unsubscribed: it comes free when that is seen.
+#[test]
+fn a_slot_that_is_given_back_wakes_who_rests_for_it() {
+    let mut accounts = [account(1, 0, Some(1))];
+    let day = Zone::UTC.day(NOW);
+    accounts[0].1.days.entry(day.clone()).or_default().reserved = 1;
+    let mut holds = prospect(1, 0, &[1]);
+    let excluded = Candidate { lead_status: LeadStatus::Unsubscribed, ..lead(1, 50) };
+    let (at, days) = (NOW + HOUR, (Some(day.clone()), Some(day)));
+    holds.open.push(OpenSend { candidate: excluded, account: account_id(1), at, is_dot: false, reason: None, days });
+    let rests = prospect(0, 1, &[1]);
+    let slots = outlook(world(&accounts, vec![rests, holds])).slots;
+    assert_eq!(slots[0].at, NOW + HOUR, "in the turn of that moment, not on the next day");
+}

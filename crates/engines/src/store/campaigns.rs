@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use domain::campaign::{CampaignSettings, CampaignStatus};
-use domain::ids::{CampaignId, StepId};
+use domain::ids::{CampaignId, EmailAccountId, StepId};
 use domain::plan::CampaignPlan;
 use domain::reason::Reason;
 use domain::schedule::wait_hours;
 use domain::step::{Condition, Step};
 use domain::time::Timestamp;
 
-use super::dot::days::{DayChanges, slot_columns};
+use super::dot::days::{DayChanges, slot_columns, wake_accounts};
 use super::dot::rate;
 use super::{SystemStore, TenantStore};
 use crate::db::{Access, LockKind, Tx};
@@ -54,7 +54,7 @@ statements! {
         WHERE tenant_id = $1 AND id = $2 AND status = 'paused'";
     // Whoever lets a campaign go on lets its accounts go on that refusals have paused; older refusals count no more.
     RESUME_ACCOUNTS = concat!("UPDATE email_accounts SET status = 'active', status_reason = NULL, refusals_since = $4, updated_at = $4
-        WHERE ", resumed_accounts!());
+        WHERE ", resumed_accounts!(), " RETURNING id");
     IS_UNDER_WAY = "SELECT id FROM campaigns WHERE tenant_id = $1 AND id = $2 AND status IN ('scheduled', 'sending', 'paused')";
     // Waiting for a pause is no lateness; hints that workers dropped meanwhile must come again at once.
     RESUME_SENDS = "UPDATE sends SET not_before = {max not_before, $3}, hinted_at = NULL, updated_at = $3
@@ -230,9 +230,12 @@ impl TenantStore {
             return Ok(false);
         }
         let mut changed = tx.execute(&RESUME, values![self.tenant_id, id, now]).await?;
-        changed += tx.execute(&RESUME_ACCOUNTS, values![self.tenant_id, id, Reason::RefusalRate, now]).await?;
+        let accounts = tx.query(&RESUME_ACCOUNTS, values![self.tenant_id, id, Reason::RefusalRate, now]).await?;
+        changed += accounts.len() as u64;
         if changed > 0 {
             tx.execute(&RESUME_SENDS, values![self.tenant_id, id, now]).await?;
+            let accounts: Vec<EmailAccountId> = accounts.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
+            wake_accounts(&mut tx, self.tenant_id, accounts, now).await?;
         }
         tx.commit().await?;
         Ok(changed > 0)

@@ -9,7 +9,6 @@ use std::collections::{BTreeSet, HashMap};
 use domain::forecast::{OpenSend, Prospect, Shared};
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, TenantId};
 use domain::pace::{CampaignBook, Rate, TenantBook};
-use domain::page::senders;
 use domain::plan::Candidate;
 use domain::reason::Reason;
 use domain::send::SendStatus;
@@ -109,9 +108,7 @@ impl SystemStore {
             }
             let mut prospect = read_prospect(&mut tx, tenant_id, row, now).await?;
             prospect.plan.lost_time = lost_time;
-            let kept = prospect.waiting.iter().filter_map(|candidate| candidate.email_account_id);
-            let kept = kept.chain(prospect.open.iter().map(|send| send.account));
-            ids.extend(senders(&prospect.plan, &prospect.pool, kept));
+            ids.extend(prospect.senders());
             campaigns.push(prospect);
         }
         let asked = place.ok_or_else(|| Error::NotFound { what: "campaign", id: asked.to_string() })?;

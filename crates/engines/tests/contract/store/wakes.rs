@@ -3,12 +3,16 @@
 //! Not responsible for what gives a slot back (`slots`). To add something that wakes: a case of its own, and where it may meet
 //! a planner, one with `meanwhile`.
 
+use domain::email_account::AccountStatus;
+use domain::ids::EmailAccountId;
 use domain::schedule::WarmupTable;
+use domain::settle::{Outcome, ReplyAction};
 use engines::dialect::Statement;
+use engines::store::apply::Applied;
 use engines::store::plan::PlanRequest;
 use engines::{Access, Store, values};
 
-use super::scene::{HOUR, MINUTE, Scene, account};
+use super::scene::{HOUR, MINUTE, OWNER, Scene, account, result};
 use crate::chance::Chance;
 use crate::engine::{Engine, NOW, figure, new_id, with_two_stores};
 use crate::on_every_engine;
@@ -131,6 +135,111 @@ fn a_campaign_does_not_rest_while_a_lead_keeps_an_account_with_room(engine: Engi
     });
 }
 
+/// A slot of the full day that the first campaign's mail held comes free by itself, one way after the other.
+fn what_a_result_or_a_withdrawn_intent_gives_back_wakes_who_waits(engine: Engine) {
+    with_two_stores(engine, async |store: Store, other: Store| {
+        let (first, second) = two_campaigns(other, store).await;
+        let jobs = first.jobs(NOW).await;
+        assert_eq!(second.plan(NOW).await.planned.len(), 1);
+        first.granted(&jobs[0], NOW).await;
+        assert!(!is_due(&second).await, "a dot gives nothing back");
+        let request = first.request(&jobs[0], NOW);
+        assert_eq!(first.store.system().withdraw(&[request], OWNER, NOW).await.unwrap(), 1);
+        assert!(is_due(&second).await, "the intent was taken back");
+        assert_eq!(second.plan(NOW).await.planned.len(), 1);
+        assert!(!is_due(&second).await);
+        // Refused before its dot, and for good.
+        let mut refused = result(&jobs[1], jobs[1].fence, Outcome::Refused(ReplyAction::BounceHard), NOW);
+        refused.was_dot = false;
+        assert_eq!(first.apply(&[refused], NOW).await, [Applied::Done]);
+        assert!(is_due(&second).await, "the refused one has left its slot");
+        assert_eq!(second.plan(NOW).await.planned.len(), 1);
+        assert_eq!(second.account_days().await, (3, 0));
+    });
+}
+
+/// What failed at its dot gives back what it used.
+fn a_refused_dot_gives_its_slot_back_to_who_waits(engine: Engine) {
+    with_two_stores(engine, async |store: Store, other: Store| {
+        let (first, second) = two_campaigns(other, store).await;
+        let job = first.jobs(NOW).await.remove(0);
+        assert_eq!(second.plan(NOW).await.planned.len(), 1);
+        let fence = first.granted(&job, NOW).await;
+        first.settled(&job, fence, Outcome::Refused(ReplyAction::BounceHard), NOW).await;
+        assert!(is_due(&second).await);
+    });
+}
+
+/// A campaign that rests for something else is left alone: its account's day had room before.
+fn a_day_that_had_room_wakes_nobody(engine: Engine) {
+    with_two_stores(engine, async |store: Store, other: Store| {
+        let spaced = |name: &str| {
+            let name = name.to_owned();
+            move |s: &mut engines::store::setup::Setup| {
+                (s.accounts[0].daily_limit, s.accounts[0].min_gap_seconds) = (Some(9), 3_600);
+                s.campaign = name;
+            }
+        };
+        let first = Scene::started(other, 1, spaced("First")).await;
+        let job = first.jobs(NOW).await.remove(0);
+        let second = Scene::draft(store, spaced("Second")).await;
+        assert_eq!(second.enroll(10..13).await, 3);
+        assert!(second.tenant().start_campaign(second.campaign_id, NOW).await.unwrap());
+        assert!(second.plan(NOW).await.planned.is_empty(), "the gap is not over");
+        first.unsubscribe(&job, NOW).await;
+        assert_eq!(second.account_days().await, (0, 0), "it was given back");
+        assert!(!is_due(&second).await);
+    });
+}
+
+/// The account is not in the second campaign's pool: a step names it, or a lead keeps it.
+fn who_uses_an_account_otherwise_than_by_its_pool_is_woken_as_well(engine: Engine) {
+    for use_it in [
+        "UPDATE campaign_sequence_steps SET email_account_id = (SELECT id FROM email_accounts WHERE email = 'ana@acme.test')
+            WHERE campaign_id = $1",
+        "UPDATE campaign_leads SET email_account_id = (SELECT id FROM email_accounts WHERE email = 'ana@acme.test')
+            WHERE campaign_id = $1",
+    ] {
+        with_two_stores(engine, async move |store: Store, other: Store| {
+            let (first, second) = two_campaigns(other, store).await;
+            second.write(use_it, values![second.campaign_id]).await;
+            second.write("DELETE FROM campaign_email_accounts WHERE campaign_id = $1", values![second.campaign_id]).await;
+            let job = first.jobs(NOW).await.remove(0);
+            assert_eq!(second.plan(NOW).await.planned.len(), 1);
+            assert!(!is_due(&second).await);
+            first.unsubscribe(&job, NOW).await;
+            assert!(is_due(&second).await, "{use_it}");
+            assert_eq!(second.plan(NOW).await.planned.len(), 1);
+        });
+    }
+}
+
+/// Both campaigns have an account of their own that a person has stopped, and one that is full.
+fn an_account_that_is_started_wakes_who_may_send_from_it(engine: Engine) {
+    with_two_stores(engine, async |store: Store, _: Store| {
+        let f = Scene::started(store, 3, |s| {
+            s.accounts[0].daily_limit = Some(1);
+            s.accounts.push(account("ben@acme.test"));
+        })
+        .await;
+        let ben = f.one("SELECT id AS x FROM email_accounts WHERE email = 'ben@acme.test'").await;
+        let ben = EmailAccountId::from_uuid(ben);
+        for (stop, reason) in [(AccountStatus::Paused, None), (AccountStatus::Paused, Some("refusal_rate"))] {
+            f.tenant().set_account_status(ben, stop, reason, NOW).await.unwrap();
+            f.plan(NOW).await;
+            let far = "UPDATE campaigns SET next_plan_at = $1";
+            f.write(far, values![NOW + HOUR]).await;
+            assert!(!is_due(&f).await);
+            match reason {
+                None => f.tenant().set_account_status(ben, AccountStatus::Active, None, NOW).await.unwrap(),
+                Some(_) => assert!(f.tenant().resume_campaign(f.campaign_id, NOW).await.unwrap()),
+            }
+            assert!(is_due(&f).await, "{reason:?}");
+        }
+        assert_eq!(f.plan(NOW).await.planned.len(), 2);
+    });
+}
+
 /// Some work before, so that two meet anywhere in each other's transactions.
 async fn begin_late(f: &Scene, reads: u64) {
     for _ in 0..reads {
@@ -196,5 +305,10 @@ on_every_engine! {
     an_edit_while_a_page_is_planned_wakes_its_campaign
     a_campaign_to_which_rows_are_added_is_woken_as_well
     a_campaign_does_not_rest_while_a_lead_keeps_an_account_with_room
+    what_a_result_or_a_withdrawn_intent_gives_back_wakes_who_waits
+    a_refused_dot_gives_its_slot_back_to_who_waits
+    a_day_that_had_room_wakes_nobody
+    who_uses_an_account_otherwise_than_by_its_pool_is_woken_as_well
+    an_account_that_is_started_wakes_who_may_send_from_it
     no_wake_up_is_lost_at_any_moment
 }
