@@ -114,6 +114,13 @@ pub enum Event {
         /// Why.
         reason: Reason,
     },
+    /// An enrollment gets no mail any more, or only a person can let it go on.
+    Ended {
+        /// Index of the campaign.
+        campaign: usize,
+        /// The enrollment.
+        enrollment_id: EnrollmentId,
+    },
     /// Leads that are due wait for a limit.
     Waited {
         /// Index of the campaign.
@@ -199,6 +206,9 @@ pub struct World {
     /// The sends of `slots` by their numbers.
     open: BTreeMap<u64, (usize, OpenSend)>,
     granted: u64,
+    /// How many things have happened: what a forecast costs.
+    #[cfg(test)]
+    steps: u64,
 }
 
 impl World {
@@ -213,6 +223,8 @@ impl World {
             slots: BinaryHeap::new(),
             open: BTreeMap::new(),
             granted: 0,
+            #[cfg(test)]
+            steps: 0,
         };
         for (campaign, prospect) in prospects.into_iter().enumerate() {
             let is_live = prospect.plan.status.why_not().is_none();
@@ -252,6 +264,10 @@ impl World {
             return false;
         }
         self.now = self.now.max(at);
+        #[cfg(test)]
+        {
+            self.steps += 1;
+        }
         // What leaves at the moment of a turn leaves before it.
         if send_at <= plan_at {
             if let Some((campaign, send)) = self.slots.pop().and_then(|Reverse((_, number))| self.open.remove(&number))
@@ -300,7 +316,9 @@ impl World {
         }
         let running = &mut self.campaigns[campaign];
         let (candidate, plan) = (&send.candidate, &running.plan);
+        let enrollment_id = candidate.enrollment_id;
         if candidate.suppressed {
+            tell(Event::Ended { campaign, enrollment_id });
             return self.give_back(campaign, &send);
         }
         match last_look(&plan.settings, candidate.lead_status, candidate.lead_zone.as_ref(), send.at, now) {
@@ -309,16 +327,20 @@ impl World {
                 return self.slot(campaign, send);
             }
             Some(Outcome::TooLate) => {
-                let enrollment_id = candidate.enrollment_id;
                 tell(Event::Skipped { campaign, enrollment_id, reason: Reason::TooLate });
                 self.give_back(campaign, &send);
-                return self.go_on(campaign, send.candidate, now);
+                return self.go_on(campaign, send.candidate, now, tell);
             }
-            Some(_) => return self.give_back(campaign, &send),
+            Some(_) => {
+                tell(Event::Ended { campaign, enrollment_id });
+                return self.give_back(campaign, &send);
+            }
             None => {}
         }
         let Shared { accounts, tenant } = &mut self.shared;
-        let Some(account) = accounts.get_mut(&send.account) else { return };
+        let Some(account) = accounts.get_mut(&send.account) else {
+            return tell(Event::Ended { campaign, enrollment_id });
+        };
         if let Some(until) = account.pace.backoff_until.filter(|until| *until > now) {
             send.at = until;
             return self.slot(campaign, send);
@@ -338,6 +360,7 @@ impl World {
                 self.slot(campaign, send);
             } else {
                 running.stranded += 1;
+                tell(Event::Ended { campaign, enrollment_id });
             }
             return;
         }
@@ -389,17 +412,18 @@ impl World {
             at: now,
         }));
         send.candidate.email_account_id = Some(send.account);
-        self.go_on(campaign, send.candidate, now);
+        self.go_on(campaign, send.candidate, now, tell);
     }
 
     /// A lead whose step is behind it waits for the next one.
-    fn go_on(&mut self, campaign: usize, mut candidate: Candidate, at: Timestamp) {
+    fn go_on(&mut self, campaign: usize, mut candidate: Candidate, at: Timestamp, tell: &mut dyn FnMut(Event)) {
         let running = &mut self.campaigns[campaign];
-        if let Some(due) = next_due(&running.plan.steps, candidate.due.step_order, at) {
-            candidate.due = due;
-            running.waiting.insert(candidate);
-            self.plan_by(campaign, due.at - self.rhythm.horizon);
-        }
+        let Some(due) = next_due(&running.plan.steps, candidate.due.step_order, at) else {
+            return tell(Event::Ended { campaign, enrollment_id: candidate.enrollment_id });
+        };
+        candidate.due = due;
+        running.waiting.insert(candidate);
+        self.plan_by(campaign, due.at - self.rhythm.horizon);
     }
 
     /// One turn of the scheduler over a campaign.
@@ -521,7 +545,10 @@ impl World {
                         OpenSend { candidate, account, at: slot.at, is_dot: false, reason: None, days },
                     );
                 }
-                _ if send.is_held() => self.campaigns[campaign].stranded += 1,
+                _ if send.is_held() => {
+                    self.campaigns[campaign].stranded += 1;
+                    tell(Event::Ended { campaign, enrollment_id: candidate.enrollment_id });
+                }
                 _ => {
                     if let Some(reason) = send.reason {
                         tell(Event::Skipped { campaign, enrollment_id: candidate.enrollment_id, reason });
@@ -532,6 +559,9 @@ impl World {
         let running = &mut self.campaigns[campaign];
         for (index, to) in page.moves {
             running.waiting.remove(places[index]);
+            if to.next.is_none() {
+                tell(Event::Ended { campaign, enrollment_id: candidates[index].enrollment_id });
+            }
             let Some(due) = to.next.filter(|_| !to.waits) else { continue };
             if let Some(deferral) = page.deferrals.get(&index).filter(|_| due.at > now) {
                 let lead_seconds = u128::from(due.at.since(now).as_secs());

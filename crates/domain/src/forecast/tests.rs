@@ -142,3 +142,36 @@ fn a_slot_that_is_given_back_wakes_who_rests_for_it() {
     let slots = outlook(world(&accounts, vec![rests, holds])).slots;
     assert_eq!(slots[0].at, NOW + HOUR, "in the turn of that moment, not on the next day");
 }
+
+/// How many things happen until a forecast has its answer.
+fn steps(look: impl FnOnce(&mut World)) -> u64 {
+    let accounts = [account(1, 30, Some(400)), account(2, 40, None)];
+    let mut asked = prospect(0, 2_000, &[1, 2]);
+    asked.waiting[40].lead_status = LeadStatus::Unsubscribed;
+    let mut world = world(&accounts, vec![asked, prospect(1, 500, &[2])]);
+    look(&mut world);
+    world.steps
+}
+
+#[test]
+fn a_forecast_ends_with_its_answer() {
+    let all = steps(|world| {
+        let outlook = world.look_out(0, &Zone::UTC, NOW + FAR, usize::MAX);
+        assert_eq!(outlook.slots.len(), 2 * 1_999);
+    });
+    let calendar = steps(|world| {
+        let outlook = world.look_out(0, &Zone::UTC, NOW + FAR, 20);
+        assert_eq!((outlook.slots.len(), outlook.is_done, outlook.finish), (20, false, None));
+    });
+    let explained = |n: usize, leaves: bool| {
+        steps(|world| {
+            let told = world.follow(0, lead(0, n).enrollment_id, NOW + FAR);
+            assert_eq!(told.0.is_some(), leaves);
+        })
+    };
+    let (first, ended, unknown) = (explained(0, true), explained(40, false), explained(5_000, false));
+    assert!(calendar < 100 && first < 5, "{calendar} {first}");
+    assert!(ended < 500, "the lead gets no mail, which is seen when its turn comes: {ended}");
+    assert_eq!(unknown, 0);
+    assert!(all > 5_000, "{all}");
+}
