@@ -7,6 +7,7 @@
 mod explain;
 mod forecast;
 mod plans;
+mod resumed;
 mod steering;
 
 use std::path::Path;
@@ -50,6 +51,11 @@ static NEXT_DUE: Statement = Statement::new(
 static CAME_DUE: Statement = Statement::new(
     "CAME_DUE",
     "SELECT COUNT(*) AS n FROM campaign_leads WHERE status = 'active' AND due_at <= $1 AND updated_at >= $2",
+);
+/// Campaigns that rested, and were woken.
+static WOKEN: Statement = Statement::new(
+    "WOKEN",
+    "SELECT COUNT(*) AS n FROM campaigns WHERE status = 'sending' AND next_plan_at IS NULL AND seen_until > $1",
 );
 /// What the turns that the clock jumped over would have written: they have seen the campaign, and found nothing to do.
 static SEE: Statement = Statement::new(
@@ -190,12 +196,12 @@ impl Simulation {
         [turn, send, self.turn_owed().await].into_iter().flatten().min()
     }
 
-    /// The next turn, where a lead has come due since the last one.
+    /// The next turn, where a lead has come due since the last one, or a resting campaign was woken.
     async fn turn_owed(&self) -> Option<Timestamp> {
         let now = self.clock.now();
         let params = values![now + HORIZON, self.last_turn()];
         let owed: u64 = self.ctx.store.db().read(&CAME_DUE, params).await.unwrap()[0].get("n").unwrap();
-        (owed > 0).then(|| self.turn_at(now))
+        (owed + self.number(&WOKEN).await > 0).then(|| self.turn_at(now))
     }
 
     /// The first turn at or after `at` that is still to come.

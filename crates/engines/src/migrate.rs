@@ -49,6 +49,7 @@ const MIGRATIONS: &[Migration] = migrations![
     14 "0014_sequences",
     15 "0015_arrived",
     16 "0016_retry_since",
+    17 "0017_kept_accounts",
 ];
 
 /// Made outside the list: it is what the list is recorded in.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::breaker::free_hints;
-use super::dot::days::{DayChanges, slot_columns};
+use super::dot::days::{DayChanges, slot_columns, wake_accounts};
 use super::refusals::{self, Paused};
 use super::{SystemStore, TenantStore};
 use crate::db::{Access, LockKind, Tx};
@@ -281,8 +281,9 @@ impl SystemStore {
         for result in &done {
             give_back(&mut days, result);
         }
-        days.write(&mut tx, now).await?;
+        // Behind accounts that refusals pause: whoever wakes a campaign waits for nobody.
         let paused = refusals::pause(&mut tx, &done, now).await?;
+        days.write(&mut tx, now).await?;
         tx.commit().await?;
         let applied = |r: &Settled| if changed.contains(&r.send_id) { Applied::Done } else { Applied::Stale };
         Ok(Written { applied: results.iter().map(applied).collect(), paused })
@@ -542,6 +543,7 @@ impl TenantStore {
         }
         if status == AccountStatus::Active {
             tx.execute(&REVIVE_SENDS, values![self.tenant_id, id, now]).await?;
+            wake_accounts(&mut tx, self.tenant_id, [id], now).await?;
         }
         tx.commit().await
     }

@@ -368,9 +368,14 @@ pub(super) async fn lock_days(tx: &mut Tx, campaign: &CampaignBundle) -> Result<
     tx.lock(LockKind::CampaignDays, true, limited).await
 }
 
-/// Days around now: two days back covers every zone.
+/// The first of the days around now: two days back covers every zone.
+fn first_day(now: Timestamp) -> String {
+    Zone::UTC.day(now - Duration::from_secs(2 * 24 * 3600))
+}
+
+/// Days around now.
 pub(super) async fn read_days(tx: &mut Tx, scope: &str, ids: &[Uuid], now: Timestamp) -> Result<HashMap<Uuid, Days>> {
-    let from = domain::time::Zone::UTC.day(now - Duration::from_secs(2 * 24 * 3600));
+    let from = first_day(now);
     let mut found: HashMap<Uuid, Days> = HashMap::new();
     for row in tx.query(&DAYS, values![scope, ids.to_vec(), from]).await? {
         let day = DayUse { reserved: row.get("reserved")?, used: row.get("used")? };

@@ -43,6 +43,7 @@ statements! {
     ACCOUNTS = "SELECT id, status, daily_limit, min_gap_seconds, warmup_started_at, timezone, last_slot_at, last_dot_at,
             backoff_until, backoff_failures
         FROM email_accounts WHERE tenant_id = $1 AND id {any $2} ORDER BY id";
+    RESUMED = concat!("SELECT id FROM email_accounts WHERE ", super::campaigns::resumed_accounts!());
     RATE = "SELECT t.max_per_second, p.last_slot_at, p.window_at, p.dots
         FROM tenants t LEFT JOIN tenant_pace p ON p.tenant_id = t.id WHERE t.id = $1";
     ENROLLMENT = "SELECT e.id, e.status, e.stop_reason, e.last_sent_at, l.email
@@ -63,6 +64,8 @@ pub struct Prospects {
     pub asked: usize,
     /// The books that they share.
     pub shared: Shared,
+    /// Accounts that refusals have paused and that go on with the campaign that was asked for, when it is resumed.
+    pub resumed: Vec<EmailAccountId>,
 }
 
 /// Where a lead stands in a campaign.
@@ -105,16 +108,18 @@ impl SystemStore {
             }
             let mut prospect = read_prospect(&mut tx, tenant_id, row, now).await?;
             prospect.plan.lost_time = lost_time;
-            ids.extend(accounts_of(&prospect));
+            ids.extend(prospect.senders());
             campaigns.push(prospect);
         }
         let asked = place.ok_or_else(|| Error::NotFound { what: "campaign", id: asked.to_string() })?;
         let ids: Vec<Uuid> = ids.into_iter().map(EmailAccountId::uuid).collect();
         let rows = tx.query(&ACCOUNTS, values![tenant_id, ids]).await?;
         let accounts = dot::with_days(&mut tx, &rows, now).await?;
+        let resumed = tx.query(&RESUMED, values![tenant_id, campaigns[asked].plan.id, Reason::RefusalRate]).await?;
+        let resumed = resumed.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
         let tenant = tx.query_opt(&RATE, values![tenant_id]).await?.as_ref().map(tenant_book).transpose()?.flatten();
         tx.commit().await?;
-        Ok(Prospects { campaigns, asked, shared: Shared { accounts, tenant } })
+        Ok(Prospects { campaigns, asked, shared: Shared { accounts, tenant }, resumed })
     }
 }
 
@@ -207,13 +212,6 @@ fn open_send(row: &Row, candidate: Candidate, now: Timestamp) -> Result<Option<O
     }))
 }
 
-fn accounts_of(prospect: &Prospect) -> impl Iterator<Item = EmailAccountId> {
-    let steps = prospect.plan.steps.iter().filter_map(|step| step.email_account_id);
-    let leads = prospect.waiting.iter().filter_map(|candidate| candidate.email_account_id);
-    let sends = prospect.open.iter().map(|send| send.account);
-    prospect.pool.iter().copied().chain(steps).chain(leads).chain(sends).collect::<BTreeSet<_>>().into_iter()
-}
-
 impl TenantStore {
     /// Where the lead of this id or address stands in a campaign; none = the tenant has no such lead.
     ///
@@ -221,13 +219,13 @@ impl TenantStore {
     /// The database.
     pub async fn find_standing(&self, campaign_id: CampaignId, id_or_address: &str) -> Result<Option<Standing>> {
         let id: Option<Uuid> = id_or_address.parse().ok();
-        let rows = self.db.read(&ENROLLMENT, values![self.tenant_id, campaign_id, id, id_or_address]).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
+        let mut tx = self.db.begin(Access::Read).await?;
+        let found = tx.query_opt(&ENROLLMENT, values![self.tenant_id, campaign_id, id, id_or_address]).await?;
+        let Some(row) = found else { return Ok(None) };
         let mut standing = Standing { email: row.get("email")?, enrollment: None };
         if let Some(id) = row.get::<Option<EnrollmentId>>("id")? {
-            let last = self.db.read(&LAST_SEND, values![self.tenant_id, id]).await?;
+            let last = tx.query_opt(&LAST_SEND, values![self.tenant_id, id]).await?;
             let last_send = last
-                .first()
                 .map(|last| Ok((last.get("step_order")?, last.get("status")?, last.get::<Option<Reason>>("reason")?)));
             let enrollment = EnrollmentStanding {
                 status: row.get("status")?,
@@ -237,6 +235,7 @@ impl TenantStore {
             };
             standing.enrollment = Some((id, enrollment));
         }
+        tx.commit().await?;
         Ok(Some(standing))
     }
 

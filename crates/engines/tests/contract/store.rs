@@ -34,3 +34,4 @@ mod tenancy;
 mod tenant_rate;
 mod traces;
 mod tracking;
+mod wakes;

@@ -5,11 +5,18 @@ use domain::ids::{CampaignId, LeadId};
 use domain::schedule::WarmupTable;
 use domain::settle::Outcome;
 use domain::time::{Timestamp, Zone};
-use engines::{Error, Store};
+use engines::dialect::Statement;
+use engines::{Access, Error, Store};
 
 use super::scene::{DAY, HOUR, MINUTE, Scene};
 use crate::engine::{Engine, NOW, with_store};
 use crate::on_every_engine;
+
+static WAITING: Statement = Statement::new(
+    "WAITING",
+    "SELECT COUNT(*) AS n FROM campaign_leads WHERE status = 'active' AND due_at IS NOT NULL",
+);
+static OPEN: Statement = Statement::new("OPEN", "SELECT COUNT(*) AS n FROM sends WHERE open");
 
 /// Who gets which slot, as it is foreseen at `now`, up to `until`.
 async fn foreseen(f: &Scene, now: Timestamp, until: Timestamp) -> Vec<(LeadId, Timestamp)> {
@@ -60,7 +67,28 @@ fn a_forecast_of_no_campaign_says_so(engine: Engine) {
     });
 }
 
+/// A lead goes from those who wait to those whose send is open while a forecast reads the one and then the other.
+fn what_reads_sees_one_moment(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::started(store, 2, |_| {}).await;
+        let mut reader = f.store.db().of_system().begin(Access::Read).await.unwrap();
+        assert_eq!(reader.query(&WAITING, vec![]).await.unwrap()[0].get::<u64>("n").unwrap(), 2);
+        assert_eq!(f.plan(NOW).await.planned.len(), 2);
+        assert_eq!(f.enroll(5..6).await, 1);
+        let mut seen = Vec::new();
+        for statement in [&OPEN, &WAITING] {
+            seen.push(reader.query(statement, vec![]).await.unwrap()[0].get::<u64>("n").unwrap());
+        }
+        assert_eq!(seen, [0, 2], "each lead once");
+        reader.commit().await.unwrap();
+        let all = f.store.system().prospects(f.tenant_id, f.campaign_id, NOW).await.unwrap();
+        let asked = &all.campaigns[all.asked];
+        assert_eq!((asked.open.len(), asked.waiting.len()), (2, 1));
+    });
+}
+
 on_every_engine! {
     a_forecast_begins_with_what_planning_sees
     a_forecast_of_no_campaign_says_so
+    what_reads_sees_one_moment
 }
