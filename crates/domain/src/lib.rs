@@ -21,6 +21,7 @@ pub mod reason;
 pub mod refusals;
 pub mod schedule;
 pub mod send;
+pub mod sequence;
 pub mod settle;
 pub mod step;
 pub mod time;

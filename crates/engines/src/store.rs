@@ -92,6 +92,8 @@ pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]
         restored::STATEMENTS,
         sends::STATEMENTS,
         setup::STATEMENTS,
+        setup::places::STATEMENTS,
+        setup::sequence::STATEMENTS,
         status::STATEMENTS,
         system::STATEMENTS,
     ]

@@ -12,6 +12,7 @@ mod clock_jumps;
 mod cron;
 mod database_faults;
 mod doctor;
+mod edits;
 mod fault_points;
 mod foreign_ids;
 mod gateway;

@@ -9,6 +9,8 @@ mod campaign_days;
 mod conditions;
 mod dead_letters;
 mod dot;
+mod edits;
+mod edits_planned;
 mod foreign_ids;
 mod leads;
 mod plan;
