@@ -26,6 +26,7 @@ mod setup;
 mod signatures;
 mod soft_bounces;
 mod status;
+mod stop_rules;
 mod tenancy;
 mod traces;
 mod tracking;
