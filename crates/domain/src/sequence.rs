@@ -181,7 +181,7 @@ pub struct Place {
 pub struct Resumed {
     /// The new place.
     pub place: Place,
-    /// None: the sequence is over for it.
+    /// Whether the sequence is over for it.
     pub is_over: bool,
     /// Its new wait; none = it is due when it was.
     pub wait: Option<Wait>,
