@@ -33,6 +33,9 @@ pub(crate) struct ChaosArgs {
     /// Workers killed in each storm
     #[arg(long, value_name = "N", default_value_t = 5)]
     kills: u32,
+    /// Mails in each storm
+    #[arg(long, value_name = "N", default_value_t = 1_500)]
+    sends: u32,
     /// Sets of engines: sqlite; postgres, with the queue in a table; redis, with PostgreSQL behind it
     #[arg(long, value_delimiter = ',', default_value = "sqlite,postgres,redis")]
     engines: Vec<String>,
@@ -118,7 +121,7 @@ fn brew(args: &ChaosArgs, env: &[(&'static str, String)]) -> anyhow::Result<Vec<
         loop {
             let n = next.fetch_add(1, Ordering::Relaxed);
             let Some((seed, engine, policy)) = wanted.get(n) else { return Ok(()) };
-            let storm = brew_one(*seed, engine, policy, args.kills, env)?;
+            let storm = brew_one(*seed, engine, policy, args, env)?;
             eprintln!("storm {} of {}: {storm}", n + 1, wanted.len());
             storms.lock().expect("no thread panics while it holds this").insert(n, storm);
         }
@@ -135,14 +138,15 @@ fn brew_one(
     seed: u64,
     engine: &str,
     policy: &str,
-    kills: u32,
+    args: &ChaosArgs,
     env: &[(&'static str, String)],
 ) -> anyhow::Result<Value> {
     let mut command = Command::new("cargo");
     let test = format!("storm::{engine}::{STORM}");
     command.args(["test", "-p", "penguinmails", "--test", "e2e", "--", "--exact", &test, "--nocapture"]);
     command.envs(env.iter().cloned()).env("REQUIRE_ENGINES", engine).env("STORM_POLICY", policy);
-    command.env("STORM_SEED", seed.to_string()).env("STORM_KILLS", kills.to_string());
+    command.env("STORM_SEED", seed.to_string()).env("STORM_KILLS", args.kills.to_string());
+    command.env("STORM_SENDS", args.sends.to_string());
     let output = command.stdin(Stdio::null()).output().context("failed to start cargo")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let object = text.lines().find_map(|line| serde_json::from_str(line.split_once("STORM ")?.1).ok());

@@ -13,7 +13,7 @@ mod templates;
 use std::path::{Path, PathBuf};
 
 use domain::email_account::SmtpSettings;
-use engines::store::setup::Setup;
+use engines::store::setup::{Setup, TenantRate};
 use secrecy::SecretString;
 
 use crate::config::{Environment, Settings};
@@ -95,12 +95,14 @@ impl Reader<'_> {
         let campaign = self.campaign(&mut root);
         let steps = self.steps(&mut root, &accounts);
         root.finish();
+        let (tenant, tenant_rate) = tenant?;
         let (company, company_address) = company?;
         let campaign = campaign?;
         let (accounts, servers): (Vec<_>, Vec<_>) = accounts.into_iter().map(|a| (a.setup, a.server)).unzip();
         Some(CampaignSetup {
             setup: Setup {
-                tenant: tenant?,
+                tenant,
+                tenant_rate,
                 company,
                 company_address,
                 accounts,
@@ -117,11 +119,27 @@ impl Reader<'_> {
         })
     }
 
-    fn tenant(&self, root: &mut Section<'_>) -> Option<String> {
+    /// Name and rate.
+    fn tenant(&self, root: &mut Section<'_>) -> Option<(String, TenantRate)> {
         let mut section = self.section(root, "tenant", "[tenant] with name = \"…\" says whose campaign it is")?;
         let name = section.require("name", "the tenant is found by its name when the file is run again");
+        let rate = section.take::<serde_json::Value>("max_per_second").map(|spot| self.rate(&spot));
         section.finish();
-        self.one_line(name?)
+        Some((self.one_line(name?)?, rate.unwrap_or_default()))
+    }
+
+    fn rate(&self, spot: &Spot<serde_json::Value>) -> TenantRate {
+        let rate = spot.value.as_f64().filter(|rate| rate.is_finite() && *rate > 0.0);
+        match (rate, spot.value.as_str()) {
+            (Some(rate), _) => TenantRate::PerSecond(rate),
+            (None, Some("none")) => TenantRate::None,
+            (None, _) => {
+                let hint =
+                    "messages a second over all campaigns of the tenant, e.g. 5 or 0.5; \"none\" takes the limit away";
+                self.problems.add(spot.problem("must be a number above 0, or \"none\"").hint(hint));
+                TenantRate::Keep
+            }
+        }
     }
 
     /// Name and postal address.

@@ -8,6 +8,7 @@ mod config;
 mod demo;
 mod doctor;
 mod events;
+mod explain;
 mod lead;
 mod migrate;
 pub(crate) mod output;
@@ -109,6 +110,7 @@ enum Command {
     Track(serve::TrackArgs),
     #[command(subcommand)]
     Campaign(campaign::Command),
+    Explain(explain::ExplainArgs),
     #[command(subcommand)]
     Send(send::Command),
     #[command(subcommand)]
@@ -139,6 +141,7 @@ impl Command {
             Self::Worker(args) => args.run(global),
             Self::Track(args) => args.run(global),
             Self::Lead(command) => command.run(global),
+            Self::Explain(args) => args.run(global),
             Self::Send(command) => command.run(global),
             Self::Events(command) => command.run(global),
             Self::Queue(command) => command.run(global),

@@ -11,6 +11,7 @@ use engines::{Db, Store};
 use mail::smtp::Trust;
 use mail::token::TokenKeys;
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
@@ -51,6 +52,8 @@ pub(crate) struct Context {
     pub(crate) metrics: Arc<Metrics>,
     /// Whether the loops turn.
     pub(crate) liveness: Liveness,
+    /// Rung when this process knows of jobs that may be leased now.
+    pub(crate) jobs: Notify,
 }
 
 /// What needs no service: secrets, keys, names.
@@ -95,6 +98,7 @@ impl Parts {
             cron: self.secrets.cron,
             metrics: self.metrics,
             liveness: Liveness::new(),
+            jobs: Notify::new(),
             config,
         })
     }
@@ -123,6 +127,16 @@ impl Context {
         };
         let clock = Clock::running(anchor, time_scale);
         let queue = Measured::over(queue::open(&config, db, &store, &clock).await?, &parts.metrics);
+        Ok(parts.into_context(config, store, clock, queue))
+    }
+
+    /// Opens everything to go by a test's clock.
+    #[cfg(test)]
+    pub(crate) async fn open_at(config: Config, clock: Clock) -> Result<Arc<Self>, Failure> {
+        let parts = Parts::of(&config)?;
+        let (db, _) = database::open(&config, &clock).await?;
+        let store = Store::new(db.clone());
+        let queue = queue::open(&config, db, &store, &clock).await?;
         Ok(parts.into_context(config, store, clock, queue))
     }
 

@@ -10,8 +10,19 @@ use std::time::Duration;
 
 /// Every point: those of planning and of one email in the order in which they are passed, then those of events.
 #[cfg(debug_assertions)]
-const ALL: [&str; 10] =
-    ["planning", "recorded", "leased", "fetched", "asking", "granted", "answered", "journaled", "applied", "stored"];
+const ALL: [&str; 11] = [
+    "planning",
+    "recorded",
+    "leased",
+    "fetched",
+    "asking",
+    "intending",
+    "granted",
+    "answered",
+    "journaled",
+    "applied",
+    "stored",
+];
 /// Real time between two looks whether it is over.
 #[cfg(debug_assertions)]
 const LOOK: Duration = Duration::from_millis(10);

@@ -3,8 +3,7 @@
 //! Every batch is a transaction and finds again what is there, so a cut import is run again and doubles nothing. Shared
 //! by `run`, `campaign import` and `lead import`. Not responsible for reading rows (`leads_csv`).
 
-use domain::ids::CampaignId;
-use domain::step::Due;
+use domain::first_step::FirstStep;
 use engines::store::TenantStore;
 use engines::store::leads::{Imported, NewLead};
 use tokio::sync::mpsc;
@@ -26,7 +25,7 @@ const BATCH: usize = 2000;
 pub(crate) async fn import(
     ctx: &Context,
     tenant: &TenantStore,
-    campaign: Option<(CampaignId, Due)>,
+    campaign: Option<FirstStep>,
     list: &LeadList,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Imported, Failure> {
@@ -37,7 +36,7 @@ pub(crate) async fn import(
     while let Some(batch) = batches.recv().await {
         let count = batch.len() as u64;
         let new_id = || ctx.clock.uuid_v7();
-        let result = tenant.import_leads(campaign, batch, &new_id, ctx.clock.now()).await;
+        let result = tenant.import_leads(campaign.as_ref(), batch, &new_id, ctx.clock.now()).await;
         imported += result.map_err(|error| failed(error, written))?;
         written += count;
         progress(written);

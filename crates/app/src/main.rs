@@ -18,6 +18,7 @@ mod doctor;
 mod duration;
 mod exit;
 mod fault_point;
+mod foresight;
 mod held;
 mod hint;
 mod lead_import;
@@ -36,6 +37,8 @@ mod routes;
 mod scheduler;
 mod secrets;
 mod setup;
+#[cfg(test)]
+mod simulation;
 mod sink;
 mod telemetry;
 mod toml_input;

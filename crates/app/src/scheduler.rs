@@ -7,8 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::forecast::Rhythm;
 use domain::ids::{CampaignId, TenantId};
+use domain::page::turn_rank;
 use domain::settle::loop_delay;
+use domain::time::Timestamp;
 use engines::queue::{List, NO_EPOCH};
 use engines::store::plan::PlanRequest;
 use serde::Serialize;
@@ -39,6 +42,9 @@ pub(crate) struct Turn {
     pub(crate) completed: u64,
     /// How long it took.
     pub(crate) seconds: f64,
+    /// When those who wait can first have another answer, as long as nothing changes.
+    #[serde(skip)]
+    pub(crate) again_at: Option<Timestamp>,
 }
 
 /// Turns until stopping is asked for.
@@ -103,10 +109,24 @@ async fn turn_over(ctx: &Context, goes_on: GoesOn<'_>) -> engines::error::Result
     result.map(|()| turn)
 }
 
+/// How this process plans: what a forecast has to go by.
+pub(crate) fn rhythm(ctx: &Context) -> Rhythm {
+    Rhythm {
+        tick: ctx.clock.span(TICK),
+        // Far enough that a tick's worth of slots is there even when time runs faster.
+        horizon: ctx.config.settings.scheduler.horizon.0.max(ctx.clock.span(TICK * 2)),
+        page: PAGE as usize,
+        warmup: ctx.config.settings.email_account.warmup.clone(),
+    }
+}
+
 async fn plan_campaigns(ctx: &Context, goes_on: GoesOn<'_>, turn: &mut Turn) -> engines::error::Result<()> {
     let system = ctx.store.system();
     let epoch = epoch(ctx).await;
-    for (tenant_id, campaign_id) in system.due_campaigns(ctx.clock.now()).await? {
+    let now = ctx.clock.now();
+    let mut due = system.due_campaigns(now).await?;
+    due.sort_by_key(|(_, campaign_id)| turn_rank(*campaign_id, now));
+    for (tenant_id, campaign_id) in due {
         // One campaign that cannot be planned must not stop the others.
         if let Err(e) = plan_campaign(ctx, tenant_id, campaign_id, goes_on, epoch, turn).await {
             if e.is_transient() {
@@ -143,27 +163,29 @@ async fn plan_campaign(
     mut epoch: Option<i64>,
     turn: &mut Turn,
 ) -> engines::error::Result<()> {
-    // Far enough that a tick's worth of slots is there even when time runs faster.
-    let horizon = ctx.config.settings.scheduler.horizon.0.max(ctx.clock.span(TICK * 2));
+    let Rhythm { horizon, warmup, .. } = rhythm(ctx);
     let mut after = None;
     while goes_on() {
         let now = ctx.clock.now();
         let hinted = epoch.unwrap_or(NO_EPOCH);
         let request = PlanRequest { tenant_id, campaign_id, now, horizon, limit: PAGE, epoch: hinted, after };
-        let warmup = &ctx.config.settings.email_account.warmup;
         let new_id = || {
             fault_point::reach_inside("planning");
             ctx.clock.uuid_v7()
         };
-        let page = ctx.store.system().plan_page(&request, warmup, &new_id).await?;
+        let page = ctx.store.system().plan_page(&request, &warmup, &new_id).await?;
         turn.planned += page.planned.len() as u64;
         turn.skipped += page.skipped;
         turn.deferred += page.deferred;
+        turn.again_at = [turn.again_at, page.again_at].into_iter().flatten().min();
         fault_point::reach("recorded").await;
         if epoch.is_some() {
             let jobs = page.planned.iter().map(|hint| crate::hint::job(hint, now)).collect();
             match ctx.queue.push(List::EmailSending, jobs, now).await {
-                Ok(new) => turn.enqueued += new,
+                Ok(new) => {
+                    turn.enqueued += new;
+                    ctx.jobs.notify_one();
+                }
                 // No error of the turn: the ledger holds the sends, and reconciliation brings their hints.
                 Err(e) => {
                     tracing::warn!(error = %e, "hints cannot be pushed now");

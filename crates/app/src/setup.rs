@@ -5,7 +5,7 @@
 //! To add a part of a campaign: `campaign_file` and `engines::store::setup`.
 
 use domain::email_account::SmtpSettings;
-use domain::step::next_due;
+use domain::first_step::FirstStep;
 use engines::store::setup::{SetupError, SetupReport};
 use secrecy::ExposeSecret as _;
 
@@ -54,6 +54,6 @@ async fn enroll(
     let tenant = ctx.store.tenant(report.tenant_id);
     let stored = tenant.get_campaign(report.campaign_id).await?;
     let start = campaign.setup.scheduled_at.unwrap_or_else(|| ctx.clock.now());
-    let Some(first) = next_due(&stored.plan.steps, 0, start) else { return Ok(()) };
-    lead_import::import(ctx, &tenant, Some((report.campaign_id, first)), &campaign.leads, progress).await.map(drop)
+    let Some(first) = FirstStep::of(&stored.plan, start) else { return Ok(()) };
+    lead_import::import(ctx, &tenant, Some(first), &campaign.leads, progress).await.map(drop)
 }

@@ -88,6 +88,13 @@ impl Listening {
         self
     }
 
+    /// Goes by a test's clock.
+    #[cfg(test)]
+    pub(crate) fn going_by(mut self, clock: Clock) -> Self {
+        self.sink.clock = clock;
+        self
+    }
+
     /// The address that it got.
     ///
     /// # Errors

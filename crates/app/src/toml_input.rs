@@ -118,7 +118,8 @@ impl<'d> Section<'d> {
         None
     }
 
-    /// Takes every key that `T` has, and where each given one stands; a key that is not there keeps its default.
+    /// Takes every key that `T` has, and where each given one stands, with the items of a list as `key[1]` and so on; a
+    /// key that is not there keeps its default.
     pub(crate) fn fields<T: Default + Serialize + DeserializeOwned>(&mut self) -> (T, BTreeMap<String, Spot<()>>) {
         let Ok(Value::Object(mut whole)) = serde_json::to_value(T::default()) else {
             return (T::default(), BTreeMap::new());
@@ -126,16 +127,24 @@ impl<'d> Section<'d> {
         let mut places = BTreeMap::new();
         for (key, value) in &mut whole {
             let Some(found) = self.find(key) else { continue };
-            let spot = self.spot(key, found, ());
-            let given = to_json(found.get_ref());
-            // Alone first: only so is it known which key an error is about.
-            match serde_json::from_value::<T>(serde_json::json!({ key: given })) {
-                Ok(_) => *value = given,
-                Err(error) => self.problems.add(spot.problem(humanize(&error.to_string()))),
+            let (given, spot, items) = (to_json(found.get_ref()), self.spot(key, found, ()), self.items(key, found));
+            match wrong_value::<T>(key, &given, &spot, &items) {
+                Some(problem) => self.problems.add(problem),
+                None => *value = given,
             }
+            places.extend((1..).zip(items).map(|(number, (_, spot))| (format!("{key}[{number}]"), spot)));
             places.insert(key.clone(), spot);
         }
         (serde_json::from_value(Value::Object(whole)).unwrap_or_default(), places)
+    }
+
+    /// The items of a list, each with its place; none of what is no list.
+    fn items(&self, key: &str, found: &Spanned<DeValue<'_>>) -> Vec<(Value, Spot<()>)> {
+        let DeValue::Array(items) = found.get_ref() else { return Vec::new() };
+        let item = |(number, item): (usize, &Spanned<DeValue<'_>>)| {
+            (to_json(item.get_ref()), self.spot(&format!("{key}[{number}]"), item, ()))
+        };
+        (1..).zip(items.iter()).map(item).collect()
     }
 
     /// The section `[key]`, if it is there.
@@ -212,6 +221,21 @@ impl<'d> Section<'d> {
     fn path_of(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
+}
+
+/// What is wrong with the value of a key of `T`, at the item that it is about where the value is a list.
+fn wrong_value<T: DeserializeOwned>(
+    key: &str,
+    given: &Value,
+    spot: &Spot<()>,
+    items: &[(Value, Spot<()>)],
+) -> Option<Problem> {
+    // Each alone: only so is it known which key or item an error is about.
+    let error_of = |given: Value| serde_json::from_value::<T>(serde_json::json!({ key: given })).err();
+    let error = error_of(given.clone())?;
+    let wrong_item = items.iter().find_map(|(item, spot)| Some((error_of(vec![item.clone()].into())?, spot)));
+    let (error, spot) = wrong_item.unwrap_or((error, spot));
+    Some(spot.problem(humanize(&error.to_string())))
 }
 
 /// The same value as JSON; dates and times become text. A number that is none (`nan`, `inf`) becomes null.

@@ -11,10 +11,13 @@ mod gate;
 mod intake;
 mod journal;
 mod lane;
+mod pace;
 mod pooled;
 mod probe;
 mod recovery;
+mod refused;
 mod results;
+mod vital;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicUsize;
@@ -25,7 +28,7 @@ use domain::email_account::Breaker;
 use domain::ids::SendId;
 use domain::settle::loop_delay;
 use engines::queue::{Leased, List, Token, Verdict};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::context::Context;
 use crate::dead_letter;
@@ -36,9 +39,8 @@ use crate::liveness::Loop;
 use crate::restored;
 pub(crate) use cache::Sender;
 use intake::{Intake, Taken};
+use vital::Vital;
 
-/// Real time that a lease lasts; it is extended while its job is in work.
-const LEASE: Duration = Duration::from_secs(60);
 /// Real time that a database that does not answer gets when we stop, behind `shutdown_grace`; the journal keeps the rest.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Most jobs in one lease.
@@ -63,8 +65,6 @@ pub(super) struct Worker {
     busy: AtomicUsize,
     /// Sends in work, with the leases that must be extended: none where the ledger itself gave the job.
     in_work: Mutex<HashMap<SendId, Option<Token>>>,
-    /// Rung when there may be something to lease.
-    wake: Notify,
 }
 
 /// A job on its way through the worker; its permit gives the room back when it is dropped.
@@ -80,11 +80,41 @@ pub(super) struct Item {
 
 /// Runs until stopping is asked for, then finishes what is open.
 pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) -> Exit {
-    let settings = &ctx.config.settings.worker;
-    let capacity = settings.connections.saturating_mul(2).max(1) as usize;
-    let grace = ctx.config.settings.process.shutdown_grace.0;
-    let (gate, gate_task) = gate::start(&ctx);
-    let (results, results_tasks) = results::start(&ctx, &gate.shut);
+    let mut vital = Vital::default();
+    let worker = start(ctx, shutdown, &mut vital).await;
+    tracing::info!("Waiting for jobs...");
+    {
+        let mut leasing = std::pin::pin!(lease_jobs(&worker));
+        tokio::select! {
+            () = &mut leasing => {}
+            () = vital.one_ends() => {
+                tracing::error!(tasks = ?vital.ended(), "a part of the worker has ended by a fault of ours: the process ends");
+                worker.gate.shut.set(gate::Why::Vital, true);
+                worker.shutdown.stop();
+                leasing.await;
+            }
+        }
+    }
+    let exit = finish(&worker).await;
+    let is_whole = vital.ended().is_empty();
+    vital.end();
+    if !is_whole {
+        return Exit::Internal;
+    }
+    if exit == Exit::Done {
+        let removed = tokio::time::timeout(LAST_WORDS, worker.ctx.store.system().remove_owner(&worker.ctx.owner)).await;
+        if !matches!(removed, Ok(Ok(()))) {
+            tracing::warn!("the worker's row stays until another one removes it");
+        }
+    }
+    exit
+}
+
+/// Makes the worker known, and starts what runs beside its leasing.
+async fn start(ctx: Arc<Context>, shutdown: Shutdown, vital: &mut Vital) -> Arc<Worker> {
+    let capacity = ctx.config.settings.worker.connections.saturating_mul(2).max(1) as usize;
+    let gate = gate::start(&ctx, vital);
+    let results = results::start(&ctx, &gate.shut, vital);
     let worker = Arc::new(Worker {
         cache: cache::Cache::default(),
         gate,
@@ -94,44 +124,38 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) -> Exit {
         capacity,
         busy: AtomicUsize::new(0),
         in_work: Mutex::new(HashMap::new()),
-        wake: Notify::new(),
-        shutdown: shutdown.clone(),
+        shutdown,
         ctx,
     });
     // Before anything is sent, so that a backup that was made before is told from what follows.
     restored::mark_or_tell(&worker.ctx).await;
     // First of all others: who leases must be seen to be alive.
     recovery::beat(&worker).await;
-    if let Err(e) = journal::replay(&worker.ctx).await {
+    let mut patience = refused::Patience::default();
+    if let Err(e) = journal::replay(&worker.ctx, &mut patience).await {
         tracing::warn!(error = %e, "results of dead workers cannot be written down yet");
     }
-    let beside = [
-        tokio::spawn(recovery::heartbeats(Arc::clone(&worker))),
-        tokio::spawn(recovery::reap(Arc::clone(&worker))),
-        tokio::spawn(recovery::reconcile(Arc::clone(&worker))),
-        tokio::spawn(extend_leases(Arc::clone(&worker))),
-        tokio::spawn(mark_ledger(Arc::clone(&worker))),
-    ];
-    tracing::info!("Waiting for jobs...");
-    lease_jobs(&worker).await;
-    let all = u32::try_from(capacity).unwrap_or(u32::MAX);
+    vital.add("heartbeat", tokio::spawn(recovery::heartbeats(Arc::clone(&worker))));
+    vital.add("reap", tokio::spawn(recovery::reap(Arc::clone(&worker), patience)));
+    vital.add("reconcile", tokio::spawn(recovery::reconcile(Arc::clone(&worker))));
+    vital.add("extend", tokio::spawn(extend_leases(Arc::clone(&worker))));
+    vital.add("mark", tokio::spawn(mark_ledger(Arc::clone(&worker))));
+    worker
+}
+
+/// Waits for open dialogues and their results.
+async fn finish(worker: &Worker) -> Exit {
+    let all = u32::try_from(worker.capacity).unwrap_or(u32::MAX);
+    let grace = worker.ctx.config.settings.process.shutdown_grace.0;
     let finished = tokio::time::timeout(grace, worker.room.acquire_many(all)).await.is_ok();
-    worker.results.finish(results_tasks, LAST_WORDS).await;
+    worker.results.finish(LAST_WORDS).await;
     // Whoever restores a backup that was made since the last mark is told.
     let _in_time = tokio::time::timeout(LAST_WORDS, restored::mark_or_tell(&worker.ctx)).await;
-    gate_task.abort();
-    for task in beside {
-        task.abort();
+    if finished {
+        return Exit::Done;
     }
-    if !finished {
-        tracing::error!("a dialogue was still open after the final dot: its send is unknown until it is settled");
-        return Exit::Forced;
-    }
-    let removed = tokio::time::timeout(LAST_WORDS, worker.ctx.store.system().remove_owner(&worker.ctx.owner)).await;
-    if !matches!(removed, Ok(Ok(()))) {
-        tracing::warn!("the worker's row stays until another one removes it");
-    }
-    Exit::Done
+    tracing::error!("a dialogue was still open after the final dot: its send is unknown until it is settled");
+    Exit::Forced
 }
 
 async fn mark_ledger(worker: Arc<Worker>) {
@@ -169,7 +193,7 @@ async fn lease_jobs(worker: &Arc<Worker>) {
         match handed_out {
             Ok(0) => {
                 errors = 0;
-                worker.shutdown.unless_stopping(tokio::time::timeout(idle, worker.wake.notified())).await;
+                worker.shutdown.unless_stopping(tokio::time::timeout(idle, worker.ctx.jobs.notified())).await;
                 idle = (idle * 2).min(Duration::from_millis(250));
             }
             Ok(_) => {
@@ -194,7 +218,7 @@ async fn lease(worker: &Worker, room: usize, owed: &mut Vec<(Token, Verdict)>) -
         ctx.queue.settle(LIST, &ctx.owner, owed, now).await?;
         owed.clear();
     }
-    let leased = ctx.queue.lease(LIST, &ctx.owner, room, ctx.clock.span(LEASE), now).await?;
+    let leased = ctx.queue.lease(LIST, &ctx.owner, room, worker.lease(), now).await?;
     ctx.metrics.worker.leased.inc_by(leased.len() as u64);
     Ok(leased)
 }
@@ -236,11 +260,10 @@ async fn hand_out(
         }
         let urgent = LIST.lane(leased.priority) == engines::queue::Lane::High;
         let item = Item { token: Some(token), job, poison: leased.expirations >= POISON, urgent, _room: permit };
-        if lanes.dispatch(worker, item).is_err() {
-            // The lane is full: one slow account must not fill the worker.
+        if let Err(lane::Full(wait)) = lanes.dispatch(worker, item) {
+            // One slow account must not fill the worker.
             worker.release(send_id);
-            let pause = ctx.clock.span(Duration::from_secs(1).mul_f64(1.0 + 2.0 * ctx.clock.chance()));
-            verdicts.push((token, Verdict::RetryAt(now + pause)));
+            verdicts.push((token, Verdict::RetryAt(now + ctx.clock.span(wait))));
             missed.extend(probed);
         }
     }
@@ -284,15 +307,14 @@ async fn extend_leases(worker: Arc<Worker>) {
     let pulse = ctx.liveness.pulse(Loop::Extend);
     loop {
         pulse.waits();
-        tokio::time::sleep(LEASE / 3).await;
+        tokio::time::sleep(ctx.config.settings.worker.lease.0 / 3).await;
         pulse.works();
         probe::keep(&worker).await;
         let tokens: Vec<Token> = worker.held().values().copied().flatten().collect();
         if tokens.is_empty() {
             continue;
         }
-        let lease = ctx.clock.span(LEASE);
-        match ctx.queue.extend(LIST, &ctx.owner, &tokens, lease, ctx.clock.now()).await {
+        match ctx.queue.extend(LIST, &ctx.owner, &tokens, worker.lease(), ctx.clock.now()).await {
             Ok(stale) if stale.is_empty() => {}
             // No harm: only the fence decides who sends.
             Ok(stale) => {
@@ -305,6 +327,11 @@ async fn extend_leases(worker: Arc<Worker>) {
 }
 
 impl Worker {
+    /// Process time that a lease lasts; it is extended while its job is in work.
+    fn lease(&self) -> Duration {
+        self.ctx.clock.span(self.ctx.config.settings.worker.lease.0)
+    }
+
     fn held(&self) -> std::sync::MutexGuard<'_, HashMap<SendId, Option<Token>>> {
         self.in_work.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -142,11 +142,14 @@ fn the_unspoilt_campaign_is_good() {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&object["leads"], &object["steps"][1]["waitHours"]), (&2.into(), &48.0.into()));
+    let hours = serde_json::json!([{ "days": ["mon", "tue"], "start": "09:00", "end": "17:00" }]);
+    assert_eq!(object["window"]["hours"], hours);
     assert!(output.stderr.is_empty());
 }
 
 #[test]
 fn campaign_files() {
+    const ONE_WINDOW: &str = "send_days = [\"mon\", \"tue\"]\nsend_time_start = \"09:00\"\nsend_time_end = \"17:00\"\n";
     check(
         "campaign_files",
         &[
@@ -171,8 +174,21 @@ fn campaign_files() {
             ("no days", &[Toml("[\"mon\", \"tue\"]", "[]")]),
             ("bad time", &[Toml("\"17:00\"", "\"25:00\"")]),
             ("window that closes when it opens", &[Toml("\"17:00\"", "\"09:00\"")]),
+            ("windows beside the keys of one", &[Toml("leads =", "windows = [{ start = \"09:00\" }]\nleads =")]),
+            (
+                "one bad window of several",
+                &[Toml(ONE_WINDOW, "windows = [{}, { start = \"09:00\", end = \"09:00\" }]\n")],
+            ),
+            ("bad time in a window", &[Toml(ONE_WINDOW, "windows = [{}, { end = \"noon\" }]\n")]),
+            (
+                "unknown key of a window",
+                &[Toml("[[step]]", "[[campaign.windows]]\ndays = [\"mon\"]\nopen = \"09:00\"\n[[step]]")],
+            ),
             ("priority out of range", &[Toml("name = \"Welcome\"", "name = \"Welcome\"\npriority = 0")]),
             ("campaign limit of 0", &[Toml("name = \"Welcome\"", "name = \"Welcome\"\ndaily_limit = 0")]),
+            ("unknown country of holidays", &[Toml("leads =", "holiday_country = [\"ES\", \"UK\"]\nleads =")]),
+            ("holidays of no country", &[Toml("leads =", "holiday_country = 34\nleads =")]),
+            ("spread over too long", &[Toml("leads =", "first_step_spread_hours = 9000\nleads =")]),
             ("negative lateness", &[Toml("name = \"Welcome\"", "name = \"Welcome\"\nmax_lateness = -1")]),
             (
                 "scheduled without offset",

@@ -1,8 +1,10 @@
-//! Pace: which slots an email account and a campaign still have to give.
+//! Pace: which slots an email account, a campaign and a tenant still have to give.
 //!
 //! Not responsible for windows (`schedule`) or for who is due (`plan`). Books are read and written back by the store
 //! inside one transaction, so that limits hold across any number of schedulers and workers.
 //! To add a limit: a field in a book, a rule in `grant` (when planning) and in `admit` (right before the dot).
+
+mod tenant;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use crate::ids::EmailAccountId;
 use crate::reason::Reason;
 use crate::schedule::{WarmupTable, Window, effective_cap, next_day_start};
 use crate::time::{Timestamp, Zone};
+pub use tenant::{Rate, TenantBook};
 
 /// Slots of one local day: what is reserved for planned sends and what was used by dots.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,6 +107,17 @@ impl AccountBook {
     }
 }
 
+/// The books that one slot is booked in.
+#[derive(Debug)]
+pub struct Pages<'a> {
+    /// Of the account that sends.
+    pub account: &'a mut AccountBook,
+    /// Of the campaign.
+    pub campaign: &'a mut CampaignBook,
+    /// Of the tenant; none = it has no rate.
+    pub tenant: Option<&'a mut TenantBook>,
+}
+
 /// Grants the next slot at or after `earliest` and books it, or says until when there is none.
 ///
 /// `jitter` is added to the account's gap. Nothing is booked beyond `horizon_end`: pauses and edits must act at once.
@@ -112,14 +126,14 @@ impl AccountBook {
 /// # Errors
 /// A `Deferral` whose `until` is the slot found beyond the horizon.
 pub fn grant(
-    account: &mut AccountBook,
-    campaign: &mut CampaignBook,
+    pages: Pages<'_>,
     window: &Window,
     warmup: &WarmupTable,
     earliest: Timestamp,
     jitter: Duration,
     horizon_end: Timestamp,
 ) -> Result<Slot, Deferral> {
+    let Pages { account, campaign, tenant } = pages;
     let scope = Scope::Account(account.id);
     if let Some(reason) = account.status.why_not() {
         return Err(Deferral { until: Timestamp::MAX, reason, scope });
@@ -158,6 +172,14 @@ pub fn grant(
             later(&mut limit, next, Reason::CampaignCap, Scope::Campaign);
             continue;
         }
+        if let Some(next) = tenant.as_ref().map(|book| book.next_slot(limit.until)).filter(|at| *at > limit.until) {
+            later(&mut limit, next, Reason::TenantRate, Scope::Campaign);
+            continue;
+        }
+        if let Some(book) = tenant.filter(|book| limit.reason == Reason::TenantRate || limit.until <= book.spaced_until)
+        {
+            book.take(limit.until);
+        }
         account.days.entry(account_day.clone()).or_default().reserved += 1;
         campaign.days.entry(campaign_day.clone()).or_default().reserved += 1;
         account.pace.last_slot_at = Some(limit.until);
@@ -179,20 +201,24 @@ pub struct Reserved<'a> {
 ///
 /// Who has no limits has no book. A dot on the day that is reserved needs no new room; on another day it needs some,
 /// since the day of the dot is charged. A dot closer than the account's gap to its last one is refused with the moment
-/// at which it may come. Where the campaign's day is full, its reservation moves to the next day with room, which is
+/// at which it may come, and so is one beyond the tenant's rate, which takes the tenant's next slot. Where the campaign's day is full, its reservation moves to the next day with room, which is
 /// that of the deferral's `until`; so whoever is carried over is not overtaken by those who are planned later.
 ///
 /// # Errors
-/// A `Deferral`; but for that reservation the books are unchanged then.
+/// A `Deferral`; but for that slot and that reservation the books are unchanged then.
 pub fn admit(
     account: Option<&mut AccountBook>,
     campaign: Option<&mut CampaignBook>,
+    mut tenant: Option<&mut TenantBook>,
     reserved: Reserved<'_>,
     warmup: &WarmupTable,
     now: Timestamp,
 ) -> Result<(), Deferral> {
     if let Some(book) = &account {
         book.check(reserved.account_day, warmup, now)?;
+    }
+    if let Some(book) = &mut tenant {
+        book.check(now)?;
     }
     if let Some(book) = campaign {
         let today = book.zone.day(now);
@@ -204,6 +230,9 @@ pub fn admit(
     if let Some(book) = account {
         charge(&mut book.days, reserved.account_day, book.pace.zone.day(now));
         book.last_dot_at = Some(now);
+    }
+    if let Some(book) = tenant {
+        book.count(now);
     }
     Ok(())
 }

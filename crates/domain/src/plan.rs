@@ -11,7 +11,7 @@ use crate::email_account::AccountStatus;
 use crate::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, StepId};
 use crate::lead::LeadStatus;
 use crate::lost_time::LostTime;
-use crate::pace::{AccountBook, CampaignBook, Deferral, Scope, Slot, grant};
+use crate::pace::{AccountBook, CampaignBook, Deferral, Pages, Scope, Slot, TenantBook, grant};
 use crate::reason::Reason;
 use crate::schedule::{WarmupTable, jitter};
 use crate::settle::Outcome;
@@ -48,6 +48,8 @@ pub struct Candidate {
     pub due: Due,
     /// The account that sent to the lead before.
     pub email_account_id: Option<EmailAccountId>,
+    /// Whether nothing was sent to the lead in this campaign yet.
+    pub is_new: bool,
     /// Whether the lead may be mailed.
     pub lead_status: LeadStatus,
     /// The lead's zone.
@@ -67,6 +69,8 @@ pub struct Books {
     pub pool: Vec<EmailAccountId>,
     /// The campaign's own days.
     pub campaign: CampaignBook,
+    /// What its tenant may send; none = it has no rate.
+    pub tenant: Option<TenantBook>,
 }
 
 /// When planning asks, and how far ahead slots are granted.
@@ -309,14 +313,15 @@ fn plan_email(
     let Some(id) = account.or_else(|| rotate(books, warmup, now)) else {
         return Plan::Defer(Deferral { until: Timestamp::MAX, reason: Reason::NoAccount, scope: Scope::Campaign });
     };
-    let Books { accounts, campaign: campaign_book, .. } = books;
+    let Books { accounts, campaign: campaign_book, tenant, .. } = books;
     let Some(account) = accounts.get_mut(&id) else {
         return never(Reason::AccountInactive);
     };
     let seed = [campaign.id.uuid(), step.id.uuid(), candidate.lead_id.uuid()];
     let spread = jitter(&seed, account.pace.min_gap / 2);
     let earliest = candidate.due.at.max(now);
-    match grant(account, campaign_book, &window, warmup, earliest, spread, now + moment.horizon) {
+    let pages = Pages { account, campaign: campaign_book, tenant: tenant.as_mut() };
+    match grant(pages, &window, warmup, earliest, spread, now + moment.horizon) {
         Ok(slot) => Plan::Send { step_id: step.id, step_order: step.step_order, email_account_id: id, slot },
         // One window for all: nobody else of the campaign need be asked while it is closed.
         Err(deferral)

@@ -46,6 +46,8 @@ words! {
         AccountGap = "account_gap",
         /// The campaign reached its daily limit.
         CampaignCap = "campaign_cap",
+        /// The tenant sends as many messages a second as it may.
+        TenantRate = "tenant_rate",
         /// No account of the campaign may send.
         NoAccount = "no_account",
         /// The account is paused, suspended or deleted.
@@ -76,6 +78,8 @@ words! {
         Unknown = "unknown",
         /// Three deliveries of the job ended without a result.
         Poison = "poison",
+        /// The ledger does not take its result.
+        ResultRefused = "result_refused",
         /// The ledger was restored from a backup, and may have lost that it was sent.
         Restored = "restored",
         /// Stopped before the dot by a graceful stop, a lost lease or a last-moment check.
@@ -106,6 +110,7 @@ impl Reason {
             Self::AccountCap => "the email account reached its daily cap",
             Self::AccountGap => "the email account keeps a gap between messages",
             Self::CampaignCap => "the campaign reached its daily limit",
+            Self::TenantRate => "the tenant sends as many messages a second as it may",
             Self::NoAccount => "no email account of the campaign may send",
             Self::AccountInactive => "the email account is not active",
             Self::AuthenticationFailed => "the server refused the email account's log-in",
@@ -121,6 +126,7 @@ impl Reason {
             Self::NotComposed => "the message could not be assembled",
             Self::Unknown => "the connection was cut after the final dot",
             Self::Poison => "three tries ended without a result",
+            Self::ResultRefused => "the database does not take its result",
             Self::Restored => "it may have been sent in the time that a restored backup does not know of",
             Self::GivenBack => "it was given back before the dot",
         }

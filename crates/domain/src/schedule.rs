@@ -1,12 +1,12 @@
-//! Sending windows in local time, and the calendar arithmetic of waits, warm-up and days.
+//! Local time: the instants of its days and times, and the calendar arithmetic of waits, warm-up and days.
 //!
-//! Not responsible for who is due (`plan`) or for slots of accounts (`pace`). All rules about daylight saving live in
-//! `instant`: a local time that does not exist moves to the end of the gap, one that exists twice means the first.
-//! To add a rule about days: `Window::opens_on`.
+//! Not responsible for who is due (`plan`) or for slots of accounts (`pace`); sending windows are `window`'s. All rules
+//! about daylight saving live in `instant_of`: a local time that does not exist moves to the end of the gap, one that
+//! exists twice means the first. To add a rule about days without mail: `Window::opens_on`.
 
+mod window;
 mod words;
 
-use std::collections::BTreeSet;
 use std::hash::Hasher;
 use std::time::Duration;
 
@@ -16,10 +16,9 @@ use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher24;
 
 use crate::time::{Timestamp, Zone};
+pub use window::{Hours, Window};
+pub(crate) use words::DayName;
 pub use words::{Date, DaySet, LocalTime};
-
-/// How far ahead an opening is looked for.
-const SEARCH_DAYS: i32 = 400;
 
 /// Days or times that make no window, or a wait that is no time.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +34,12 @@ pub enum ScheduleError {
     /// A window cannot open at the end of a day.
     #[error("a window cannot open at `24:00` (hint: write 00:00 of the next day)")]
     OpensAtEnd,
+    /// More windows than anybody can read.
+    #[error("{0} windows are too many (hint: at most {most} a campaign)", most = Window::MOST_HOURS)]
+    TooMany(usize),
+    /// A list of windows beside the keys that make one.
+    #[error("`windows` is given too, and it alone says when mail may leave (hint: leave `{0}` out)")]
+    BesideWindows(&'static str),
     /// Not a day of the week.
     #[error("`{0}` is not a day of the week (hint: mon, tue, wed, thu, fri, sat, sun)")]
     Day(String),
@@ -52,109 +57,26 @@ pub enum ScheduleError {
     Warmup,
 }
 
-/// When mail may leave: days, hours and holidays in one zone. Half open: the closing moment is outside.
-#[derive(Clone, Debug)]
-pub struct Window {
-    zone: Zone,
-    days: DaySet,
-    start: LocalTime,
-    end: LocalTime,
-    holidays: BTreeSet<Date>,
-}
-
-impl Window {
-    /// A window; one that closes earlier than it opens runs over midnight and belongs to the day it opens.
-    ///
-    /// # Errors
-    /// No days, or a window that closes when it opens.
-    pub fn new(
-        zone: Zone,
-        days: DaySet,
-        start: LocalTime,
-        end: LocalTime,
-        holidays: impl IntoIterator<Item = Date>,
-    ) -> Result<Self, ScheduleError> {
-        if days.is_empty() {
-            return Err(ScheduleError::NoDays);
-        }
-        if start == end {
-            return Err(ScheduleError::Empty(start));
-        }
-        if start == LocalTime::END_OF_DAY {
-            return Err(ScheduleError::OpensAtEnd);
-        }
-        Ok(Self { zone, days, start, end, holidays: holidays.into_iter().collect() })
-    }
-
-    /// A window that never closes.
-    pub fn always(zone: Zone) -> Self {
-        Self {
-            zone,
-            days: DaySet::ALL,
-            start: LocalTime::MIDNIGHT,
-            end: LocalTime::END_OF_DAY,
-            holidays: BTreeSet::new(),
-        }
-    }
-
-    /// Whether mail may leave at `at`.
-    pub fn is_open(&self, at: Timestamp) -> bool {
-        self.open_until(at).is_some()
-    }
-
-    /// When the opening that holds `at` ends; none where the window is closed then.
-    pub fn open_until(&self, at: Timestamp) -> Option<Timestamp> {
-        let today = local_date(&self.zone, at);
-        // Yesterday's opening may run over midnight; tomorrow's has begun where clocks were set back over midnight.
-        [today.yesterday().ok(), Some(today), today.tomorrow().ok()].into_iter().flatten().find_map(|day| {
-            let (opens, closes) = self.opening(day)?;
-            (opens <= at && at < closes).then_some(closes)
-        })
-    }
-
-    /// `at` itself where the window is open, else its next opening; none within 400 days.
-    pub fn next_open(&self, at: Timestamp) -> Option<Timestamp> {
-        if self.is_open(at) {
-            return Some(at);
-        }
-        let mut day = local_date(&self.zone, at);
-        for _ in 0..=SEARCH_DAYS {
-            if let Some((opens, closes)) = self.opening(day)
-                && opens >= at
-                && opens < closes
-            {
-                return Some(opens);
-            }
-            day = day.tomorrow().ok()?;
-        }
-        None
-    }
-
-    fn opens_on(&self, day: civil::Date) -> bool {
-        self.days.contains(day.weekday()) && !self.holidays.contains(&Date::from_civil(day))
-    }
-
-    fn opening(&self, day: civil::Date) -> Option<(Timestamp, Timestamp)> {
-        if !self.opens_on(day) {
-            return None;
-        }
-        let opens = instant(&self.zone, day, self.start);
-        let closing_day = if self.end < self.start { day.tomorrow().ok()? } else { day };
-        Some((opens, instant(&self.zone, closing_day, self.end)))
-    }
+/// What clocks show at `at`.
+pub(crate) fn local(zone: &Zone, at: Timestamp) -> civil::DateTime {
+    zone.to_jiff().to_datetime(at.to_jiff())
 }
 
 fn local_date(zone: &Zone, at: Timestamp) -> civil::Date {
-    at.to_jiff().to_zoned(zone.to_jiff().clone()).date()
+    local(zone, at).date()
 }
 
-/// The instant of a local time: the end of the gap where it does not exist, the first where it exists twice.
+/// The instant of a time of day.
 fn instant(zone: &Zone, day: civil::Date, time: LocalTime) -> Timestamp {
     let (day, time) = match time.civil() {
         Some(time) => (day, time),
         None => (day.tomorrow().unwrap_or(day), civil::Time::midnight()),
     };
-    let local = day.to_datetime(time);
+    instant_of(zone, day.to_datetime(time))
+}
+
+/// The instant of a local time: the end of the gap where it does not exist, the first where it exists twice.
+pub(crate) fn instant_of(zone: &Zone, local: civil::DateTime) -> Timestamp {
     let zone = zone.to_jiff();
     let ambiguous = zone.to_ambiguous_timestamp(local);
     let found = match ambiguous.offset() {

@@ -161,6 +161,12 @@ pub struct Wait {
 impl Wait {
     const NONE: Self = Self { elapsed: Duration::ZERO, until: None };
 
+    /// When it is over that began at `start`.
+    pub fn over_at(self, start: Timestamp) -> Timestamp {
+        let at = start + self.elapsed;
+        self.until.map_or(at, |until| until.max(at))
+    }
+
     fn and(self, step: &Step) -> Self {
         let until = self.until.map(|until| until + step.wait).max(step.wait_until);
         Self { elapsed: self.elapsed + step.wait, until }

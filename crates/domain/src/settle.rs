@@ -213,6 +213,18 @@ const SOFT_BOUNCE_LIMIT: u32 = 3;
 /// Failed connections in a row at which an account stops whose server's name does not exist.
 const NO_SUCH_HOST_LIMIT: u32 = 3;
 
+/// What is written of a send whose result the ledger does not take: it is known, so nothing of it may go again, and it waits
+/// for a person. Nothing else is changed, since that may be what is not taken.
+pub fn set_aside(result: &Transition) -> Transition {
+    Transition {
+        counted: result.counted,
+        unknown: result.unknown,
+        // Only a person can say whether the server has it.
+        give_back: false,
+        ..Transition::final_state(SendStatus::Held, Some(Reason::ResultRefused), EnrollmentEffect::Keep)
+    }
+}
+
 /// Decides what an outcome does; `chance` in 0..1 spreads retries by +-25 %.
 pub fn settle(outcome: Outcome, send: &Attempted, policy: &RetryPolicy, now: Timestamp, chance: f64) -> Transition {
     match outcome {

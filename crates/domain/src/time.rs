@@ -160,6 +160,11 @@ impl Zone {
         at.to_jiff().to_zoned(self.0.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
     }
 
+    /// For people, to the minute, e.g. `Sun 2026-03-01 10:00 Europe/Madrid`.
+    pub fn for_people(&self, at: Timestamp) -> String {
+        format!("{} {}", at.to_jiff().to_zoned(self.0.clone()).strftime("%a %Y-%m-%d %H:%M"), self.name())
+    }
+
     /// A `Date` header's value (RFC 5322 3.3), e.g. `Sun, 1 Mar 2026 10:00:00 +0100`.
     pub fn rfc5322(&self, at: Timestamp) -> String {
         at.to_jiff().to_zoned(self.0.clone()).strftime("%a, %-d %b %Y %H:%M:%S %z").to_string()
@@ -218,6 +223,7 @@ mod tests {
         assert_eq!(at.to_string().parse::<Timestamp>().unwrap(), at);
         let madrid: Zone = "Europe/Madrid".parse().unwrap();
         assert_eq!(madrid.local(at), "2026-03-01T10:00:00+01:00");
+        assert_eq!(madrid.for_people(at), "Sun 2026-03-01 10:00 Europe/Madrid");
         assert_eq!(madrid.rfc5322(at), "Sun, 1 Mar 2026 10:00:00 +0100");
         assert!("Europe/Nowhere".parse::<Zone>().is_err());
     }

@@ -82,6 +82,8 @@ pub enum LockKind {
     Schema = 3,
     /// The days of a campaign with a daily limit: exclusive for whoever reads them to take room. After the two above.
     CampaignDays = 4,
+    /// The slots and dots of a tenant with a rate: exclusive for planning and dots. Behind the rows of email accounts.
+    TenantRate = 5,
 }
 
 impl Db {

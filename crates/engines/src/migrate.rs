@@ -45,7 +45,9 @@ const MIGRATIONS: &[Migration] = migrations![
     10 "0010_unknown",
     11 "0011_refusals",
     12 "0012_restored",
+    13 "0013_tenant_rate",
     14 "0014_sequences",
+    15 "0015_edits",
 ];
 
 /// Made outside the list: it is what the list is recorded in.

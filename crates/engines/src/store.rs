@@ -13,13 +13,16 @@ pub mod dead_letters;
 pub mod dot;
 pub mod events;
 pub mod fetch;
+pub mod first_steps;
 pub mod leads;
+pub mod outlook;
 pub mod plan;
 mod reactions;
 pub mod recover;
 pub mod refusals;
 pub mod resolve;
 pub mod restored;
+mod rotate;
 pub mod sends;
 pub mod setup;
 pub mod status;
@@ -80,20 +83,26 @@ pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]
         campaigns::STATEMENTS,
         dead_letters::STATEMENTS,
         dot::STATEMENTS,
+        dot::days::STATEMENTS,
+        dot::rate::STATEMENTS,
         dot::refusal::STATEMENTS,
         events::STATEMENTS,
         fetch::STATEMENTS,
+        first_steps::STATEMENTS,
         leads::STATEMENTS,
+        outlook::STATEMENTS,
         plan::STATEMENTS,
         reactions::STATEMENTS,
         recover::STATEMENTS,
         refusals::STATEMENTS,
         resolve::STATEMENTS,
         restored::STATEMENTS,
+        rotate::STATEMENTS,
         sends::STATEMENTS,
         setup::STATEMENTS,
         setup::places::STATEMENTS,
         setup::sequence::STATEMENTS,
+        setup::starts::STATEMENTS,
         status::STATEMENTS,
         system::STATEMENTS,
     ]

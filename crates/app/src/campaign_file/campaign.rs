@@ -44,13 +44,21 @@ impl Reader<'_> {
 
 /// The problem at the key that it is about.
 fn settings_problem(error: &SettingsError, places: &BTreeMap<String, Spot<()>>, section: &Section<'_>) -> Problem {
+    let one_window;
     let keys: &[&str] = match error {
         SettingsError::Window(ScheduleError::NoDays | ScheduleError::Day(_)) => &["send_days"],
         SettingsError::Window(ScheduleError::OpensAtEnd) => &["send_time_start"],
+        SettingsError::Window(ScheduleError::TooMany(_)) => &["windows"],
+        SettingsError::Window(ScheduleError::BesideWindows(key)) => &[*key],
         SettingsError::Window(_) => &["send_time_end", "send_time_start"],
+        SettingsError::OneWindow(number, _) => {
+            one_window = format!("windows[{number}]");
+            &[one_window.as_str()]
+        }
         SettingsError::Priority(_) => &["priority"],
         SettingsError::NoDailyLimit => &["daily_limit"],
         SettingsError::Lateness(_) => &["max_lateness"],
+        SettingsError::Spread(_) => &["first_step_spread_hours"],
     };
     match keys.iter().find_map(|key| places.get(*key)) {
         Some(spot) => spot.problem(error),

@@ -70,6 +70,7 @@ fn every_kind_of_step_and_key_is_taken() {
         "{HEAD}from_name = \"Ana\"\nreply_to = \"re@acme.test\"\ndaily_limit = 7\nmin_gap_seconds = 120\n\
          warmup_started_at = 2026-03-01T00:00:00Z\ntimezone = \"Europe/Madrid\"\n\
          [campaign]\nname = \"W\"\nleads = \"leads.csv\"\nscheduled_at = 2026-03-01 09:00:00+01:00\npriority = 7\n\
+         windows = [{{ days = [\"mon\"], end = \"12:00\" }}, {{ start = \"14:00\" }}]\n\
          holidays = [2026-12-25, \"2026-01-01\"]\nmax_lateness = 24\non_unknown = \"hold\"\n\
          [[step]]\nsubject = \"Hi {{{{ firstName }}}}\"\nhtml = \"a.html\"\ntext = \"a.html\"\n\
          [[step]]\ntype = \"wait\"\nwait_hours = 48\nwait_until = 2026-04-01T00:00:00Z\n\
@@ -86,6 +87,7 @@ fn every_kind_of_step_and_key_is_taken() {
     assert_eq!((setup.accounts[0].daily_limit, setup.accounts[0].min_gap_seconds), (Some(7), 120));
     assert_eq!(setup.scheduled_at.unwrap().to_string(), "2026-03-01T08:00:00Z");
     assert_eq!((setup.settings.priority, setup.settings.holidays.len()), (7, 2));
+    assert_eq!((setup.settings.windows.len(), setup.settings.windows[0].end), (2, "12:00".parse().unwrap()));
     let kinds: Vec<StepType> = setup.steps.iter().map(|step| step.step_type).collect();
     assert_eq!(kinds, [StepType::Email, StepType::Wait, StepType::Condition, StepType::Condition, StepType::Email]);
     let opened = Condition { within: Some(Duration::from_secs(36 * 3600)), ..ConditionType::NotOpened.into() };
@@ -134,4 +136,23 @@ fn a_default_limit_of_the_configuration_applies_where_the_file_gives_none() {
     };
     let loaded = load(&path, &options).unwrap();
     assert_eq!((loaded.setup.accounts[0].daily_limit, loaded.setup.update), (Some(50), true));
+}
+
+#[test]
+fn a_tenants_rate_is_a_number_or_none() {
+    let file = |rate: &str| {
+        let head = HEAD.replace("[company]", &format!("{rate}\n[company]"));
+        let file = format!(
+            "{head}[campaign]\nname = \"W\"\nleads = \"leads.csv\"\n[[step]]\nsubject = \"Hi\"\nhtml = \"a.html\"\n"
+        );
+        load_with(&file, &Environment::from([("SMTP_PASSWORD", "x")]), None).map(|loaded| loaded.setup.tenant_rate)
+    };
+    assert_eq!(file("").unwrap(), TenantRate::Keep);
+    assert_eq!(file("max_per_second = 5").unwrap(), TenantRate::PerSecond(5.0));
+    assert_eq!(file("max_per_second = 0.5").unwrap(), TenantRate::PerSecond(0.5));
+    assert_eq!(file("max_per_second = \"none\"").unwrap(), TenantRate::None);
+    for wrong in ["0", "-1", "inf", "nan", "\"5\"", "true"] {
+        let refused = file(&format!("max_per_second = {wrong}")).unwrap_err();
+        assert!(refused.contains("`tenant.max_per_second`: must be a number above 0, or \"none\""), "{refused}");
+    }
 }

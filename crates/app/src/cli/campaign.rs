@@ -4,6 +4,7 @@
 
 mod check;
 mod failures;
+mod forecast;
 mod import;
 mod resend;
 mod steer;
@@ -44,6 +45,16 @@ Examples:
     /// End a campaign: what is not sent yet never will be
     #[command(after_help = "Example:\n  penguinmails campaign cancel Welcome --tenant Acme")]
     Cancel(CampaignArgs),
+    /// Foresee day by day when mails leave, when the last one does, and what keeps it from being earlier
+    ///
+    /// As long as every mail is accepted, nobody reacts and nobody changes anything. A draft or paused campaign is taken as
+    /// if it went on now. The object of --json has every mail with the addresses of its lead and account.
+    #[command(after_help = "\
+Examples:
+  penguinmails campaign forecast Welcome
+  penguinmails campaign forecast Welcome --json")]
+    Forecast(CampaignArgs),
+    Calendar(forecast::CalendarArgs),
     /// List every send that failed, bounced or is held, each with its reason
     #[command(after_help = "\
 Examples:
@@ -62,6 +73,8 @@ impl Command {
             Self::Pause(args) => steer::run(&args, steer::Verb::Pause, global),
             Self::Resume(args) => steer::run(&args, steer::Verb::Resume, global),
             Self::Cancel(args) => steer::run(&args, steer::Verb::Cancel, global),
+            Self::Forecast(args) => forecast::run(&args, global),
+            Self::Calendar(args) => forecast::calendar(&args, global),
             Self::Failures(args) => failures::run(&args, global),
             Self::ResendFailed(args) => resend::run(&args, global),
         }

@@ -117,6 +117,8 @@ pub(crate) struct WorkerSettings {
     pub(crate) messages_per_connection: u32,
     /// How long a connection is used before it is closed.
     pub(crate) connection_age: Period,
+    /// How long a job that is leased is nobody else's; it is extended while its job is in work.
+    pub(crate) lease: Period,
     /// How long an unused connection is kept.
     pub(crate) idle: Period,
 }
@@ -198,6 +200,7 @@ impl Default for WorkerSettings {
             connections_per_account: 10,
             messages_per_connection: 100,
             connection_age: Period::seconds(600),
+            lease: Period::seconds(60),
             idle: Period::seconds(30),
         }
     }
@@ -276,6 +279,7 @@ impl Settings {
             ),
             ("worker.messages_per_connection", worker.messages_per_connection >= 1, "must be at least 1"),
             ("worker.connection_age", is_within(worker.connection_age, 1, DAY), "must be 1s to 1d"),
+            ("worker.lease", is_within(worker.lease, 1, 3600), "must be 1s to 1h"),
             ("worker.idle", is_within(worker.idle, 1, 600), "must be 1s to 10m"),
             ("health.stall", is_within(self.health.stall, 1, 3600), "must be 1s to 1h"),
             ("smtp.ca_file", ca_file.is_none_or(|path| path.is_file()), "is not a file that is there"),

@@ -17,8 +17,8 @@ use super::handles::{Kept, Latency, Names};
 /// The reason of dead letters that were never a send of ours.
 pub(crate) const PAYLOAD: &str = "payload";
 
-/// Every way in which `settle` ends an attempt; a test asks it.
-pub(super) const SETTLED: [(SendStatus, Option<Reason>); 24] = [
+/// Every way in which `settle` ends an attempt, and `set_aside`; a test asks them.
+pub(super) const SETTLED: [(SendStatus, Option<Reason>); 25] = [
     (Sent, None),
     (Queued, Some(Reason::TemporaryRefusal)),
     (Queued, Some(Reason::AccountBackoff)),
@@ -30,6 +30,7 @@ pub(super) const SETTLED: [(SendStatus, Option<Reason>); 24] = [
     (Queued, Some(Reason::Unknown)),
     (Held, Some(Reason::Unknown)),
     (Held, Some(Reason::Poison)),
+    (Held, Some(Reason::ResultRefused)),
     (Bounced, Some(Reason::UnknownRecipient)),
     (Bounced, Some(Reason::RecipientRefused)),
     (Failed, Some(Reason::RecipientRefused)),
@@ -46,7 +47,7 @@ pub(super) const SETTLED: [(SendStatus, Option<Reason>); 24] = [
 ];
 
 /// What can stand against a dot (`why_refused`).
-const REFUSALS: [Reason; 15] = [
+const REFUSALS: [Reason; 16] = [
     Reason::CampaignPaused,
     Reason::CampaignCancelled,
     Reason::CampaignNotStarted,
@@ -56,6 +57,7 @@ const REFUSALS: [Reason; 15] = [
     Reason::AccountCap,
     Reason::AccountGap,
     Reason::CampaignCap,
+    Reason::TenantRate,
     Reason::StepInactive,
     Reason::LeadBounced,
     Reason::LeadUnsubscribed,

@@ -113,7 +113,7 @@ async fn turn(worker: &Arc<Worker>, lanes: &mut lane::Lanes, backlog: &mut Backl
         match lanes.dispatch(worker, item) {
             Ok(()) => handed_out += 1,
             // Its mark in the ledger grows old, and it comes again.
-            Err(lane::Full) => {
+            Err(lane::Full(_)) => {
                 worker.release(send_id);
                 missed.extend(probed);
             }

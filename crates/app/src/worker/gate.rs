@@ -12,9 +12,10 @@ use domain::reason::Reason;
 use domain::settle::loop_delay;
 use engines::store::dot::{DotAnswer, DotRequest};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 
+use super::vital::Vital;
 use crate::context::Context;
+use crate::fault_point;
 use crate::liveness::{Loop, Pulse};
 
 /// Most intents in one transaction.
@@ -48,6 +49,8 @@ pub(super) enum Why {
     Heartbeat = 1,
     /// The journal cannot be written.
     Journal = 2,
+    /// A task that the worker needs has ended: what its dialogues come to may be kept by nobody.
+    Vital = 4,
 }
 
 /// Whether, and why, no dot may be written; clones share it.
@@ -69,10 +72,10 @@ impl Shut {
     }
 }
 
-pub(super) fn start(ctx: &Arc<Context>) -> (Gate, JoinHandle<()>) {
+pub(super) fn start(ctx: &Arc<Context>, vital: &mut Vital) -> Gate {
     let (requests, queue) = mpsc::channel(BATCH * 4);
-    let task = tokio::spawn(run(Arc::clone(ctx), queue));
-    (Gate { ctx: Arc::clone(ctx), requests, shut: Shut::default() }, task)
+    vital.add("gate", tokio::spawn(run(Arc::clone(ctx), queue)));
+    Gate { ctx: Arc::clone(ctx), requests, shut: Shut::default() }
 }
 
 impl Gate {
@@ -106,6 +109,7 @@ async fn run(ctx: Arc<Context>, mut queue: mpsc::Receiver<Request>) {
     let pulse = ctx.liveness.pulse(Loop::Gate);
     while queue.recv_many(&mut batch, BATCH).await > 0 {
         pulse.works();
+        fault_point::reach("intending").await;
         let (requests, replies): (Vec<DotRequest>, Vec<_>) = batch.drain(..).unzip();
         let answers = intend(&ctx, &requests, &pulse).await;
         let mut unheard = Vec::new();

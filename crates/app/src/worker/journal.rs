@@ -15,6 +15,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use engines::store::apply::{Applied, Settled};
 
+use tokio::time::Instant;
+
+use super::refused::{self, Patience};
 use crate::context::Context;
 use crate::data_dir;
 
@@ -164,55 +167,70 @@ struct Abandoned {
 
 /// Writes down what dead processes left in this directory; how many results the ledger learned by it.
 ///
-/// A directory that cannot be read is logged: what lies in it becomes unknown, which is safe.
+/// A directory that cannot be read is logged: what lies in it becomes unknown, which is safe. A file whose results the
+/// ledger does not take stays, and is read again later.
 ///
 /// # Errors
 /// The ledger does not answer: try again, before anybody's dots are judged.
-pub(super) async fn replay(ctx: &Context) -> engines::error::Result<u64> {
+pub(super) async fn replay(ctx: &Context, patience: &mut Patience) -> engines::error::Result<u64> {
     let folder = folder(ctx);
     let mut learned = 0;
-    for file in tokio::task::spawn_blocking(move || abandoned(&folder)).await.unwrap_or_default() {
-        let mut new = 0;
+    patience.forget_gone();
+    let mut paths = tokio::task::spawn_blocking(move || journals(&folder)).await.unwrap_or_default();
+    paths.retain(|path| !patience.has_to_wait(path, Instant::now()));
+    for file in tokio::task::spawn_blocking(move || abandoned(paths)).await.unwrap_or_default() {
+        let (mut new, mut is_refused) = (0, false);
         for results in file.results.chunks(REPLAY) {
-            let now = ctx.clock.now();
-            let written = ctx.store.system().apply(results, &file.owner, &|| ctx.clock.uuid_v7(), now).await?;
-            super::results::warn_of(ctx, &written.paused);
-            // One that the ledger had was counted by the process that is dead.
-            for (result, applied) in
-                results.iter().zip(written.applied).filter(|(_, applied)| *applied == Applied::Done)
-            {
-                super::results::count(ctx, result, applied);
-                new += 1;
-            }
+            let (written, refused) = write_down(ctx, results, &file.owner).await?;
+            let aside: Vec<Settled> = refused.iter().map(refused::aside).collect();
+            let (set_aside, refused) = write_down(ctx, &aside, &file.owner).await?;
+            new += written + set_aside;
+            is_refused |= !refused.is_empty();
         }
-        tracing::warn!(
-            owner = file.owner,
-            results = file.results.len(),
-            new,
-            unreadable = file.unreadable,
-            "the journal of a dead worker was written down"
-        );
+        patience.learn(&file.path, &file.owner, is_refused, Instant::now());
+        file.tell(new, is_refused);
         ctx.metrics.worker.results_replayed.inc_by(new);
         learned += new;
-        if let Err(e) = std::fs::remove_file(&file.path) {
+        if !is_refused && let Err(e) = std::fs::remove_file(&file.path) {
             tracing::warn!(error = %e, file = %file.path.display(), "a journal that was written down cannot be removed");
         }
     }
     Ok(learned)
 }
 
-/// Every file whose writer is dead, its results read.
-fn abandoned(folder: &Path) -> Vec<Abandoned> {
+/// How many of them the ledger did not have, and those that it refuses.
+async fn write_down(ctx: &Context, results: &[Settled], owner: &str) -> engines::error::Result<(u64, Vec<Settled>)> {
+    if results.is_empty() {
+        return Ok((0, Vec::new()));
+    }
+    let now = ctx.clock.now();
+    let written = ctx.store.system().apply(results, owner, &|| ctx.clock.uuid_v7(), now).await?;
+    super::results::warn_of(ctx, &written.paused);
+    let mut new = 0;
+    // One that the ledger had was counted by the process that is dead.
+    for (result, applied) in results.iter().zip(&written.applied).filter(|(_, applied)| **applied == Applied::Done) {
+        super::results::count(ctx, result, *applied);
+        new += 1;
+    }
+    Ok((new, refused::among(results, &written.applied).cloned().collect()))
+}
+
+/// Every journal of the directory.
+fn journals(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let journals = paths.filter(|path| path.extension().is_some_and(|e| e == EXTENSION));
+    paths.filter(|path| path.extension().is_some_and(|e| e == EXTENSION)).collect()
+}
+
+/// Those whose writer is dead, their results read.
+fn abandoned(journals: Vec<PathBuf>) -> Vec<Abandoned> {
     let read = |path: PathBuf| {
         Abandoned::open(&path).unwrap_or_else(|e| {
             tracing::error!(error = %e, file = %path.display(), "a dead worker's journal cannot be read: its results are unknown");
             None
         })
     };
-    journals.filter_map(read).collect()
+    journals.into_iter().filter_map(read).collect()
 }
 
 impl Abandoned {
@@ -234,6 +252,17 @@ impl Abandoned {
         let owner = path.file_stem().and_then(|stem| Path::new(stem).file_stem()).unwrap_or_default();
         let owner = owner.to_string_lossy().into_owned();
         Ok(Some(Self { _lock: file, path: path.to_owned(), owner, results, unreadable }))
+    }
+
+    /// Says what became of it.
+    fn tell(&self, new: u64, is_refused: bool) {
+        let (owner, results, unreadable) = (&self.owner, self.results.len(), self.unreadable);
+        if is_refused {
+            let file = self.path.display();
+            tracing::error!(owner, results, new, unreadable, %file, "the journal of a dead worker stays: the database takes a result of it in no form");
+        } else {
+            tracing::warn!(owner, results, new, unreadable, "the journal of a dead worker was written down");
+        }
     }
 }
 
@@ -295,15 +324,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::new(folder.path().into(), "worker-a-1.b");
         let kept = journal.append(&[result(1), result(2)]).unwrap();
-        assert_eq!(abandoned(folder.path()).len(), 0, "locked");
+        assert_eq!(abandoned(journals(folder.path())).len(), 0, "locked");
         // As a kill leaves it: the lock ends with the process, nothing is removed.
         drop((journal, kept));
-        let left = abandoned(folder.path());
+        let left = abandoned(journals(folder.path()));
         assert_eq!(left.len(), 1);
         assert_eq!((left[0].owner.as_str(), left[0].unreadable), ("worker-a-1.b", 0));
         let (written, read) = (format!("{:?}", [result(1), result(2)]), format!("{:?}", left[0].results));
         assert_eq!(written, read);
-        assert_eq!(abandoned(folder.path()).len(), 0, "one at a time writes it down");
+        assert_eq!(abandoned(journals(folder.path())).len(), 0, "one at a time writes it down");
     }
 
     #[test]
@@ -315,7 +344,7 @@ mod tests {
         let path = folder.path().join("w.0.journal");
         let text = std::fs::read(&path).unwrap();
         std::fs::write(&path, &text[..text.len() - 9]).unwrap();
-        let left = abandoned(folder.path());
+        let left = abandoned(journals(folder.path()));
         assert_eq!((left[0].results.len(), left[0].unreadable), (1, 1));
     }
 
@@ -328,7 +357,7 @@ mod tests {
             line.pointer_mut(parent).unwrap()[name] = "red".into();
         }
         std::fs::write(folder.path().join("w.0.journal"), format!("{line}\n")).unwrap();
-        let left = abandoned(folder.path());
+        let left = abandoned(journals(folder.path()));
         assert_eq!((left[0].results.len(), left[0].unreadable), (1, 0));
         assert_eq!(format!("{:?}", left[0].results[0]), format!("{:?}", result(1)));
     }

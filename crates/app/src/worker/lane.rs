@@ -16,7 +16,9 @@ use domain::settle::Outcome;
 use domain::time::Timestamp;
 use engines::queue::Verdict;
 use tokio::sync::{Mutex, mpsc};
+use tokio::time::Instant;
 
+use super::pace::Pace;
 use super::pooled::{Keep, Pooled};
 use super::{Item, Worker, deliver, probe};
 
@@ -32,6 +34,7 @@ pub(super) struct Lane {
     /// Jobs in its lines and in work.
     held: AtomicUsize,
     concurrency: std::sync::Mutex<Concurrency>,
+    pace: std::sync::Mutex<Pace>,
     /// Tasks that serve the lane, and how many of them wait for a job.
     tasks: AtomicUsize,
     idle: AtomicUsize,
@@ -61,8 +64,8 @@ impl Lines {
     }
 }
 
-/// The lane takes no more now.
-pub(super) struct Full;
+/// The lane takes no more now; real time after which it may have room.
+pub(super) struct Full(pub(super) Duration);
 
 impl Lanes {
     /// Whether the account's lane takes one more job now, where so many more of its `urgent` and its other jobs are to
@@ -89,14 +92,14 @@ impl Lanes {
         // Its own place counts as free.
         let held = lane.held.load(Ordering::Acquire);
         if !is_fair(worker, held, held, worker.room.available_permits() + 1) {
-            return Err(Full);
+            return Err(lane.full(worker));
         }
         // P3 has granted it, so the account may send again.
         lane.blocked.store(false, Ordering::Release);
         lane.hold(worker);
         if lane.line(item.urgent).try_send(item).is_err() {
             lane.release(worker);
-            return Err(Full);
+            return Err(lane.full(worker));
         }
         if lane.idle.load(Ordering::Acquire) == 0 && lane.tasks.load(Ordering::Acquire) < lane.limit() {
             tokio::spawn(serve(Arc::clone(worker), Serving::begin(Arc::clone(lane))));
@@ -148,6 +151,7 @@ impl Lane {
             lines: Mutex::new(Lines { urgent: urgent_line, jobs: line }),
             held: AtomicUsize::new(0),
             concurrency: std::sync::Mutex::new(Concurrency::new(most)),
+            pace: std::sync::Mutex::new(Pace::new(Instant::now())),
             tasks: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
             blocked: AtomicBool::new(false),
@@ -156,6 +160,7 @@ impl Lane {
 
     fn hold(&self, worker: &Worker) {
         if self.held.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.pace().begins(Instant::now());
             worker.busy.fetch_add(1, Ordering::AcqRel);
         }
     }
@@ -172,6 +177,14 @@ impl Lane {
 
     fn concurrency(&self) -> std::sync::MutexGuard<'_, Concurrency> {
         self.concurrency.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pace(&self) -> std::sync::MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn full(&self, worker: &Worker) -> Full {
+        Full(self.pace().wait(Instant::now(), worker.ctx.clock.chance()))
     }
 
     /// Most connections now.
@@ -250,6 +263,7 @@ struct InWork<'a>(&'a Worker, &'a Lane, SendId);
 
 impl Drop for InWork<'_> {
     fn drop(&mut self) {
+        self.1.pace().ends_one(Instant::now());
         self.1.release(self.0);
         self.0.release(self.2);
     }

@@ -1,7 +1,7 @@
 //! Probes: of an account whose wait after failures is over, one send goes, and what comes of it decides about the others.
 //!
 //! P3 grants all that is due; here each of those accounts keeps one send whose claim the ledger grants (`store.breaker`).
-//! Not responsible for the ladder (`domain::settle`). To change how long a dead worker's claim lasts: `LEASE`.
+//! Not responsible for the ladder (`domain::settle`). How long a dead worker's claim lasts: `worker.lease`.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +11,7 @@ use engines::store::breaker::Probe;
 use engines::store::fetch::SendJob;
 use tokio::sync::Mutex;
 
-use super::{LEASE, Worker};
+use super::Worker;
 
 /// The claims of this worker, each with its send. Locked while one of them changes in the ledger, so that none is moved
 /// and ended at once.
@@ -22,7 +22,7 @@ pub(super) struct Probes(Mutex<HashMap<EmailAccountId, (SendId, Probe)>>);
 pub(super) async fn fetch(worker: &Worker, hints: &[(TenantId, SendId)]) -> Result<Vec<SendJob>> {
     let (ctx, now) = (&worker.ctx, worker.ctx.clock.now());
     let mut jobs = ctx.store.system().fetch(hints, now).await?;
-    let until = now + ctx.clock.span(LEASE);
+    let until = now + worker.lease();
     let mut wanted: HashMap<EmailAccountId, (SendId, Probe)> = HashMap::new();
     for (send_id, probe) in jobs.iter().filter_map(|job| Some((job.send_id, Probe::needed_by(job, until)?))) {
         wanted.entry(probe.email_account_id).or_insert((send_id, probe));
@@ -69,7 +69,7 @@ pub(super) async fn keep(worker: &Worker) {
     if probes.is_empty() {
         return;
     }
-    let until = worker.ctx.clock.now() + worker.ctx.clock.span(LEASE);
+    let until = worker.ctx.clock.now() + worker.lease();
     match worker.ctx.store.system().keep_probes(&probes, until).await {
         Ok(kept) => {
             for (_, (_, probe)) in claims.iter_mut().filter(|(account, _)| kept.contains(account)) {

@@ -17,6 +17,7 @@ use engines::store::recover::OpenDot;
 
 use self::watch::Watch;
 use super::gate::Why;
+use super::refused::Patience;
 use super::{LIST, Worker, journal};
 use crate::context::Context;
 use crate::held;
@@ -28,8 +29,8 @@ const BEAT: Duration = Duration::from_secs(3);
 const TOO_QUIET: Duration = Duration::from_secs(9);
 /// Real time between two looks at owners: with the twelve seconds of standing still, a dead one's jobs go on within fifteen.
 const LOOK: Duration = Duration::from_secs(1);
-/// Real time between two passes of reconciliation that find nothing.
-const RECONCILE: Duration = Duration::from_secs(2);
+/// Real time between two passes of reconciliation that find nothing; those of a simulation come as fast as its clock.
+const RECONCILE: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 2_000 });
 /// A hint that is older is pushed again.
 pub(super) const STALE_HINT: Duration = Duration::from_secs(60);
 /// Most hints in a lane of the queue that reconciliation tops up to.
@@ -66,8 +67,8 @@ pub(super) async fn heartbeats(worker: Arc<Worker>) {
     }
 }
 
-/// Watches owners and takes over from the dead, for ever.
-pub(super) async fn reap(worker: Arc<Worker>) {
+/// Watches owners and takes over from the dead, for ever; `patience` knows of what they left at the start.
+pub(super) async fn reap(worker: Arc<Worker>, mut patience: Patience) {
     let ctx = &worker.ctx;
     let mut watch = Watch::default();
     let pulse = ctx.liveness.pulse(Loop::Reap);
@@ -83,7 +84,7 @@ pub(super) async fn reap(worker: Arc<Worker>) {
             }
         };
         // Before anybody's dots are judged: a result may be known after all.
-        if let Err(e) = journal::replay(ctx).await {
+        if let Err(e) = journal::replay(ctx, &mut patience).await {
             tracing::warn!(error = %e, "results of dead workers cannot be written down now");
             continue;
         }
@@ -93,7 +94,8 @@ pub(super) async fn reap(worker: Arc<Worker>) {
                 tracing::warn!(error = %e, "leases cannot be ended now");
             }
         }
-        for owner in dead {
+        // Who left a result that the ledger does not take is buried when it does: a known dot must not become unknown.
+        for owner in dead.into_iter().filter(|owner| !patience.holds(owner)) {
             pulse.works();
             if let Err(e) = bury_owner(ctx, &owner).await {
                 tracing::warn!(error = %e, owner, "a dead owner's sends cannot be taken over now");
@@ -103,7 +105,7 @@ pub(super) async fn reap(worker: Arc<Worker>) {
         if let Err(e) = held::settle_proven(ctx).await {
             tracing::warn!(error = %e, "held sends that have arrived cannot be settled now");
         }
-        worker.wake.notify_one();
+        worker.ctx.jobs.notify_one();
     }
 }
 
@@ -154,7 +156,7 @@ pub(super) async fn reconcile(worker: Arc<Worker>) {
             Ok(pushed) => {
                 ctx.metrics.worker.hints_renewed.inc_by(pushed);
                 tracing::debug!(pushed, "hints were brought again");
-                worker.wake.notify_one();
+                worker.ctx.jobs.notify_one();
                 if pushed < u64::from(TURN) {
                     tokio::time::sleep(RECONCILE / 4).await;
                 }

@@ -3,8 +3,9 @@
 //!
 //! A result is never dropped: while the database does not answer it stays in memory and in the journal. Two tasks, so that
 //! a result reaches the journal while the batch before it is being committed. Not responsible for deciding what a result
-//! does. To add something that must follow a result: `log`.
+//! does, or for those that the database does not take (`refused`). To add something that must follow a result: `log`.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,11 +19,13 @@ use engines::queue::{Token, Verdict};
 use engines::store::apply::{Applied, Settled, Written};
 use engines::store::refusals::Paused;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::LIST;
 use super::gate::{Shut, Why};
 use super::journal::{self, Journal, Kept};
+use super::refused::{self, Refused};
+use super::vital::Vital;
 use crate::context::Context;
 use crate::fault_point;
 use crate::liveness::{Loop, Pulse};
@@ -59,27 +62,20 @@ struct Batch {
 /// The lanes' end.
 pub(super) struct Results {
     queue: mpsc::Sender<Ending>,
-    /// Results that were handed over and are not written yet.
-    open: AtomicUsize,
+    /// Results that were handed over, or are refused, and are not written yet.
+    open: Arc<AtomicUsize>,
     /// Whether the queue answers, so that it is worth telling it anything.
     acknowledges: Arc<AtomicBool>,
 }
 
-/// The two tasks behind `Results`.
-pub(super) struct Tasks {
-    keeper: JoinHandle<()>,
-    writer: JoinHandle<()>,
-}
-
-pub(super) fn start(ctx: &Arc<Context>, gate: &Shut) -> (Results, Tasks) {
+/// Starts the two tasks behind it.
+pub(super) fn start(ctx: &Arc<Context>, gate: &Shut, vital: &mut Vital) -> Results {
     let (sender, queue) = mpsc::channel(BATCH * 4);
     let (batches, kept) = mpsc::channel(BATCHES);
-    let acknowledges = Arc::new(AtomicBool::new(true));
-    let tasks = Tasks {
-        keeper: tokio::spawn(keep(Arc::clone(ctx), queue, batches, gate.clone())),
-        writer: tokio::spawn(write(Arc::clone(ctx), kept, Arc::clone(&acknowledges))),
-    };
-    (Results { queue: sender, open: AtomicUsize::new(0), acknowledges }, tasks)
+    let (acknowledges, open) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+    vital.add("journal", tokio::spawn(keep(Arc::clone(ctx), queue, batches, gate.clone())));
+    vital.add("results", tokio::spawn(write(Arc::clone(ctx), kept, Arc::clone(&acknowledges), Arc::clone(&open))));
+    Results { queue: sender, open, acknowledges }
 }
 
 impl Results {
@@ -99,7 +95,7 @@ impl Results {
     }
 
     /// Waits for results that are still on their way to be written; the journal keeps those that are not in time.
-    pub(super) async fn finish(&self, tasks: Tasks, grace: Duration) {
+    pub(super) async fn finish(&self, grace: Duration) {
         let drained = async {
             while self.open.load(Ordering::Acquire) > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -108,8 +104,6 @@ impl Results {
         if tokio::time::timeout(grace, drained).await.is_err() {
             tracing::error!("results could not be written in time: the next worker on this directory does it");
         }
-        tasks.keeper.abort();
-        tasks.writer.abort();
     }
 }
 
@@ -154,31 +148,48 @@ async fn append(mut journal: Journal, results: Vec<Settled>) -> (io::Result<Opti
     written.await.expect("appending has no way to panic, and the runtime outlives its tasks")
 }
 
-/// Writes to the ledger what has come meanwhile, in one transaction.
-async fn write(ctx: Arc<Context>, mut batches: mpsc::Receiver<Batch>, acknowledges: Arc<AtomicBool>) {
+/// Writes to the ledger what has come meanwhile, in one transaction, and what was refused where it is time again.
+async fn write(
+    ctx: Arc<Context>,
+    mut batches: mpsc::Receiver<Batch>,
+    acknowledges: Arc<AtomicBool>,
+    open: Arc<AtomicUsize>,
+) {
     let pulse = ctx.liveness.pulse(Loop::Results);
     let mut come: Vec<Batch> = Vec::with_capacity(BATCHES);
-    while batches.recv_many(&mut come, BATCHES).await > 0 {
+    let mut refused = Refused::default();
+    while receive(&mut batches, &mut come, refused.again_at()).await {
         pulse.works();
+        let before = refused.count();
+        let (mut settled, mut kept) = refused.take_due(Instant::now());
         let mut endings: Vec<Ending> = Vec::new();
-        let mut settled: Vec<Settled> = Vec::new();
-        let mut kept: Vec<Kept> = Vec::new();
         for batch in come.drain(..) {
             endings.extend(batch.endings);
             settled.extend(batch.settled);
             kept.extend(batch.kept);
         }
-        let buried = if settled.is_empty() { Vec::new() } else { settle(&ctx, &settled, &kept, &pulse).await };
-        kept.into_iter().for_each(Kept::are_written);
+        let told = settle(&ctx, &settled, &kept, &pulse).await;
+        refused.keep(told.refused, kept, Instant::now(), ctx.clock.chance());
+        open.fetch_add(refused.count(), Ordering::AcqRel);
+        open.fetch_sub(before, Ordering::AcqRel);
         fault_point::reach("applied").await;
         if acknowledges.load(Ordering::Acquire) {
             acknowledge(&ctx, &endings).await;
         }
-        show_dead_letters(&ctx, &buried).await;
+        show_dead_letters(&ctx, &told.buried).await;
         for ending in endings {
             let _lane_gone = ending.done.send(());
         }
         pulse.waits();
+    }
+}
+
+/// Waits for batches, no longer than until `again_at`; false where none can come any more.
+async fn receive(batches: &mut mpsc::Receiver<Batch>, come: &mut Vec<Batch>, again_at: Option<Instant>) -> bool {
+    let received = batches.recv_many(come, BATCHES);
+    match again_at {
+        None => received.await > 0,
+        Some(at) => tokio::time::timeout_at(at, received).await != Ok(0),
     }
 }
 
@@ -194,19 +205,47 @@ async fn acknowledge(ctx: &Context, endings: &[Ending]) {
     }
 }
 
-/// Writes results, counts and logs them; those that became dead letters.
-async fn settle(ctx: &Context, settled: &[Settled], kept: &[Kept], pulse: &Pulse) -> Vec<SendId> {
-    let mut buried = Vec::new();
+/// What came of results.
+#[derive(Default)]
+struct Told {
+    /// Sends that became dead letters.
+    buried: Vec<SendId>,
+    /// Results that the ledger took in no form.
+    refused: Vec<Settled>,
+}
+
+/// Writes results down, those that are refused as held.
+async fn settle(ctx: &Context, settled: &[Settled], kept: &[Kept], pulse: &Pulse) -> Told {
+    let mut told = write_down(ctx, settled, kept, pulse).await;
+    let aside: Vec<Settled> = told.refused.iter().map(refused::aside).collect();
+    let still: HashSet<SendId> = write_down(ctx, &aside, kept, pulse).await.refused.iter().map(|r| r.send_id).collect();
+    told.refused.retain(|result| still.contains(&result.send_id));
+    if !told.refused.is_empty() {
+        tracing::error!(
+            count = told.refused.len(),
+            "results are kept: the database takes them in no form (hint: what it said stands above)"
+        );
+    }
+    told
+}
+
+/// Writes results, counts and logs them.
+async fn write_down(ctx: &Context, settled: &[Settled], kept: &[Kept], pulse: &Pulse) -> Told {
+    let mut told = Told::default();
+    if settled.is_empty() {
+        return told;
+    }
     let written = apply(ctx, settled, kept, pulse).await;
     warn_of(ctx, &written.paused);
+    told.refused.extend(refused::among(settled, &written.applied).cloned());
     for (result, applied) in settled.iter().zip(written.applied) {
         count(ctx, result, applied);
         log(ctx, result, applied);
         if applied == Applied::Done && result.transition.dead_letter {
-            buried.push(result.send_id);
+            told.buried.push(result.send_id);
         }
     }
-    buried
+    told
 }
 
 /// Writes results; tries until the database takes them.
@@ -257,9 +296,13 @@ pub(super) fn warn_of(ctx: &Context, paused: &[Paused]) {
 /// Counts what a result did to its send.
 pub(super) fn count(ctx: &Context, result: &Settled, applied: Applied) {
     let metrics = &ctx.metrics.worker;
-    if applied != Applied::Done {
-        metrics.stale.inc();
-        return;
+    match applied {
+        Applied::Done => {}
+        Applied::Stale => {
+            metrics.stale.inc();
+            return;
+        }
+        Applied::Refused => return,
     }
     let (transition, reason) = (&result.transition, word(result.transition.reason));
     metrics.settled.inc([transition.status.as_str(), reason]);
@@ -289,7 +332,7 @@ fn log(ctx: &Context, result: &Settled, applied: Applied) {
             tracing::warn!(send_id = %result.send_id, "a result changed nothing: the send was settled before");
             return;
         }
-        // The store has said why. Its row is settled as unknown when this process has ended.
+        // The store has said why.
         Applied::Refused => return,
     }
     let status = result.transition.status;

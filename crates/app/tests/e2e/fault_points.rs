@@ -4,132 +4,13 @@
 //! Each case runs its points side by side, since a dead worker is noticed after twelve seconds. To add a point: its name
 //! in `fault_point.rs` of the product, and what is expected of it here.
 
-use std::path::PathBuf;
-
 use serde_json::Value;
 
-use crate::app::{App, Engine, Process, Reading, Sink, number};
+use crate::app::{Engine, number};
 use crate::http::{until, wait_long};
 use crate::maildir;
+use crate::scene::{End, NEVER, ONCE, Scene, side_by_side};
 use crate::tracker::{Tracker, one_mail};
-
-/// What the ledger and the receiver say in the end.
-#[derive(Debug, PartialEq, Eq)]
-struct End {
-    copies: usize,
-    sent: u64,
-    held: u64,
-    unknown: u64,
-}
-
-const ONCE: End = End { copies: 1, sent: 1, held: 0, unknown: 0 };
-const NEVER: End = End { copies: 0, sent: 0, held: 1, unknown: 1 };
-
-/// An installation whose processes are held at a point.
-struct Scene {
-    app: App,
-    sink: Sink,
-    hold: PathBuf,
-}
-
-impl Scene {
-    fn empty(engine: Engine) -> Option<Self> {
-        let mut app = App::new(engine)?;
-        app.set("LOG_LEVEL", "info");
-        let sink = Sink::start(&app, &[]);
-        let hold = app.path("hold");
-        std::fs::write(&hold, "").unwrap();
-        Some(Self { app, sink, hold })
-    }
-
-    /// A campaign with one lead, started.
-    fn new(engine: Engine, extra: &str) -> Option<Self> {
-        let scene = Self::empty(engine)?;
-        scene.import("Welcome", "ana", extra);
-        Some(scene)
-    }
-
-    /// Starts a campaign of this name to one lead.
-    fn import(&self, name: &str, lead: &str, extra: &str) {
-        let file = self.app.campaign("one.example", [lead.to_owned()], 1, extra);
-        let text = std::fs::read_to_string(&file).unwrap().replace("\"Welcome\"", &format!("\"{name}\""));
-        std::fs::write(&file, text).unwrap();
-        let arguments = ["campaign", "import", file.to_str().unwrap(), "--start", "--smtp", &self.sink.url];
-        assert_eq!(self.app.json(&arguments).0, 0);
-    }
-
-    /// A process that stands still at `point`, where it has arrived.
-    fn held_at(&self, part: &str, point: &str) -> Process {
-        let hold = self.hold.to_str().unwrap();
-        let mut process = self.app.spawn_with(&[part], &[("FAULT_POINT", point), ("FAULT_POINT_HOLD", hold)]);
-        let line = format!("fault point reached: {point}");
-        assert!(process.wait_for(&line, 1), "the fault did not fire: {}", process.seen.join(""));
-        process
-    }
-
-    /// A worker that stands still there, with the send planned before.
-    fn worker_at(&self, point: &str) -> Process {
-        assert_eq!(self.app.json(&["scheduler", "--once"]).1["planned"], 1);
-        self.held_at("worker", point)
-    }
-
-    /// The job of the one lead, as another program pushes it before our scheduler plans.
-    fn push_job(&self) {
-        let fields = [
-            ("tenantId", "tenants"),
-            ("campaignId", "campaigns"),
-            ("leadId", "leads"),
-            ("stepId", "campaign_sequence_steps"),
-            ("emailAccountId", "email_accounts"),
-        ];
-        let job: serde_json::Map<String, Value> = fields
-            .into_iter()
-            .map(|(field, table)| {
-                (field.to_owned(), self.app.column(&format!("SELECT id FROM {table}"))[0].as_str().into())
-            })
-            .collect();
-        self.app.redis().ask(&["LPUSH", "queue:email-sending", &Value::from(job).to_string()]);
-    }
-
-    /// A worker that runs on.
-    fn next_worker(&self) -> Reading {
-        let mut worker = self.app.spawn(&["worker"]);
-        assert!(worker.wait_for("Waiting for jobs...", 1), "{}", worker.seen.join(""));
-        worker.read_on()
-    }
-
-    fn release(&self) {
-        std::fs::remove_file(&self.hold).unwrap();
-    }
-
-    fn status(&self) -> Value {
-        self.app.json(&["campaign", "status", "Welcome"]).1
-    }
-
-    /// Looks until nothing waits, which only a running worker can bring about.
-    fn settled(&self) -> End {
-        wait_long(|| {
-            let status = self.status();
-            let waits = number(&status, "pending") + number(&status, "deferred");
-            (waits == 0 && number(&status, "planned") == 1).then(|| End {
-                copies: self.sink.accepted().len(),
-                sent: number(&status, "sent"),
-                held: number(&status, "held"),
-                unknown: number(&status, "unknown"),
-            })
-        })
-    }
-}
-
-/// Runs a case for each of these points at once.
-fn side_by_side<T: Sync>(points: &[(&'static str, T)], case: impl Fn(&'static str, &T) + Sync) {
-    std::thread::scope(|scope| {
-        let running: Vec<_> = points.iter().map(|(point, end)| scope.spawn(|| case(point, end))).collect();
-        for (case, (point, _)) in running.into_iter().zip(points) {
-            assert!(case.join().is_ok(), "at `{point}`");
-        }
-    });
-}
 
 /// With Redis the last of them has another program's job, which is not acknowledged when the worker dies.
 fn fp04_to_fp08_a_worker_killed_at_any_point_loses_nothing(engine: Engine) {
@@ -138,6 +19,7 @@ fn fp04_to_fp08_a_worker_killed_at_any_point_loses_nothing(engine: Engine) {
         ("leased", ONCE),
         ("fetched", ONCE),
         ("asking", ONCE),
+        ("intending", ONCE),
         ("granted", End { unknown: 1, ..ONCE }),
         ("answered", twice),
         ("journaled", ONCE),
@@ -231,8 +113,8 @@ fn fp02_a_scheduler_killed_before_its_hint_is_healed_by_reconciliation(engine: E
 }
 
 fn fp09_a_graceful_stop_at_any_point_leaves_nothing_unknown(engine: Engine) {
-    let points =
-        ["leased", "fetched", "asking", "granted", "answered", "journaled", "applied"].map(|point| (point, ()));
+    let points = ["leased", "fetched", "asking", "intending", "granted", "answered", "journaled", "applied"]
+        .map(|point| (point, ()));
     side_by_side(&points, |point, ()| {
         let Some(scene) = Scene::new(engine, "") else { return };
         let mut stopping = scene.worker_at(point);

@@ -333,6 +333,7 @@ impl Scene {
             "event_counts",
             "inbox_message_refs",
             "leads",
+            "pace_days",
             "sends",
             "suppression_list",
             "tracking_events",

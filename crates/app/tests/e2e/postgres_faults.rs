@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::app::{App, Process, Reading, Sink, figure, number};
+use crate::http::wait_long;
 use crate::maildir::{self, Mail};
 use crate::tracker::Tracker;
 
@@ -53,6 +54,45 @@ fn has_noticed(process: Reading) -> bool {
     log.iter().any(|line| line.contains("database cannot be reached") || line.contains("connection broke"))
 }
 
+/// Longer than leases of a second, than the twelve seconds after which a heartbeat that stands still is a death, and than
+/// the fifteen of settling: workers that live are nobody's heirs.
+#[test]
+fn fd02_an_outage_far_longer_than_every_lease_makes_no_duplicate() {
+    let Some(mut app) = App::on_own_postgres() else { return };
+    let sink = Sink::start(&app, &["--delay", "50ms"]);
+    let file = app.campaign("outage.example", (0..SENDS / 2).map(|n| format!("lead{n}")), 1, "");
+    assert_eq!(app.json(&["campaign", "import", file.to_str().unwrap(), "--start", "--smtp", &sink.url]).0, 0);
+    let config = app.path("short.toml");
+    std::fs::write(&config, "[worker]\nlease = \"1s\"\n").unwrap();
+    let worker = ["worker", "--config", config.to_str().unwrap()];
+    let quiet = [("LOG_LEVEL", "warn")];
+    let scheduler = app.spawn_with(&["scheduler"], &quiet).read_on();
+    let mut workers = [app.spawn_with(&worker, &quiet), app.spawn_with(&worker, &quiet)];
+    Arrivals::at(&sink).wait_for(SENDS / 8);
+    app.postgres().kill();
+    let began = Instant::now();
+    for worker in &mut workers {
+        assert!(worker.wait_for("the heartbeat cannot be written", 10), "{}", worker.seen.join(""));
+    }
+    let outage = began.elapsed().as_secs_f64();
+    assert!(outage > 27.0, "longer than a death and its settling: {outage}");
+    let middle = sink.accepted().len();
+    assert!((SENDS / 8..SENDS / 2).contains(&middle), "the outage came in the middle: {middle}");
+    app.postgres().start_again();
+    let report = wait_long(|| {
+        let (_, report) = app.json(&["campaign", "status", "Welcome"]);
+        (number(&report, "sent") as usize == SENDS / 2).then_some(report)
+    });
+    for process in workers.map(Process::read_on).into_iter().chain([scheduler]) {
+        assert_eq!(process.stop().0.code(), Some(0));
+    }
+    let accepted = sink.accepted();
+    let once: HashSet<&String> = accepted.iter().collect();
+    println!("an outage of {outage:.0} s: lost {}, extra {}", SENDS / 2 - once.len(), accepted.len() - once.len());
+    figure("copies after an SQL outage longer than every lease", (accepted.len() - once.len()) as f64, 0.0, "");
+    assert_eq!((once.len(), accepted.len(), number(&report, "unknown")), (SENDS / 2, SENDS / 2, 0), "{report}");
+}
+
 #[test]
 fn fd01_and_fd02_a_platform_outlives_two_crashes_of_its_database() {
     let Some((mut app, sink)) = imported() else { return };
@@ -93,4 +133,52 @@ fn fd01_and_fd02_a_platform_outlives_two_crashes_of_its_database() {
     figure("first message after the return of a killed PostgreSQL", after_kill, 10.0, "s");
     // No owner died and no dialogue was cut: nobody may be taken for dead.
     assert_eq!((lost, extra, unknown, number(&report, "sent") as usize), (0, 0, 0, SENDS), "{report}");
+}
+
+/// With the queue in the database too: the leases of all jobs in work are over many times before it returns, and answers to
+/// dots that stood open come while it is away.
+#[test]
+fn fd02_what_is_answered_in_an_outage_far_longer_than_every_lease_goes_once() {
+    const SENDS: usize = 60;
+    const OPEN: usize = 8;
+    let Some(mut app) = App::on_own_postgres() else { return };
+    app.set("REDIS_URL", "");
+    app.set("LOG_LEVEL", "info");
+    let sink = Sink::start(&app, &["--delay", &format!("accept=8s,times={OPEN}")]);
+    let file = app.campaign("outage.example", (0..SENDS).map(|n| format!("lead{n}")), 1, "");
+    assert_eq!(app.json(&["campaign", "import", file.to_str().unwrap(), "--start", "--smtp", &sink.url]).0, 0);
+    assert_eq!(app.json(&["scheduler", "--once"]).1["planned"], SENDS);
+    // Too little room for one worker to have all of them.
+    let config = app.path("short.toml");
+    std::fs::write(&config, "[worker]\nconnections = 4\nconnections_per_account = 4\nlease = \"2s\"\n").unwrap();
+    let mut workers = [(), ()].map(|()| app.spawn(&["worker", "--config", config.to_str().unwrap()]));
+    Arrivals::at(&sink).wait_for(OPEN);
+    app.postgres().stop_at_once();
+    let away = Instant::now();
+    for worker in &mut workers {
+        let kept = "results are kept: the database does not take them";
+        assert!(worker.wait_for(kept, 1), "no answer came meanwhile: {}", worker.seen.join(""));
+        // One each three seconds and a bit.
+        assert!(worker.wait_for("the heartbeat cannot be written", 6), "{}", worker.seen.join(""));
+    }
+    assert_eq!(sink.accepted().len(), OPEN, "a dot without its intent");
+    let outage = away.elapsed().as_secs_f64();
+    assert!(outage > 15.0, "longer than a lease and a dead one's heartbeat: {outage}");
+    app.postgres().start_again();
+    let workers = workers.map(Process::read_on);
+    let report = wait_long(|| {
+        let (_, report) = app.json(&["campaign", "status", "Welcome"]);
+        (number(&report, "pending") + number(&report, "deferred") == 0).then_some(report)
+    });
+    for worker in workers {
+        let (exit, log) = worker.stop();
+        assert_eq!(exit.code(), Some(0), "{}", log.join(""));
+        assert!(!log.iter().any(|line| line.contains("an owner is dead")), "{}", log.join(""));
+    }
+    let (accepted, sent) = (sink.accepted(), number(&report, "sent") as usize);
+    let once: HashSet<&String> = accepted.iter().collect();
+    let extra = accepted.len() - once.len();
+    println!("an outage of {outage:.0} s, the queue away with it: lost {}, extra {extra}", SENDS - once.len());
+    figure("copies after an outage of the database with the queue in it", extra as f64, 0.0, "");
+    assert_eq!((once.len(), extra, sent, number(&report, "unknown")), (SENDS, 0, SENDS, 0), "{report}");
 }

@@ -1,5 +1,5 @@
-//! FP12: everything is killed, cut and emptied at random while 1,500 mails of ten accounts are under way, and the
-//! receiver's own journal judges.
+//! FP12: everything is killed, cut and emptied at random while 1,500 mails of ten accounts are under way (`STORM_SENDS` says
+//! how many), and the receiver's own journal judges.
 //!
 //! Faults follow each other by progress, not by the clock: each after some more messages have arrived. Every kind comes
 //! in every storm, in an order that the seed gives. To add a fault: a variant of `Fault`, its arm in `Storm::strike`.
@@ -13,10 +13,7 @@ use crate::app::{App, Engine, Reading, Sink, number};
 use crate::gateway::Gateway;
 use crate::postgres_faults::Arrivals;
 
-const SENDS: usize = 1_500;
 const ACCOUNTS: usize = 10;
-/// Faults begin and end while mail is under way.
-const CALM: usize = SENDS / 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
@@ -31,9 +28,15 @@ enum Fault {
     KillPostgres,
 }
 
+/// A number of this run, where it is given.
+fn given(name: &str) -> Option<usize> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
+}
+
 /// How often each kind comes in one storm; `STORM_KILLS` says how many workers are killed.
 fn faults(engine: Engine) -> Vec<Fault> {
-    let kills = std::env::var("STORM_KILLS").map_or(5, |kills| kills.parse().expect("STORM_KILLS is a number"));
+    let kills = given("STORM_KILLS").unwrap_or(5);
     let mut kinds = vec![Fault::KillScheduler, Fault::KillTracker, Fault::CutConnections, Fault::CutConnections];
     kinds.extend(vec![Fault::KillWorker; kills]);
     if engine != Engine::Sqlite {
@@ -71,6 +74,7 @@ fn seed() -> u64 {
 }
 
 struct Storm {
+    sends: usize,
     app: App,
     sink: Sink,
     gateway: Gateway,
@@ -94,6 +98,7 @@ fn start(app: &App, part: &str) -> Reading {
 
 impl Storm {
     fn brew(engine: Engine, policy: &str, seed: u64) -> Option<Self> {
+        let sends = given("STORM_SENDS").unwrap_or(1_500);
         let mut app = if engine == Engine::Sqlite { App::new(engine)? } else { App::on_own_postgres()? };
         if engine == Engine::Postgres {
             app.set("REDIS_URL", "");
@@ -108,7 +113,7 @@ impl Storm {
                 "[[email_account]]\nemail = \"a{n}@acme.test\"\nsmtp = \"smtp://127.0.0.1:25?tls=none\"\n"
             ));
         }
-        let file = app.campaign("storm.example", (0..SENDS).map(|n| format!("l{n}")), 1, &extra);
+        let file = app.campaign("storm.example", (0..sends).map(|n| format!("l{n}")), 1, &extra);
         let url = format!("smtp://{}?tls=none", gateway.address);
         assert_eq!(app.json(&["campaign", "import", file.to_str().unwrap(), "--start", "--smtp", &url]).0, 0);
         // Slow enough that every fault meets mail under way; and what was cut is tried again soon, which would cost an account
@@ -118,7 +123,7 @@ impl Storm {
         std::fs::write(app.path("storm.toml"), config).unwrap();
         let workers = vec![start(&app, "worker"), start(&app, "worker")];
         let (scheduler, tracker) = (start(&app, "scheduler"), start(&app, "track"));
-        Some(Self { app, sink, gateway, chance: Chance(seed), workers, scheduler, tracker })
+        Some(Self { sends, app, sink, gateway, chance: Chance(seed), workers, scheduler, tracker })
     }
 
     fn strike(&mut self, fault: Fault) {
@@ -174,7 +179,7 @@ impl Storm {
         crate::http::wait_long(|| {
             let (_, status) = self.app.json(&["campaign", "status", "Welcome"]);
             let waits = number(&status, "pending") + number(&status, "deferred");
-            (waits == 0 && number(&status, "planned") as usize == SENDS).then_some(status)
+            (waits == 0 && number(&status, "planned") as usize == self.sends).then_some(status)
         })
     }
 }
@@ -182,18 +187,20 @@ impl Storm {
 fn storm(engine: Engine, policy: &str) {
     let seed = seed();
     let Some(mut storm) = Storm::brew(engine, policy, seed) else { return };
+    let sends = storm.sends;
     let mut faults = faults(engine);
     storm.chance.shuffle(&mut faults);
     let mut arrivals = Arrivals::at(&storm.sink);
-    // A fault in each stretch of mail, at a random place in it.
-    let stretch = (SENDS - 2 * CALM) / faults.len();
+    // Faults begin and end while mail is under way; one in each stretch of it, at a random place.
+    let calm = sends / 10;
+    let stretch = (sends - 2 * calm) / faults.len();
     let mut fired: BTreeMap<String, usize> = BTreeMap::new();
     let mut slowest: BTreeMap<String, f64> = BTreeMap::new();
     for (n, fault) in faults.iter().enumerate() {
-        let at = CALM + n * stretch + storm.chance.below(stretch / 2);
+        let at = calm + n * stretch + storm.chance.below(stretch / 2);
         arrivals.wait_for(at.max(storm.sink.accepted().len()));
         storm.strike(*fault);
-        assert!(storm.sink.accepted().len() < SENDS, "the mail was over before the storm");
+        assert!(storm.sink.accepted().len() < sends, "the mail was over before the storm");
         let seconds = arrivals.first_since(Instant::now(), &storm.sink);
         let name = format!("{fault:?}");
         *fired.entry(name.clone()).or_default() += 1;
@@ -201,7 +208,7 @@ fn storm(engine: Engine, policy: &str) {
         *worst = worst.max((seconds * 10.0).round() / 10.0);
     }
     let struck_until = storm.sink.accepted().len();
-    assert!(struck_until < SENDS, "the last fault came after the last message");
+    assert!(struck_until < sends, "the last fault came after the last message");
     let status = storm.settled();
     let mut copies: HashMap<String, usize> = HashMap::new();
     for line in storm.sink.accepted() {
@@ -216,17 +223,17 @@ fn storm(engine: Engine, policy: &str) {
     let arrived = copies.keys().filter(|id| !held_ids.contains(id)).count();
     // Three workers were killed over one job: a person is asked whether it is to blame.
     let poison = waiting.iter().filter(|(reason, _)| reason == "poison").count();
-    let lost = SENDS - held - arrived;
+    let lost = sends - held - arrived;
     let extra: usize = copies.values().map(|n| n - 1).sum();
     let line = json!({
-        "engine": format!("{engine:?}"), "policy": policy, "seed": seed, "sends": SENDS, "fired": fired, "lost": lost,
+        "engine": format!("{engine:?}"), "policy": policy, "seed": seed, "sends": sends, "fired": fired, "lost": lost,
         "extra": extra, "unknown": unknown, "held": held, "poison": poison, "next_message_seconds": slowest,
     });
     println!("STORM {line}");
     assert_eq!(lost, 0, "{status}");
     assert!(extra <= unknown, "extra {extra} > unknown {unknown}");
     assert!(copies.values().all(|n| *n <= 2), "a third copy");
-    assert_eq!(number(&status, "sent") as usize, SENDS - held, "{status}");
+    assert_eq!(number(&status, "sent") as usize, sends - held, "{status}");
     if policy == "hold" {
         assert_eq!((extra, held - poison), (0, unknown), "a copy under hold");
     }

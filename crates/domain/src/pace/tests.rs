@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::schedule::{DaySet, LocalTime};
+use crate::schedule::{Hours, LocalTime};
 
 const NOON: Timestamp = Timestamp::from_unix_seconds(1_772_366_400); // Sunday 2026-03-01T12:00:00Z
 const HOUR: Duration = Duration::from_secs(3600);
@@ -30,9 +30,15 @@ fn campaign(daily_limit: Option<u32>) -> CampaignBook {
     CampaignBook { daily_limit, zone: Zone::UTC, days: Days::new() }
 }
 
+fn tenant(per_second: f64) -> TenantBook {
+    let rate = Rate::per_second(per_second).unwrap();
+    TenantBook { rate, last_slot_at: None, spaced_until: NOON + HOUR, window_at: None, dots: 0 }
+}
+
 fn ask(account: &mut AccountBook, campaign: &mut CampaignBook, window: &Window) -> Result<Slot, Deferral> {
     let warmup = WarmupTable::default();
-    grant(account, campaign, window, &warmup, NOON, Duration::ZERO, NOON + Duration::from_secs(60))
+    let pages = Pages { account, campaign, tenant: None };
+    grant(pages, window, &warmup, NOON, Duration::ZERO, NOON + Duration::from_secs(60))
 }
 
 #[test]
@@ -90,7 +96,7 @@ fn a_closed_window_defers_the_lead_and_books_nothing() {
     let (mut book, mut c) = (account(None, Duration::ZERO), campaign(None));
     let nine = "09:00".parse::<LocalTime>().unwrap();
     let ten = "10:00".parse::<LocalTime>().unwrap();
-    let window = Window::new(Zone::UTC, DaySet::ALL, nine, ten, []).unwrap();
+    let window = Window::new(Zone::UTC, [Hours { start: nine, end: ten, ..Hours::default() }], []).unwrap();
     let d = ask(&mut book, &mut c, &window).unwrap_err();
     assert_eq!((d.until, d.reason, d.scope), (NOON + 21 * HOUR, Reason::WindowClosed, Scope::Lead));
     assert!(book.days.is_empty() && book.pace.last_slot_at.is_none());
@@ -106,7 +112,7 @@ fn an_account_that_may_not_send_waits_for_a_person() {
 
 fn dot(account: &mut AccountBook, reserved_day: Option<&str>, now: Timestamp) -> Result<(), Deferral> {
     let reserved = Reserved { account_day: reserved_day, campaign_day: None };
-    admit(Some(account), None, reserved, &WarmupTable::default(), now)
+    admit(Some(account), None, None, reserved, &WarmupTable::default(), now)
 }
 
 #[test]
@@ -147,7 +153,7 @@ fn a_campaigns_carried_over_dot_takes_room_of_its_day_or_moves_to_the_next_with_
     }
     let mut carried_over = || {
         let reserved = Reserved { account_day: None, campaign_day: Some("2026-02-28") };
-        admit(None, Some(&mut book), reserved, &WarmupTable::default(), NOON)
+        admit(None, Some(&mut book), None, reserved, &WarmupTable::default(), NOON)
     };
     assert_eq!(carried_over(), Ok(()));
     let d = carried_over().unwrap_err();
@@ -162,19 +168,19 @@ fn whom_one_limit_refuses_the_other_does_not_charge() {
     let (mut book, mut full) = (account(Some(5), Duration::from_secs(60)), campaign(Some(1)));
     full.days.insert("2026-03-01".into(), DayUse { reserved: 0, used: 1 });
     let before = book.clone();
-    let refused = admit(Some(&mut book), Some(&mut full), Reserved::default(), &WarmupTable::default(), NOON);
+    let refused = admit(Some(&mut book), Some(&mut full), None, Reserved::default(), &WarmupTable::default(), NOON);
     assert_eq!(refused.unwrap_err().reason, Reason::CampaignCap);
     assert_eq!((&book.days, book.last_dot_at), (&before.days, None));
     book.last_dot_at = Some(NOON);
     let before = full.days.clone();
-    let refused = admit(Some(&mut book), Some(&mut full), Reserved::default(), &WarmupTable::default(), NOON);
+    let refused = admit(Some(&mut book), Some(&mut full), None, Reserved::default(), &WarmupTable::default(), NOON);
     assert_eq!((refused.unwrap_err().reason, full.days), (Reason::AccountGap, before));
 }
 
 #[test]
 fn a_limit_of_nothing_waits_for_a_person() {
     let mut book = campaign(Some(0));
-    let d = admit(None, Some(&mut book), Reserved::default(), &WarmupTable::default(), NOON).unwrap_err();
+    let d = admit(None, Some(&mut book), None, Reserved::default(), &WarmupTable::default(), NOON).unwrap_err();
     assert_eq!((d.until, d.reason), (Timestamp::MAX, Reason::CampaignCap));
     assert!(book.days.is_empty());
 }
@@ -185,6 +191,88 @@ enum Step {
     Plan,
     Dot(usize),
     Wait(u32),
+}
+
+/// A slot for a tenant with a rate, at `earliest` within an hour.
+fn spaced(book: &mut TenantBook, window: &Window, earliest: Timestamp) -> Result<Timestamp, Deferral> {
+    let (mut a, mut c) = (account(None, Duration::ZERO), campaign(None));
+    let pages = Pages { account: &mut a, campaign: &mut c, tenant: Some(book) };
+    let end = NOON + 48 * HOUR;
+    grant(pages, window, &WarmupTable::default(), earliest, Duration::ZERO, end).map(|slot| slot.at)
+}
+
+fn rated_dot(book: &mut TenantBook, now: Timestamp) -> Result<(), Deferral> {
+    admit(None, None, Some(book), Reserved::default(), &WarmupTable::default(), now)
+}
+
+#[test]
+fn a_rate_is_so_many_in_each_window() {
+    for (rate, gap_micros, per_window) in [
+        (0.5, 2_000_000, 1),
+        (1.0, 1_000_000, 1),
+        (2.5, 400_000, 2),
+        (3.0, 333_334, 3),
+        (100.0, 10_000, 100),
+        (1e12, 1, 1_000_000),
+        (1e-300, 400 * 86_400 * 1_000_000, 1),
+    ] {
+        let found = Rate::per_second(rate).unwrap();
+        assert_eq!((found.gap(), found.per_window()), (Duration::from_micros(gap_micros), per_window), "{rate}");
+    }
+    for nothing in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        assert_eq!(Rate::per_second(nothing), None);
+    }
+}
+
+#[test]
+fn a_tenants_slots_stand_on_a_grid_one_after_the_other() {
+    let (mut book, always) = (tenant(0.5), Window::always(Zone::UTC));
+    let found: Vec<_> = (0..4)
+        .map(|_| spaced(&mut book, &always, NOON + Duration::from_millis(500)).unwrap().since(NOON).as_secs())
+        .collect();
+    assert_eq!(found, [2, 4, 6, 8]);
+    assert_eq!(spaced(&mut book, &always, NOON + Duration::from_secs(9)).unwrap(), NOON + Duration::from_secs(10));
+}
+
+#[test]
+fn beyond_the_horizon_the_rate_defers_the_campaign() {
+    let (mut book, mut a, mut c) = (tenant(1.0), account(None, Duration::ZERO), campaign(None));
+    book.last_slot_at = Some(NOON + Duration::from_secs(60));
+    let pages = Pages { account: &mut a, campaign: &mut c, tenant: Some(&mut book) };
+    let warmup = WarmupTable::default();
+    let end = NOON + Duration::from_secs(60);
+    let d = grant(pages, &Window::always(Zone::UTC), &warmup, NOON, Duration::ZERO, end).unwrap_err();
+    assert_eq!((d.until, d.reason, d.scope), (end + Duration::from_secs(1), Reason::TenantRate, Scope::Campaign));
+    assert!(a.days.is_empty() && book.last_slot_at == Some(end), "nothing is booked");
+}
+
+/// Tomorrow's slot of one campaign must not make all the others of the tenant wait for tomorrow.
+#[test]
+fn what_waits_for_something_else_holds_up_nobody() {
+    let mut book = tenant(1.0);
+    let (nine, ten) = ("09:00".parse::<LocalTime>().unwrap(), "10:00".parse::<LocalTime>().unwrap());
+    let tomorrow = Window::new(Zone::UTC, [Hours { start: nine, end: ten, ..Hours::default() }], []).unwrap();
+    assert_eq!(spaced(&mut book, &tomorrow, NOON).unwrap(), NOON + 21 * HOUR);
+    assert_eq!(spaced(&mut book, &Window::always(Zone::UTC), NOON).unwrap(), NOON);
+    // The rate's own queue goes on behind the horizon: those in it come one after the other.
+    book.last_slot_at = Some(NOON + HOUR);
+    let always = Window::always(Zone::UTC);
+    let found = [spaced(&mut book, &always, NOON).unwrap(), spaced(&mut book, &always, NOON).unwrap()];
+    assert_eq!(found, [NOON + HOUR + Duration::from_secs(1), NOON + HOUR + Duration::from_secs(2)]);
+}
+
+#[test]
+fn a_dot_beyond_the_rate_takes_the_next_slot() {
+    let mut book = tenant(2.0);
+    book.last_slot_at = Some(NOON + Duration::from_secs(3));
+    assert!(rated_dot(&mut book, NOON).is_ok() && rated_dot(&mut book, NOON).is_ok());
+    let refused: Vec<_> = (0..2).map(|_| rated_dot(&mut book, NOON).unwrap_err()).collect();
+    let until: Vec<_> = refused.iter().map(|d| d.until.since(NOON).as_millis()).collect();
+    assert_eq!((until, refused[0].reason), (vec![3_500, 4_000], Reason::TenantRate), "behind those that are planned");
+    assert!(rated_dot(&mut book, NOON + Duration::from_secs(1)).is_ok());
+    // Another worker's clock is a little behind: it is in the same second.
+    assert!(rated_dot(&mut book, NOON).is_ok());
+    assert!(rated_dot(&mut book, NOON + Duration::from_millis(1_500)).is_err());
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -201,7 +289,8 @@ impl Sends {
     fn plan(&mut self, now: Timestamp) {
         let (mut own, always) = (account(None, Duration::ZERO), Window::always(Zone::UTC));
         let warmup = WarmupTable::default();
-        if let Ok(slot) = grant(&mut own, &mut self.book, &always, &warmup, now, Duration::ZERO, now) {
+        let pages = Pages { account: &mut own, campaign: &mut self.book, tenant: None };
+        if let Ok(slot) = grant(pages, &always, &warmup, now, Duration::ZERO, now) {
             self.open.push((slot.at, slot.campaign_day));
         }
     }
@@ -209,7 +298,7 @@ impl Sends {
     fn dot(&mut self, which: usize, now: Timestamp) {
         let (_, day) = self.open.remove(which);
         let reserved = Reserved { account_day: None, campaign_day: Some(&day) };
-        if let Err(d) = admit(None, Some(&mut self.book), reserved, &WarmupTable::default(), now) {
+        if let Err(d) = admit(None, Some(&mut self.book), None, reserved, &WarmupTable::default(), now) {
             self.open.push((d.until, self.book.zone.day(d.until)));
         }
         let (limit, days) = (self.book.daily_limit.unwrap(), &self.book.days);
@@ -252,5 +341,34 @@ proptest! {
             }
         }
         prop_assert!(sends.open.is_empty(), "{} of {waiting} never left", sends.open.len());
+    }
+
+    /// Whatever is planned and however late it leaves: no window sees more dots than the rate allows, and nobody who is
+    /// refused gets a slot that another has.
+    #[test]
+    fn no_window_exceeds_a_tenants_rate(
+        rate in prop::sample::select(vec![0.3, 0.5, 1.0, 1.5, 2.5, 3.0, 7.0, 40.0]),
+        lateness in prop::collection::vec(0_u64..3_000, 1..80),
+    ) {
+        let (mut book, always) = (tenant(rate), Window::always(Zone::UTC));
+        let mut open: Vec<Timestamp> = lateness.iter().map(|_| spaced(&mut book, &always, NOON).unwrap()).collect();
+        let mut windows: BTreeMap<Timestamp, u32> = BTreeMap::new();
+        let mut now = NOON;
+        for late in lateness.iter().cycle() {
+            let Some(next) = open.iter().position(|slot| Some(slot) == open.iter().min()) else { break };
+            let slot = open.remove(next);
+            now = now.max(slot + Duration::from_millis(*late));
+            match rated_dot(&mut book, now) {
+                Ok(()) => *windows.entry(book.rate.window_of(now)).or_default() += 1,
+                Err(d) => {
+                    assert!(d.until > now - book.rate.gap() && !open.contains(&d.until), "{d:?}");
+                    open.push(d.until);
+                }
+            }
+        }
+        assert_eq!(windows.values().sum::<u32>() as usize, lateness.len());
+        assert!(windows.values().all(|dots| *dots <= book.rate.per_window()), "{windows:?}");
+        let length = book.rate.gap() * book.rate.per_window();
+        assert!(f64::from(book.rate.per_window()) <= rate * length.as_secs_f64() + 1e-9, "{rate}");
     }
 }

@@ -50,6 +50,7 @@ fn candidate(step_order: u32) -> Candidate {
         lead_status: LeadStatus::Active,
         lead_zone: None,
         suppressed: false,
+        is_new: true,
         reactions: Reactions::default(),
     }
 }
@@ -77,6 +78,7 @@ fn books(accounts: Vec<AccountBook>) -> Books {
         pool: accounts.iter().map(|a| a.id).collect(),
         accounts: accounts.into_iter().map(|a| (a.id, a)).collect(),
         campaign: CampaignBook { daily_limit: None, zone: Zone::UTC, days: Days::new() },
+        tenant: None,
     }
 }
 

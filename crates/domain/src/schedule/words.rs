@@ -28,8 +28,13 @@ impl DaySet {
         self.0 == 0
     }
 
+    /// `mon` to `sun`, those that are in it.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        NAMES.into_iter().enumerate().filter(move |(i, _)| self.0 & (1 << i) != 0).map(|(_, name)| name)
+    }
+
     pub(super) fn contains(self, day: Weekday) -> bool {
-        self.0 & (1 << day.to_monday_zero_offset()) != 0
+        self.0 & (1 << DayName::of(day).0) != 0
     }
 }
 
@@ -38,26 +43,49 @@ impl<S: AsRef<str>> TryFrom<&[S]> for DaySet {
     fn try_from(names: &[S]) -> Result<Self, ScheduleError> {
         let mut set = 0;
         for name in names {
-            let lower = name.as_ref().to_lowercase();
-            let index = NAMES.iter().position(|n| *n == lower).or(LONG_NAMES.iter().position(|n| *n == lower));
-            set |= 1 << index.ok_or_else(|| ScheduleError::Day(name.as_ref().chars().take(32).collect()))?;
+            set |= 1 << name.as_ref().parse::<DayName>()?.0;
         }
         Ok(Self(set))
     }
 }
 
+/// A day of the week by its name; days since Monday.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct DayName(usize);
+
+impl DayName {
+    pub(crate) fn of(day: Weekday) -> Self {
+        Self(usize::from(day.to_monday_zero_offset().unsigned_abs()))
+    }
+}
+
+impl FromStr for DayName {
+    type Err = ScheduleError;
+    fn from_str(name: &str) -> Result<Self, ScheduleError> {
+        let lower = name.to_lowercase();
+        let index = NAMES.iter().position(|n| *n == lower).or(LONG_NAMES.iter().position(|n| *n == lower));
+        index.map(Self).ok_or_else(|| ScheduleError::Day(name.chars().take(32).collect()))
+    }
+}
+
+impl TryFrom<String> for DayName {
+    type Error = ScheduleError;
+    fn try_from(name: String) -> Result<Self, ScheduleError> {
+        name.parse()
+    }
+}
+
 impl fmt::Debug for DaySet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list()
-            .entries(NAMES.iter().enumerate().filter(|(i, _)| self.0 & (1 << i) != 0).map(|(_, n)| n))
-            .finish()
+        f.debug_list().entries(self.names()).finish()
     }
 }
 
 impl Serialize for DaySet {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(None)?;
-        for (_, name) in NAMES.iter().enumerate().filter(|(i, _)| self.0 & (1 << i) != 0) {
+        for name in self.names() {
             list.serialize_element(name)?;
         }
         list.end()
@@ -124,7 +152,7 @@ impl fmt::Debug for LocalTime {
 pub struct Date(civil::Date);
 
 impl Date {
-    pub(super) fn from_civil(date: civil::Date) -> Self {
+    pub(crate) fn from_civil(date: civil::Date) -> Self {
         Self(date)
     }
 }

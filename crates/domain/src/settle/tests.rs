@@ -147,6 +147,19 @@ fn an_unknown_outcome_is_sent_once_more_and_then_held() {
 }
 
 #[test]
+fn a_result_that_the_ledger_does_not_take_holds_its_send_and_touches_nothing_else() {
+    let failed = Attempted { account_failures: 2, soft_bounces: 2, ..first() };
+    for outcome in [Outcome::Accepted, Outcome::Unknown, Outcome::Refused(ReplyAction::BounceHard)] {
+        let result = decide(outcome, &failed);
+        let t = set_aside(&result);
+        assert_eq!((t.status, t.reason, t.not_before), (SendStatus::Held, Some(Reason::ResultRefused), None));
+        assert_eq!((t.lead, t.account, t.enrollment), (None, None, EnrollmentEffect::Keep), "{outcome:?}");
+        assert_eq!((t.give_back, t.dead_letter), (false, false), "{outcome:?}");
+        assert_eq!((t.counted, t.unknown), (result.counted, result.unknown));
+    }
+}
+
+#[test]
 fn a_closed_window_moves_the_send_and_an_excluded_lead_ends_its_enrollment() {
     let opens = NOW + Duration::from_secs(3600);
     let t = decide(Outcome::WindowClosed(opens), &first());

@@ -2,8 +2,9 @@
 
 Reads names of zones, a line each; PYTHONTZPATH names the folder with their files. Prints, a line each:
     open ZONE DATE TIME AT      a window that opens at this local time and runs to the day's end opens at AT
+    several ZONE A B C D AT END windows from A to B and from C to D every day: one opening begins at AT and ends at END
     day ZONE AT DATE NEXT       at AT it is DATE there, and the next day begins at NEXT
-AT and NEXT are seconds since the epoch. A local time begins at the first moment whose clock shows it, or a later one where
+AT, END and NEXT are seconds since the epoch. A local time begins at the first moment whose clock shows it, or a later one where
 it is left out.
 """
 import sys
@@ -71,6 +72,28 @@ def opening(spans, day, second):
     return (opens, closes) if opens < closes else None
 
 
+def merged(spans, first_day, hours):
+    """Openings of several hours a day, as [opens, closes]; those that overlap or touch are one."""
+    found = []
+    for day in range(first_day - 2, first_day + 4):
+        for start, end in hours:
+            closing_day = day + 1 if end < start else day
+            opens, closes = instant(spans, day * DAY + start), instant(spans, closing_day * DAY + end)
+            if opens < closes:
+                found.append([opens, closes])
+    merged = []
+    for opens, closes in sorted(found):
+        if merged and opens <= merged[-1][1]:
+            merged[-1][1] = max(merged[-1][1], closes)
+        else:
+            merged.append([opens, closes])
+    return merged
+
+
+def clock(second):
+    return f"{second // 3600:02}:{second % 3600 // 60:02}"
+
+
 for name in sys.stdin.read().split():
     spans = segments(ZoneInfo(name))
     for i in range(1, len(spans)):
@@ -83,6 +106,13 @@ for name in sys.stdin.read().split():
                 continue
             around = filter(None, (opening(local, day + n, second) for n in (-1, 0, 1)))
             if not any(opens <= today[0] - 1 < closes for opens, closes in around):
-                print("open", name, text(day), f"{second // 3600:02}:{second % 3600 // 60:02}", today[0])
+                print("open", name, text(day), clock(second), today[0])
+        # One ends and the other begins close to the change, before it, in the gap or fold, and behind it.
+        for shift, pause in ((-20, 0), (15, 10), (40, 20), (75, 0)):
+            middle = lowest // 60 * 60 + shift * 60
+            hours = [((middle - 2700) % DAY, middle % DAY), ((middle + pause * 60) % DAY, (middle + 3000) % DAY)]
+            for opens, closes in merged(local, middle // DAY, hours):
+                if closes > at - 7200 and opens < at + 7200:
+                    print("several", name, *(clock(second) for pair in hours for second in pair), opens, closes)
         for moment in (at - DAY, at - 3601, at - 1, at, at + 1, at + 3599, at + DAY):
             print("day", name, moment, text(wall(local, moment) // DAY), next_day(local, moment))

@@ -249,7 +249,7 @@ async fn record(
     let (campaign_id, moment) = (campaign.plan.id, request.moment);
     let enrollments = enroll(tx, campaign_id, tenant_id, jobs, moment.now, new_id).await?;
     let accounts: BTreeSet<EmailAccountId> = jobs.iter().map(|(_, job, _)| job.email_account_id).collect();
-    let mut books = books_of(tx, campaign, &accounts, moment.now).await?;
+    let mut books = books_of(tx, campaign, &accounts, moment).await?;
     let mut answers = HashMap::new();
     let mut rows: Vec<NewRow> = Vec::new();
     let mut seen: HashMap<(LeadId, StepId), Adopted> = HashMap::new();
@@ -273,13 +273,13 @@ async fn record(
         answers.insert(*place, answer);
         rows.push(new);
     }
+    save_slots(tx, tenant_id, &books, &accounts, moment.now).await?;
     reserve(tx, tenant_id, campaign_id, &rows, moment.now).await?;
-    save_slots(tx, tenant_id, &books, &accounts).await?;
     move_enrollments(tx, tenant_id, &rows, moment.now).await?;
     let rows: Vec<SendRow> = rows.into_iter().map(|(row, _)| row).collect();
-    let count = rows.len();
+    let new: HashSet<Uuid> = rows.iter().map(|row| row.id).collect();
     let inserted = insert_sends(tx, (tenant_id, campaign_id), request.epoch, moment.now, rows).await?;
-    if inserted.len() < count {
+    if inserted.values().filter(|id| new.contains(id)).count() < new.len() {
         // A scheduler planned one of these steps since they were looked up: all is undone and asked again.
         return Err(Error::Conflict { statement: "INSERT_SENDS", code: "planned meanwhile".into() });
     }
@@ -314,6 +314,8 @@ fn candidate(row: &Row, now: Timestamp) -> Result<Candidate> {
         lead_zone: row.get::<Option<String>>("timezone")?.and_then(|name| name.parse().ok()),
         suppressed: row.get("suppressed")?,
         // Conditions before the step are the other program's business.
+        // It goes from the account that the job names.
+        is_new: false,
         reactions: Reactions::default(),
     })
 }

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use domain::email_account::AccountStatus;
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, SendId, StepId, TenantId};
 use domain::reason::Reason;
 use domain::send::SendStatus;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::breaker::free_hints;
-use super::dot::DayChanges;
+use super::dot::days::{DayChanges, slot_columns};
 use super::refusals::{self, Paused};
 use super::{SystemStore, TenantStore};
 use crate::db::{Access, LockKind, Tx};
@@ -109,8 +110,9 @@ statements! {
         SELECT $1::uuid, tenant_id, lower(email), $4::text, $5::text, $6::timestamptz, $6::timestamptz, $6::timestamptz
         FROM leads WHERE tenant_id = $2 AND id = $3
         ON CONFLICT (tenant_id, email, scope) WHERE tenant_id IS NOT NULL DO NOTHING";
-    CANCEL_SENDS = "UPDATE sends SET status = 'cancelled', open = false, reason = $3, settled_at = $4, updated_at = $4
-        WHERE tenant_id = $1 AND lead_id = $2 AND open AND status IN ('planned', 'queued')";
+    CANCEL_SENDS = concat!("UPDATE sends SET status = 'cancelled', open = false, reason = $3, settled_at = $4, updated_at = $4
+        WHERE tenant_id = $1 AND lead_id = $2 AND open AND status IN ('planned', 'queued')
+        RETURNING ", slot_columns!());
     END_ENROLLMENTS = "UPDATE campaign_leads SET status = 'stopped', stop_reason = $3, due_at = NULL, updated_at = $4
         WHERE tenant_id = $1 AND lead_id = $2 AND status = 'active'";
     DEAD_LETTER = "INSERT INTO dead_letters (id, tenant_id, send_id, queue_name, payload, error, failed_at, attempt_count,
@@ -118,6 +120,9 @@ statements! {
         SELECT r.id, s.tenant_id, s.id, 'queue:email-sending', r.payload, r.error, $1::timestamptz, s.attempts, s.priority,
             $1::timestamptz, $1::timestamptz
         FROM {rows r(id uuid, send_id uuid, payload text, error text)} JOIN sends s ON s.id = r.send_id";
+    // Waiting for an account that was stopped is no lateness, and what waited goes on at once.
+    REVIVE_SENDS = "UPDATE sends SET not_before = {max not_before, $3}, hinted_at = NULL, updated_at = $3
+        WHERE tenant_id = $1 AND email_account_id = $2 AND open AND status IN ('planned', 'queued')";
     SET_ACCOUNT_STATUS = "UPDATE email_accounts SET status = $3, status_reason = $4, backoff_until = NULL, backoff_failures = 0,
             refusals_since = CASE WHEN $3 = 'active' THEN $5 ELSE refusals_since END, updated_at = $5
         WHERE tenant_id = $1 AND id = $2";
@@ -284,11 +289,12 @@ impl SystemStore {
         write_accounts(&mut tx, &done, now).await?;
         write_dead_letters(&mut tx, &done, new_id, now).await?;
         // In the gate's order (accounts, sends, days), or the two would wait for each other.
+        let mut days = DayChanges::default();
         for result in done.iter().filter(|r| r.transition.lead == Some(LeadEffect::Bounced)) {
             let exclusion = Exclusion { status: "bounced", reason: Reason::LeadBounced, source: "smtp" };
-            exclude_lead(&mut tx, result.tenant_id, result.lead_id, &exclusion, new_id(), now).await?;
+            let lead = (result.tenant_id, result.lead_id);
+            exclude_lead(&mut tx, lead, &exclusion, new_id(), &mut days, now).await?;
         }
-        let mut days = DayChanges::default();
         for result in &done {
             give_back(&mut days, result);
         }
@@ -516,21 +522,22 @@ pub(super) struct Exclusion {
 }
 
 /// Excludes a lead: status, suppression, its open sends cancelled, its enrollments ended, all in the caller's
-/// transaction, so that the row lock on a send decides against a dot that is being granted.
+/// transaction, so that the row lock on a send decides against a dot that is being granted. What the sends had reserved
+/// goes to `days`, which the caller writes last.
 pub(super) async fn exclude_lead(
     tx: &mut Tx,
-    tenant_id: TenantId,
-    lead_id: LeadId,
+    (tenant_id, lead_id): (TenantId, LeadId),
     exclusion: &Exclusion,
     suppression_id: Uuid,
+    days: &mut DayChanges,
     now: Timestamp,
-) -> Result<u64> {
-    let changed = tx.execute(&LEAD_STATUS, values![tenant_id, lead_id, exclusion.status, now]).await?;
+) -> Result<()> {
+    tx.execute(&LEAD_STATUS, values![tenant_id, lead_id, exclusion.status, now]).await?;
     let params = values![suppression_id, tenant_id, lead_id, exclusion.status, exclusion.source, now];
     tx.execute(&SUPPRESS, params).await?;
-    tx.execute(&CANCEL_SENDS, values![tenant_id, lead_id, exclusion.reason, now]).await?;
-    tx.execute(&END_ENROLLMENTS, values![tenant_id, lead_id, exclusion.reason, now]).await?;
-    Ok(changed)
+    let sends = tx.query(&CANCEL_SENDS, values![tenant_id, lead_id, exclusion.reason, now]).await?;
+    sends.iter().try_for_each(|send| days.free(send))?;
+    tx.execute(&END_ENROLLMENTS, values![tenant_id, lead_id, exclusion.reason, now]).await.map(drop)
 }
 
 impl TenantStore {
@@ -541,7 +548,7 @@ impl TenantStore {
     pub async fn set_account_status(
         &self,
         id: EmailAccountId,
-        status: domain::email_account::AccountStatus,
+        status: AccountStatus,
         reason: Option<&str>,
         now: Timestamp,
     ) -> Result<()> {
@@ -550,6 +557,9 @@ impl TenantStore {
         let changed = tx.execute(&SET_ACCOUNT_STATUS, values![self.tenant_id, id, status, reason, now]).await?;
         if changed == 0 {
             return Err(Error::NotFound { what: "email account", id: id.to_string() });
+        }
+        if status == AccountStatus::Active {
+            tx.execute(&REVIVE_SENDS, values![self.tenant_id, id, now]).await?;
         }
         tx.commit().await
     }

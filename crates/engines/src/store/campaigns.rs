@@ -13,6 +13,8 @@ use domain::schedule::wait_hours;
 use domain::step::{Condition, Step};
 use domain::time::Timestamp;
 
+use super::dot::days::{DayChanges, slot_columns};
+use super::dot::rate;
 use super::{SystemStore, TenantStore};
 use crate::db::{Access, LockKind, Tx};
 use crate::error::{Error, Result};
@@ -29,8 +31,9 @@ statements! {
     FIND = "SELECT c.id, c.tenant_id, c.name, c.status, c.scheduled_at, t.name AS tenant_name FROM campaigns c JOIN tenants t ON t.id = c.tenant_id
         WHERE (c.name = $1 OR c.id = $2::uuid) AND ($3::text IS NULL OR t.name = $3)
         ORDER BY c.created_at";
+    // Waiting for the start is no lateness.
     START = "UPDATE campaigns SET status = CASE WHEN scheduled_at > $3 THEN 'scheduled' ELSE 'sending' END,
-            scheduled_at = COALESCE(scheduled_at, $3), completed_at = NULL, next_plan_at = NULL, updated_at = $3
+            scheduled_at = COALESCE(scheduled_at, $3), seen_until = $3, completed_at = NULL, next_plan_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status IN ('draft', 'completed')
             AND (status = 'draft' OR EXISTS (SELECT 1 FROM campaign_leads e WHERE e.tenant_id = $1
                 AND e.campaign_id = campaigns.id AND e.status = 'active'))";
@@ -50,8 +53,9 @@ statements! {
         WHERE tenant_id = $1 AND campaign_id = $2 AND open AND status IN ('planned', 'queued')";
     CANCEL = "UPDATE campaigns SET status = 'cancelled', updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status NOT IN ('completed', 'cancelled', 'archived')";
-    CANCEL_SENDS = "UPDATE sends SET status = 'cancelled', open = false, reason = 'campaign_cancelled', settled_at = $3, updated_at = $3
-        WHERE tenant_id = $1 AND campaign_id = $2 AND open AND status IN ('planned', 'queued')";
+    CANCEL_SENDS = concat!("UPDATE sends SET status = 'cancelled', open = false, reason = 'campaign_cancelled', settled_at = $3, updated_at = $3
+        WHERE tenant_id = $1 AND campaign_id = $2 AND open AND status IN ('planned', 'queued')
+        RETURNING ", slot_columns!());
     CANCEL_ENROLLMENTS = "UPDATE campaign_leads SET status = 'stopped', stop_reason = 'campaign_cancelled', due_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND campaign_id = $2 AND status = 'active'";
 }
@@ -200,6 +204,7 @@ impl TenantStore {
         let mut tx = self.db.begin(Access::Write).await?;
         tx.lock(LockKind::Campaign, true, [id.uuid()]).await?;
         let changed = tx.execute(&PAUSE, values![self.tenant_id, id, now]).await?;
+        rate::free_slots(&mut tx, self.tenant_id, now).await?;
         tx.commit().await?;
         Ok(changed == 1)
     }
@@ -223,7 +228,7 @@ impl TenantStore {
         Ok(changed > 0)
     }
 
-    /// Ends the campaign: open sends are cancelled, enrollments stop. How many sends; none where it had ended before.
+    /// Ends the campaign: open sends are cancelled and give their slots back, enrollments stop. How many sends; none where it had ended before.
     ///
     /// # Errors
     /// The database.
@@ -233,8 +238,13 @@ impl TenantStore {
         let changed = tx.execute(&CANCEL, values![self.tenant_id, id, now]).await?;
         let mut cancelled = None;
         if changed == 1 {
-            cancelled = Some(tx.execute(&CANCEL_SENDS, values![self.tenant_id, id, now]).await?);
+            let sends = tx.query(&CANCEL_SENDS, values![self.tenant_id, id, now]).await?;
             tx.execute(&CANCEL_ENROLLMENTS, values![self.tenant_id, id, now]).await?;
+            let mut days = DayChanges::default();
+            sends.iter().try_for_each(|send| days.free(send))?;
+            rate::free_slots(&mut tx, self.tenant_id, now).await?;
+            days.write(&mut tx, now).await?;
+            cancelled = Some(sends.len() as u64);
         }
         tx.commit().await?;
         Ok(cancelled)

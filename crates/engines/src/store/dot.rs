@@ -3,20 +3,26 @@
 //!
 //! Races: whoever excludes one lead cancels its sends in its own transaction, so the row lock decides who was first.
 //! Whoever stops many takes the lock of the campaign or account exclusively; the gate takes them shared, first thing.
-//! Who takes room of a campaign's days takes their lock next, before any row: an account's row stands for its days.
+//! Who takes room of a campaign's days takes their lock next, before any row: an account's row stands for its days. Behind
+//! the accounts' rows comes the lock of a tenant with a rate, then the sends, the tenant's book, the days.
 //! To add a last-moment check: the WHERE of `INTEND`, and its reason in `refusal`.
 
+pub(super) mod days;
+pub(super) mod rate;
 pub(super) mod refusal;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use domain::ids::{CampaignId, EmailAccountId, SendId, TenantId};
-use domain::pace::{AccountBook, CampaignBook, DayUse, Days, Deferral, Reserved, admit};
+use domain::pace::{AccountBook, CampaignBook, DayUse, Days, Deferral, Reserved, TenantBook, admit};
+use domain::plan::Moment;
 use domain::reason::Reason;
 use domain::schedule::WarmupTable;
 use domain::time::{Timestamp, Zone};
 use uuid::Uuid;
+
+pub(super) use days::DayChanges;
 
 use super::SystemStore;
 use super::campaigns::CampaignBundle;
@@ -26,24 +32,22 @@ use crate::error::Result;
 use crate::value::{Row, Rows};
 use crate::{statements, values};
 
+/// What a book needs of an account, and its tenant's rate.
+macro_rules! accounts {
+    () => {
+        "SELECT a.id, a.tenant_id, a.status, a.daily_limit, a.min_gap_seconds, a.warmup_started_at, a.timezone, a.last_slot_at,
+            a.last_dot_at, a.backoff_until, a.backoff_failures, t.max_per_second
+        FROM email_accounts a JOIN tenants t ON t.id = a.tenant_id WHERE a.id {any $1}"
+    };
+}
+
 statements! {
-    ACCOUNTS = "SELECT id, status, daily_limit, min_gap_seconds, warmup_started_at, timezone, last_slot_at, last_dot_at,
-            backoff_until, backoff_failures
-        FROM email_accounts WHERE id {any $1} ORDER BY id {for update}";
-    LIMITED_ACCOUNTS = "SELECT id, status, daily_limit, min_gap_seconds, warmup_started_at, timezone, last_slot_at, last_dot_at,
-            backoff_until, backoff_failures
-        FROM email_accounts WHERE id {any $1}
-            AND (daily_limit IS NOT NULL OR min_gap_seconds > 0 OR warmup_started_at IS NOT NULL)
-        ORDER BY id {for update}";
+    ACCOUNTS = concat!(accounts!(), " ORDER BY a.id {for update of a}");
+    LIMITED_ACCOUNTS = concat!(accounts!(), "
+            AND (a.daily_limit IS NOT NULL OR a.min_gap_seconds > 0 OR a.warmup_started_at IS NOT NULL
+                OR t.max_per_second IS NOT NULL)
+        ORDER BY a.id {for update of a}");
     DAYS = "SELECT scope_id, day, reserved, used FROM pace_days WHERE scope = $1 AND scope_id {any $2} AND day >= $3";
-    CHANGE_DAYS = "UPDATE pace_days SET reserved = {max pace_days.reserved + r.reserved, 0}, used = {max pace_days.used + r.used, 0},
-            updated_at = $1
-        FROM {rows r(scope text, scope_id uuid, day text, reserved bigint, used bigint)}
-        WHERE pace_days.scope = r.scope AND pace_days.scope_id = r.scope_id AND pace_days.day = r.day";
-    ADD_DAYS = "INSERT INTO pace_days (scope, scope_id, day, tenant_id, reserved, used, created_at, updated_at)
-        SELECT r.scope, r.scope_id, r.day, r.tenant_id, 0, 0, $1::timestamptz, $1::timestamptz
-        FROM {rows r(scope text, scope_id uuid, day text, tenant_id uuid)}
-        WHERE true ON CONFLICT (scope, scope_id, day) DO NOTHING";
     // A wait that began since P3 stands against it. Where P3 saw failures it is the probe's, whose claim is the wait.
     INTEND = "UPDATE sends SET status = 'dot', fence = sends.fence + 1, owner = $1, account_day = r.dot_day,
             campaign_day = r.campaign_dot_day, message_id = COALESCE(sends.message_id, r.message_id),
@@ -142,7 +146,9 @@ impl SystemStore {
         let ids: Vec<Uuid> =
             requests.iter().map(|r| r.email_account_id.uuid()).collect::<BTreeSet<_>>().into_iter().collect();
         let limited = tx.query(&LIMITED_ACCOUNTS, values![ids]).await?;
-        let mut books = Books { accounts: with_days(&mut tx, &limited, now).await?, campaigns };
+        let accounts = with_days(&mut tx, &limited, now).await?;
+        let tenants = rate::read(&mut tx, &limited, Timestamp::MAX).await?;
+        let mut books = Books { accounts, campaigns, tenants };
         // Two holders of one send may meet in one batch: the first asks, the others are refused.
         let mut seen = HashSet::new();
         let asked: Vec<&DotRequest> = requests.iter().filter(|r| seen.insert((r.send_id, r.fence))).collect();
@@ -171,6 +177,7 @@ impl SystemStore {
         for request in asked.iter().filter(|r| fences.contains_key(&(r.send_id, r.fence))) {
             changes.charge(request);
         }
+        rate::save(&mut tx, books.tenants.iter().map(|(id, book)| (*id, book)), now).await?;
         changes.write(&mut tx, now).await?;
         let dots: Rows = books.accounts.values().map(|book| values![book.id, book.last_dot_at]).collect();
         tx.execute_rows(&SAVE_LAST_DOT, dots, vec![]).await?;
@@ -210,6 +217,7 @@ type Fences = HashMap<(SendId, i64), i64>;
 struct Books {
     accounts: BTreeMap<EmailAccountId, AccountBook>,
     campaigns: BTreeMap<CampaignId, CampaignBook>,
+    tenants: BTreeMap<TenantId, TenantBook>,
 }
 
 /// A request that its limits refuse.
@@ -256,7 +264,8 @@ impl Books {
             Reserved { account_day: request.reserved_day.as_deref(), campaign_day: request.campaign_day.as_deref() };
         let account = self.accounts.get_mut(&request.email_account_id);
         let mut campaign = self.campaigns.get_mut(&request.campaign_id);
-        admit(account, campaign.as_deref_mut(), reserved, warmup, now).map_err(|deferral| {
+        let tenant = self.tenants.get_mut(&request.tenant_id);
+        admit(account, campaign.as_deref_mut(), tenant, reserved, warmup, now).map_err(|deferral| {
             let moved = campaign.filter(|_| deferral.reason == Reason::CampaignCap);
             let campaign_day = match moved {
                 Some(_) if deferral.until == Timestamp::MAX => None,
@@ -303,18 +312,24 @@ async fn read_campaign_books(
     Ok(limits.into_iter().map(book).collect())
 }
 
-/// The books of these accounts under lock.
-pub(super) async fn read_account_books(
+/// The books of these accounts of one tenant, and its own if it has a rate, under lock.
+pub(super) async fn read_books(
     tx: &mut Tx,
     ids: &BTreeSet<EmailAccountId>,
-    now: Timestamp,
-) -> Result<BTreeMap<EmailAccountId, AccountBook>> {
+    moment: Moment,
+) -> Result<(BTreeMap<EmailAccountId, AccountBook>, Option<TenantBook>)> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let rows = tx.query(&ACCOUNTS, values![ids]).await?;
-    with_days(tx, &rows, now).await
+    let accounts = with_days(tx, &rows, moment.now).await?;
+    let tenants = rate::read(tx, &rows, moment.now + moment.horizon).await?;
+    Ok((accounts, tenants.into_values().next()))
 }
 
-async fn with_days(tx: &mut Tx, rows: &[Row], now: Timestamp) -> Result<BTreeMap<EmailAccountId, AccountBook>> {
+pub(super) async fn with_days(
+    tx: &mut Tx,
+    rows: &[Row],
+    now: Timestamp,
+) -> Result<BTreeMap<EmailAccountId, AccountBook>> {
     if rows.is_empty() {
         return Ok(BTreeMap::new());
     }
@@ -350,66 +365,4 @@ pub(super) async fn read_days(tx: &mut Tx, scope: &str, ids: &[Uuid], now: Times
         found.entry(row.get("scope_id")?).or_default().insert(row.get("day")?, day);
     }
     Ok(found)
-}
-
-/// Changes of days, summed, so that one batch touches each day once and always in the same order.
-#[derive(Default)]
-pub(super) struct DayChanges(BTreeMap<(&'static str, Uuid, String), (TenantId, i64, i64)>);
-
-impl DayChanges {
-    /// Adds to one day.
-    pub(super) fn add(
-        &mut self,
-        scope: &'static str,
-        id: Uuid,
-        tenant_id: TenantId,
-        day: &str,
-        reserved: i64,
-        used: i64,
-    ) {
-        let entry = self.0.entry((scope, id, day.to_owned())).or_insert((tenant_id, 0, 0));
-        entry.1 += reserved;
-        entry.2 += used;
-    }
-
-    /// A dot: the reservations go, the days of the dot are charged.
-    fn charge(&mut self, request: &DotRequest) {
-        let (account, campaign) = (request.email_account_id.uuid(), request.campaign_id.uuid());
-        for (scope, id, reserved, today) in [
-            ("account", account, &request.reserved_day, &request.dot_day),
-            ("campaign", campaign, &request.campaign_day, &request.campaign_dot_day),
-        ] {
-            if let Some(day) = reserved {
-                self.add(scope, id, request.tenant_id, day, -1, 0);
-            }
-            self.add(scope, id, request.tenant_id, today, 0, 1);
-        }
-    }
-
-    /// A refused dot whose campaign holds a slot for it on another day now.
-    fn move_reservation(&mut self, refusal: &Refusal<'_>) {
-        let Refusal { request, campaign_day, .. } = refusal;
-        if *campaign_day == request.campaign_day {
-            return;
-        }
-        for (day, reserved) in [(&request.campaign_day, -1), (campaign_day, 1)] {
-            if let Some(day) = day {
-                self.add("campaign", request.campaign_id.uuid(), request.tenant_id, day, reserved, 0);
-            }
-        }
-    }
-
-    /// Writes the changes: missing days first, then the sums.
-    pub(super) async fn write(self, tx: &mut Tx, now: Timestamp) -> Result<()> {
-        let missing: Rows =
-            self.0.iter().map(|((scope, id, day), (tenant_id, _, _))| values![*scope, *id, day, *tenant_id]).collect();
-        tx.execute_rows(&ADD_DAYS, missing, values![now]).await?;
-        let sums: Rows = self
-            .0
-            .into_iter()
-            .map(|((scope, id, day), (_, reserved, used))| values![scope, id, day, reserved, used])
-            .collect();
-        tx.execute_rows(&CHANGE_DAYS, sums, values![now]).await?;
-        Ok(())
-    }
 }

@@ -11,6 +11,7 @@ use domain::time::Timestamp;
 use uuid::Uuid;
 
 use super::apply::{Exclusion, exclude_lead};
+use super::dot::DayChanges;
 use super::{SystemStore, TenantStore};
 use crate::db::{Access, Tx};
 use crate::error::{Error, Result};
@@ -220,7 +221,10 @@ impl TenantStore {
         }
         let exclusion =
             Exclusion { status: "unsubscribed", reason: Reason::LeadUnsubscribed, source: "unsubscribe_link" };
-        exclude_lead(&mut tx, self.tenant_id, event.lead_id, &exclusion, suppression_id, now).await?;
+        let mut days = DayChanges::default();
+        let lead = (self.tenant_id, event.lead_id);
+        exclude_lead(&mut tx, lead, &exclusion, suppression_id, &mut days, now).await?;
+        days.write(&mut tx, now).await?;
         tx.commit().await
     }
 }

@@ -5,8 +5,8 @@
 use std::collections::HashSet;
 
 use domain::campaign::CampaignStatus;
+use domain::first_step::FirstStep;
 use domain::ids::{CampaignId, LeadId};
-use domain::step::Due;
 use domain::time::Timestamp;
 use uuid::Uuid;
 
@@ -53,12 +53,12 @@ statements! {
     CAMPAIGN_STATUS = "SELECT status FROM campaigns WHERE tenant_id = $1 AND id = $2";
     UPSERT = upsert!("excluded.tracking_consent");
     UPSERT_KEEPING_CONSENT = upsert!("leads.tracking_consent");
-    // By address where the row was there before: PostgreSQL's `lower` alone knows which row that is.
+    // PostgreSQL's `lower` alone knows which row an address means. Not a join: each address is one look-up in the index.
+    LEAD_IDS = "SELECT (SELECT l.id FROM leads l WHERE l.tenant_id = $1::uuid AND l.address = lower(r.email)) AS id
+        FROM {rows r(email text)}";
     ENROLL = "INSERT INTO campaign_leads (id, tenant_id, campaign_id, lead_id, next_step_order, due_at, created_at, updated_at)
-        SELECT r.id, $1::uuid, $2::uuid, COALESCE(r.lead_id,
-                (SELECT l.id FROM leads l WHERE l.tenant_id = $1::uuid AND l.address = lower(r.email))),
-            $3::bigint, $4::timestamptz, $5::timestamptz, $5::timestamptz
-        FROM {rows r(id uuid, lead_id uuid, email text)}
+        SELECT r.id, $1::uuid, $2::uuid, r.lead_id, $3::bigint, r.due_at, $4::timestamptz, $4::timestamptz
+        FROM {rows r(id uuid, lead_id uuid, due_at timestamptz)}
         WHERE true ON CONFLICT (campaign_id, lead_id) DO NOTHING";
     FIND_ENROLLED = "SELECT l.id FROM leads l JOIN campaign_leads e ON e.lead_id = l.id AND e.tenant_id = l.tenant_id
         WHERE l.tenant_id = $1 AND e.campaign_id = $2 AND (l.id = $3::uuid OR l.address = lower($4::text))";
@@ -120,7 +120,7 @@ impl TenantStore {
     /// database; nothing of the batch is written then.
     pub async fn import_leads(
         &self,
-        campaign: Option<(CampaignId, Due)>,
+        campaign: Option<&FirstStep>,
         mut leads: Vec<NewLead>,
         new_id: &(dyn Fn() -> Uuid + Send + Sync),
         now: Timestamp,
@@ -129,7 +129,7 @@ impl TenantStore {
         leads.sort_unstable_by(|a, b| a.email.cmp(&b.email));
         let mut tx = self.db.begin(Access::Write).await?;
         let status = match campaign {
-            Some((id, _)) => Some(self.lock_campaign(&mut tx, id).await?),
+            Some(first) => Some(self.lock_campaign(&mut tx, first.campaign_id).await?),
             None => None,
         };
         let rows: Vec<(Uuid, NewLead)> = leads.into_iter().map(|lead| (new_id(), lead)).collect();
@@ -142,21 +142,40 @@ impl TenantStore {
             unchanged: (rows.len() - written.len()) as u64,
             enrolled: 0,
         };
-        if let Some((id, first)) = campaign {
-            let enrollments = rows
-                .into_iter()
-                .map(|(lead, row)| values![new_id(), is_new(&lead).then_some(lead), row.email])
-                .collect();
-            let params = values![self.tenant_id, id, first.step_order, first.at, now];
-            imported.enrolled = tx.execute_rows(&ENROLL, enrollments, params).await?;
+        if let Some(first) = campaign {
+            let (new, known): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(id, _)| is_new(id));
+            let new = new.into_iter().map(|(id, _)| LeadId::from_uuid(id));
+            let known = self.lead_ids(&mut tx, known.into_iter().map(|(_, lead)| lead.email)).await?;
+            imported.enrolled = self.enroll(&mut tx, first, new.chain(known), new_id, now).await?;
             if status == Some(CampaignStatus::Completed) && imported.enrolled > 0 {
-                tx.execute(&REOPEN, values![self.tenant_id, id, now]).await?;
+                tx.execute(&REOPEN, values![self.tenant_id, first.campaign_id, now]).await?;
             } else if imported.enrolled > 0 {
-                tx.execute(&PLAN_AT_ONCE, values![self.tenant_id, id]).await?;
+                tx.execute(&PLAN_AT_ONCE, values![self.tenant_id, first.campaign_id]).await?;
             }
         }
         tx.commit().await?;
         Ok(imported)
+    }
+
+    /// Ids of leads that are there, by their addresses.
+    async fn lead_ids(&self, tx: &mut Tx, addresses: impl Iterator<Item = String>) -> Result<Vec<LeadId>> {
+        let addresses: Rows = addresses.map(|address| values![address]).collect();
+        let found = tx.query_rows(&LEAD_IDS, addresses, values![self.tenant_id]).await?;
+        found.iter().map(|row| row.get("id")).collect()
+    }
+
+    /// How many of the leads were not enrolled before.
+    async fn enroll(
+        &self,
+        tx: &mut Tx,
+        first: &FirstStep,
+        leads: impl Iterator<Item = LeadId>,
+        new_id: &(dyn Fn() -> Uuid + Send + Sync),
+        now: Timestamp,
+    ) -> Result<u64> {
+        let enrollments: Rows = leads.map(|lead| values![new_id(), lead, first.due_of(lead).at]).collect();
+        let params = values![self.tenant_id, first.campaign_id, first.due.step_order, now];
+        tx.execute_rows(&ENROLL, enrollments, params).await
     }
 
     /// The lead of this id or address, if it is enrolled in the campaign.

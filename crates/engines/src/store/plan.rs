@@ -1,16 +1,17 @@
 //! P1: planning in one transaction. Reads due enrollments and the books of their accounts under lock, lets
-//! `domain::plan_send` decide, and writes sends, reservations and progress together. The row is the outbox.
+//! `domain::page` decide, and writes sends, reservations and progress together. The row is the outbox.
 //!
 //! Not responsible for deciding anything. To add a fact that planning needs: the statement `DUE` and `candidate`;
 //! one that only conditions ask for: `reactions`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use domain::campaign::CampaignStatus;
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, SendId, StepId, TenantId};
-use domain::pace::{CampaignBook, Deferral, Scope, Slot};
-use domain::plan::{Books, Candidate, Moment, Plan, plan_send};
+use domain::pace::{CampaignBook, Slot};
+use domain::page::{Move, NewSend, Page};
+use domain::plan::{Books, Candidate, Moment};
 use domain::reason::Reason;
 use domain::schedule::WarmupTable;
 use domain::step::{Due, Reactions, next_due};
@@ -25,20 +26,39 @@ use crate::error::Result;
 use crate::value::{Row, Rows, Value};
 use crate::{statements, values};
 
+/// What `candidate` reads, where it is due at `$due` and the present is `$now`; the forecast reads the same.
+macro_rules! candidate_columns {
+    ($due:literal, $now:literal) => {
+        concat!(
+            "e.id, e.lead_id, e.email_account_id, e.next_step_order, e.highest_sent_step = 0 AS is_new, ",
+            $due,
+            " AS due_at, l.status AS lead_status, l.timezone,
+            EXISTS (SELECT 1 FROM suppression_list s WHERE s.email = lower(l.email)
+                AND (s.tenant_id = e.tenant_id OR s.tenant_id IS NULL)
+                AND (s.expires_at IS NULL OR s.expires_at > ",
+            $now,
+            ")) AS suppressed"
+        )
+    };
+}
+macro_rules! candidate_tables {
+    () => {
+        " FROM campaign_leads e JOIN leads l ON l.id = e.lead_id AND l.tenant_id = e.tenant_id"
+    };
+}
+pub(super) use {candidate_columns, candidate_tables};
+
 statements! {
     DUE_CAMPAIGNS = "SELECT id, tenant_id FROM campaigns
         WHERE status IN ('scheduled', 'sending') AND (scheduled_at IS NULL OR scheduled_at <= $1)
             AND (next_plan_at IS NULL OR next_plan_at <= $1)
         ORDER BY scheduled_at, id";
-    DUE = "SELECT e.id, e.lead_id, e.email_account_id, e.next_step_order, e.due_at, l.status AS lead_status, l.timezone,
-            EXISTS (SELECT 1 FROM suppression_list s WHERE s.email = lower(l.email)
-                AND (s.tenant_id = e.tenant_id OR s.tenant_id IS NULL)
-                AND (s.expires_at IS NULL OR s.expires_at > $4)) AS suppressed
-        FROM campaign_leads e JOIN leads l ON l.id = e.lead_id AND l.tenant_id = e.tenant_id
+    DUE = concat!("SELECT ", candidate_columns!("e.due_at", "$4"), candidate_tables!(), "
         WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status = 'active' AND e.due_at IS NOT NULL
             AND e.due_at <= $3 AND (e.due_at, e.id) > ($5, $6)
-        ORDER BY e.due_at, e.id LIMIT $7 {for update of e skip locked}";
+        ORDER BY e.due_at, e.id LIMIT $7 {for update of e skip locked}");
     POOL = "SELECT email_account_id FROM campaign_email_accounts WHERE tenant_id = $1 AND campaign_id = $2";
+    // A row without an account has lost it (`rotate`): it is planned anew. Any other that is there stays as it is.
     INSERT_SENDS = "INSERT INTO sends (id, tenant_id, campaign_id, lead_id, step_id, enrollment_id, email_account_id, step_order,
             status, open, reason, priority, max_attempts, not_before, hinted_at, hinted_epoch, account_day, campaign_day,
             settled_at, created_at, updated_at)
@@ -49,7 +69,14 @@ statements! {
         FROM {rows r(id uuid, lead_id uuid, step_id uuid, enrollment_id uuid, email_account_id uuid, step_order bigint,
             open boolean, reason text, priority bigint, max_attempts bigint, not_before timestamptz,
             hinted_at timestamptz, account_day text, campaign_day text)}
-        WHERE true ON CONFLICT (campaign_id, lead_id, step_id) DO NOTHING RETURNING id";
+        WHERE true ON CONFLICT (campaign_id, lead_id, step_id) DO UPDATE SET email_account_id = excluded.email_account_id,
+            status = excluded.status, open = excluded.open, reason = excluded.reason, fence = sends.fence + 1,
+            not_before = excluded.not_before, hinted_at = excluded.hinted_at, hinted_epoch = excluded.hinted_epoch,
+            account_day = excluded.account_day, campaign_day = excluded.campaign_day, message_id = NULL,
+            first_attempt_at = NULL, settled_at = excluded.settled_at, updated_at = excluded.updated_at
+            WHERE sends.open AND sends.status IN ('planned', 'queued') AND sends.email_account_id IS NULL
+                AND sends.attempts = 0 AND sends.unknowns = 0
+        RETURNING id, lead_id, step_id";
     MOVE_ENROLLMENTS = "UPDATE campaign_leads SET next_step_order = r.next_step_order, due_at = r.due_at,
             email_account_id = COALESCE(r.email_account_id, campaign_leads.email_account_id),
             status = r.status, stop_reason = r.stop_reason, updated_at = $2
@@ -115,24 +142,8 @@ pub struct PlanPage {
     pub deferred: u64,
     /// Where to go on within this turn; none = nothing more is due now.
     pub next: Option<(Timestamp, EnrollmentId)>,
-}
-
-/// A send to insert.
-struct NewSend {
-    id: Uuid,
-    candidate: usize,
-    step_id: StepId,
-    step_order: u32,
-    account: Option<EmailAccountId>,
-    /// Of one that is planned.
-    slot: Option<Slot>,
-    reason: Option<Reason>,
-}
-
-impl NewSend {
-    fn is_held(&self) -> bool {
-        self.reason == Some(Reason::Restored)
-    }
+    /// When those who wait can first have another answer, as long as nothing changes; none = nobody waits.
+    pub again_at: Option<Timestamp>,
 }
 
 /// A row of `sends` as it is first written: planned where it is open, else held where it may have been sent in lost time,
@@ -154,14 +165,15 @@ pub(super) struct SendRow {
     pub(super) slot: Option<Slot>,
 }
 
-/// Inserts sends of one campaign; the ids of those that were not there before.
+/// Inserts sends of one campaign; the ids of those that are planned now, by lead and step. One that had lost its account
+/// keeps its id.
 pub(super) async fn insert_sends(
     tx: &mut Tx,
     (tenant_id, campaign_id): (TenantId, CampaignId),
     epoch: i64,
     now: Timestamp,
     sends: Vec<SendRow>,
-) -> Result<HashSet<Uuid>> {
+) -> Result<HashMap<(LeadId, StepId), Uuid>> {
     let row = |send: SendRow| {
         let (account_day, campaign_day) = send.slot.map(|slot| (slot.account_day, slot.campaign_day)).unzip();
         values![
@@ -183,30 +195,20 @@ pub(super) async fn insert_sends(
     };
     let rows: Rows = sends.into_iter().map(row).collect();
     let params = values![tenant_id, campaign_id, epoch, now];
-    tx.query_rows(&INSERT_SENDS, rows, params).await?.iter().map(|row| row.get("id")).collect()
+    let written = tx.query_rows(&INSERT_SENDS, rows, params).await?;
+    written.iter().map(|row| Ok(((row.get("lead_id")?, row.get("step_id")?), row.get("id")?))).collect()
 }
 
-/// An enrollment's new place.
-struct Move {
-    next: Option<Due>,
-    account: Option<EmailAccountId>,
-    stopped: Option<Reason>,
-    /// A send is open: the due scan must not see the enrollment.
-    waits: bool,
-}
-
-struct Page<'a> {
+/// A page that was decided, on its way into the ledger.
+struct Writing<'a> {
     request: &'a PlanRequest,
     campaign: &'a CampaignBundle,
     candidates: Vec<Candidate>,
     books: Books,
-    /// Accounts without a slot in the horizon, and until when.
-    exhausted: BTreeMap<EmailAccountId, Timestamp>,
-    sends: Vec<NewSend>,
-    moves: HashMap<usize, Move>,
-    deferred: u64,
-    /// Set where asking anybody else of the campaign is useless until then.
-    stop: Option<Timestamp>,
+    /// What to write.
+    page: Page,
+    /// The ids of the page's sends, in their order.
+    ids: Vec<Uuid>,
 }
 
 impl SystemStore {
@@ -244,26 +246,21 @@ impl SystemStore {
         let full = candidates.len() >= request.limit as usize;
         let last = candidates.last().map(|c| (c.due.at, c.enrollment_id));
         let books = read_books(&mut tx, request, &campaign, &candidates).await?;
-        let mut page = Page {
-            request,
-            campaign: &campaign,
-            candidates,
-            books,
-            exhausted: BTreeMap::new(),
-            sends: Vec::new(),
-            moves: HashMap::new(),
-            deferred: 0,
-            stop: None,
-        };
-        page.decide(warmup, new_id);
-        let inserted = page.insert_sends(&mut tx).await?;
-        page.correct_conflicts(&inserted);
-        page.write_progress(&mut tx).await?;
+        let moment = Moment { now: request.now, horizon: request.horizon };
+        let (mut candidates, mut books) = (candidates, books);
+        let mut page = Page::default();
+        page.decide(&campaign.plan, (&mut candidates, 0), &mut books, warmup, moment);
+        let ids = page.sends.iter().map(|_| new_id()).collect();
         let finished = !full || page.stop.is_some();
-        let seen = finished.then_some(request.now);
-        let params = values![request.tenant_id, request.campaign_id, page.stop, seen];
-        tx.execute(&SAVE_CAMPAIGN, params).await?;
-        let result = page.report(&inserted, if finished { None } else { last });
+        let mut writing = Writing { request, campaign: &campaign, candidates, books, page, ids };
+        let inserted = writing.insert_sends(&mut tx).await?;
+        writing.correct_conflicts(&inserted);
+        writing.write_progress(&mut tx).await?;
+        let until = writing.page.stop.and_then(|_| writing.page.again_at(moment));
+        // Nobody looks at the campaign before then: waiting for its limits is no lateness.
+        let seen = finished.then_some(until.map_or(request.now, |until| until.max(request.now)));
+        tx.execute(&SAVE_CAMPAIGN, values![request.tenant_id, request.campaign_id, until, seen]).await?;
+        let result = writing.report(&inserted, if finished { None } else { last }, moment);
         tx.commit().await?;
         Ok(result)
     }
@@ -284,13 +281,14 @@ async fn read_candidates(tx: &mut Tx, request: &PlanRequest) -> Result<Vec<Candi
     tx.query(&DUE, params).await?.iter().map(candidate).collect()
 }
 
-fn candidate(row: &Row) -> Result<Candidate> {
+pub(super) fn candidate(row: &Row) -> Result<Candidate> {
     let lead_status = row.get("lead_status")?;
     Ok(Candidate {
         enrollment_id: row.get("id")?,
         lead_id: row.get("lead_id")?,
         due: Due { step_order: row.get("next_step_order")?, at: row.get("due_at")? },
         email_account_id: row.get("email_account_id")?,
+        is_new: row.get("is_new")?,
         lead_status,
         // A zone that other programs wrote wrongly must not stop the campaign: the campaign's own zone serves.
         lead_zone: row.get::<Option<String>>("timezone")?.and_then(|name| name.parse().ok()),
@@ -312,19 +310,20 @@ async fn read_books(
     let named = campaign.plan.steps.iter().filter_map(|step| step.email_account_id);
     let own = candidates.iter().filter_map(|candidate| candidate.email_account_id);
     let ids: BTreeSet<EmailAccountId> = pool.iter().copied().chain(named).chain(own).collect();
-    Ok(Books { pool, ..books_of(tx, campaign, &ids, request.now).await? })
+    let moment = Moment { now: request.now, horizon: request.horizon };
+    Ok(Books { pool, ..books_of(tx, campaign, &ids, moment).await? })
 }
 
-/// The books of these accounts and of the campaign, under lock; nobody is in the pool.
+/// The books of these accounts, of the campaign and of its tenant, under lock; nobody is in the pool.
 pub(super) async fn books_of(
     tx: &mut Tx,
     campaign: &CampaignBundle,
     accounts: &BTreeSet<EmailAccountId>,
-    now: Timestamp,
+    moment: Moment,
 ) -> Result<Books> {
-    let accounts = dot::read_account_books(tx, accounts, now).await?;
+    let (accounts, tenant) = dot::read_books(tx, accounts, moment).await?;
     let settings = &campaign.plan.settings;
-    let days = dot::read_days(tx, "campaign", &[campaign.plan.id.uuid()], now).await?;
+    let days = dot::read_days(tx, "campaign", &[campaign.plan.id.uuid()], moment.now).await?;
     Ok(Books {
         accounts,
         pool: Vec::new(),
@@ -333,138 +332,48 @@ pub(super) async fn books_of(
             zone: settings.timezone.clone(),
             days: days.into_values().next().unwrap_or_default(),
         },
+        tenant,
     })
 }
 
-/// Keeps the last slot of each of these accounts.
+/// Keeps the last slot of each of these accounts, and the tenant's.
 pub(super) async fn save_slots(
     tx: &mut Tx,
     tenant_id: TenantId,
     books: &Books,
     used: &BTreeSet<EmailAccountId>,
+    now: Timestamp,
 ) -> Result<()> {
-    let books = used.iter().filter_map(|id| books.accounts.get(id));
-    let slots: Rows = books.map(|book| values![book.id, book.pace.last_slot_at]).collect();
-    tx.execute_rows(&SAVE_SLOTS, slots, values![tenant_id]).await.map(drop)
+    let accounts = used.iter().filter_map(|id| books.accounts.get(id));
+    let slots: Rows = accounts.map(|book| values![book.id, book.pace.last_slot_at]).collect();
+    tx.execute_rows(&SAVE_SLOTS, slots, values![tenant_id]).await?;
+    dot::rate::save(tx, books.tenant.iter().map(|book| (tenant_id, book)), now).await
 }
 
-impl Page<'_> {
-    fn decide(&mut self, warmup: &WarmupTable, new_id: &(dyn Fn() -> Uuid + Send + Sync)) {
-        for index in 0..self.candidates.len() {
-            if self.stop.is_some() {
-                break;
-            }
-            // A sequence has at most as many steps as can be skipped in a row.
-            for _ in 0..=self.campaign.plan.steps.len() * 2 {
-                if !self.decide_once(index, warmup, new_id) {
-                    break;
-                }
-            }
-        }
+impl Writing<'_> {
+    /// The page's sends with their ids.
+    fn sends(&self) -> impl Iterator<Item = (&NewSend, Uuid)> {
+        self.page.sends.iter().zip(self.ids.iter().copied())
     }
 
-    /// One answer for one candidate; true where it is to be asked again.
-    fn decide_once(&mut self, index: usize, warmup: &WarmupTable, new_id: &(dyn Fn() -> Uuid + Send + Sync)) -> bool {
-        let (now, horizon) = (self.request.now, self.request.horizon);
-        let candidate = &self.candidates[index];
-        let plan = plan_send(&self.campaign.plan, candidate, &mut self.books, warmup, Moment { now, horizon });
-        match plan {
-            Plan::Send { step_id, step_order, email_account_id, slot } => {
-                let (account, slot) = (Some(email_account_id), Some(slot));
-                let id = new_id();
-                self.sends.push(NewSend { id, candidate: index, step_id, step_order, account, slot, reason: None });
-                self.stay(index, step_order, account);
-                false
-            }
-            Plan::Hold { step_id, step_order, email_account_id: account } => {
-                let (id, reason) = (new_id(), Some(Reason::Restored));
-                self.sends.push(NewSend { id, candidate: index, step_id, step_order, account, slot: None, reason });
-                // Which account sent it, if one did, nobody knows.
-                self.stay(index, step_order, None);
-                false
-            }
-            Plan::Skip { step_id, step_order, reason, next } => {
-                self.leave_out(index, (step_id, step_order), reason, new_id());
-                self.go_on(index, next)
-            }
-            Plan::Move { next } => self.go_on(index, next),
-            Plan::End { step, reason } => {
-                if let Some(step) = step {
-                    self.leave_out(index, step, reason, new_id());
-                }
-                self.moves.insert(index, Move { next: None, account: None, stopped: Some(reason), waits: false });
-                false
-            }
-            Plan::Defer(deferral) => {
-                let again = self.defer(index, deferral);
-                self.deferred += u64::from(!again);
-                again
-            }
-        }
-    }
-
-    /// A send that is skipped with its reason.
-    fn leave_out(&mut self, candidate: usize, (step_id, step_order): (StepId, u32), reason: Reason, id: Uuid) {
-        let reason = Some(reason);
-        self.sends.push(NewSend { id, candidate, step_id, step_order, account: None, slot: None, reason });
-    }
-
-    /// The candidate waits for its send.
-    fn stay(&mut self, index: usize, step_order: u32, account: Option<EmailAccountId>) {
-        let next = Some(Due { step_order, at: self.request.now });
-        self.moves.insert(index, Move { next, account, stopped: None, waits: true });
-    }
-
-    /// Moves a candidate on in memory; true where its next step is due within the horizon as well.
-    fn go_on(&mut self, index: usize, next: Option<Due>) -> bool {
-        self.moves.insert(index, Move { next, account: None, stopped: None, waits: false });
-        let Some(due) = next else { return false };
-        self.candidates[index].due = due;
-        due.at <= self.request.now + self.request.horizon
-    }
-
-    fn defer(&mut self, index: usize, deferral: Deferral) -> bool {
-        let soonest = |until: Timestamp| until.min(self.request.now + Duration::from_secs(24 * 3600));
-        match deferral.scope {
-            Scope::Lead => {
-                let due = Due { at: soonest(deferral.until), ..self.candidates[index].due };
-                if due.at > self.request.now + self.request.horizon {
-                    self.moves.insert(index, Move { next: Some(due), account: None, stopped: None, waits: false });
-                }
-                false
-            }
-            Scope::Campaign => {
-                // Without any account left, the one that is free first says until when.
-                let until = self.exhausted.values().min().copied().unwrap_or(deferral.until).min(deferral.until);
-                self.stop = Some(soonest(until) - self.request.horizon);
-                false
-            }
-            Scope::Account(id) => {
-                self.exhausted.insert(id, deferral.until);
-                self.books.pool.retain(|other| *other != id);
-                if self.exhausted.len() == self.books.accounts.len() {
-                    let until = self.exhausted.values().min().copied().unwrap_or(deferral.until);
-                    self.stop = Some(soonest(until) - self.request.horizon);
-                    return false;
-                }
-                // A new lead may go from another account; a known one waits for its own.
-                self.candidates[index].email_account_id.is_none()
-            }
-        }
-    }
-
-    async fn insert_sends(&self, tx: &mut Tx) -> Result<HashSet<Uuid>> {
-        let rows = self.sends.iter().map(|send| self.send_row(send)).collect();
+    /// The ids of those that are planned now; `ids` are the ledger's afterwards.
+    async fn insert_sends(&mut self, tx: &mut Tx) -> Result<HashSet<Uuid>> {
+        let rows = self.sends().map(|(send, id)| self.send_row(send, id)).collect();
         let request = self.request;
-        insert_sends(tx, (request.tenant_id, request.campaign_id), request.epoch, request.now, rows).await
+        let campaign = (request.tenant_id, request.campaign_id);
+        let written = insert_sends(tx, campaign, request.epoch, request.now, rows).await?;
+        for (send, id) in self.page.sends.iter().zip(&mut self.ids) {
+            *id = written.get(&(self.candidates[send.candidate].lead_id, send.step_id)).copied().unwrap_or(*id);
+        }
+        Ok(written.into_values().collect())
     }
 
-    fn send_row(&self, send: &NewSend) -> SendRow {
+    fn send_row(&self, send: &NewSend, id: Uuid) -> SendRow {
         let candidate = &self.candidates[send.candidate];
         let now = self.request.now;
         let slot = send.slot.clone();
         SendRow {
-            id: send.id,
+            id,
             lead_id: candidate.lead_id,
             step_id: send.step_id,
             enrollment_id: candidate.enrollment_id,
@@ -482,7 +391,8 @@ impl Page<'_> {
 
     /// A send that existed already: its slot goes back, and its enrollment moves past the step.
     fn correct_conflicts(&mut self, inserted: &HashSet<Uuid>) {
-        for send in self.sends.iter().filter(|send| !inserted.contains(&send.id)) {
+        let sends = self.page.sends.iter().zip(&self.ids);
+        for (send, _) in sends.filter(|(_, id)| !inserted.contains(*id)) {
             match (&send.account, &send.slot) {
                 (Some(account), Some(slot)) => {
                     if let Some(book) = self.books.accounts.get_mut(account)
@@ -499,20 +409,20 @@ impl Page<'_> {
             }
             let due = self.candidates[send.candidate].due.at;
             let next = next_due(&self.campaign.plan.steps, send.step_order, due);
-            self.moves.insert(send.candidate, Move { next, account: None, stopped: None, waits: false });
+            self.page.moves.insert(send.candidate, Move { next, account: None, stopped: None, waits: false });
         }
     }
 
     async fn write_progress(&self, tx: &mut Tx) -> Result<()> {
         let request = self.request;
-        let rows: Rows = self.moves.iter().map(|(index, to)| self.move_row(*index, to)).collect();
+        let rows: Rows = self.page.moves.iter().map(|(index, to)| self.move_row(*index, to)).collect();
         tx.execute_rows(&MOVE_ENROLLMENTS, rows, values![request.tenant_id, request.now]).await?;
-        if self.sends.iter().all(|send| send.slot.is_none()) {
+        let planned = self.page.sends.iter().filter(|send| send.slot.is_some());
+        let used: BTreeSet<EmailAccountId> = planned.filter_map(|send| send.account).collect();
+        if used.is_empty() {
             return Ok(());
         }
-        let planned = self.sends.iter().filter(|send| send.slot.is_some());
-        let used: BTreeSet<EmailAccountId> = planned.filter_map(|send| send.account).collect();
-        save_slots(tx, request.tenant_id, &self.books, &used).await?;
+        save_slots(tx, request.tenant_id, &self.books, &used, request.now).await?;
         let mut changes = dot::DayChanges::default();
         for send in self.reserved() {
             let (Some(account), Some(slot)) = (&send.account, &send.slot) else { continue };
@@ -524,7 +434,7 @@ impl Page<'_> {
 
     /// Sends whose slot stands: those that were inserted.
     fn reserved(&self) -> impl Iterator<Item = &NewSend> {
-        self.sends.iter().filter(|send| self.moves.get(&send.candidate).is_some_and(|to| to.waits))
+        self.page.sends.iter().filter(|send| self.page.moves.get(&send.candidate).is_some_and(|to| to.waits))
     }
 
     fn move_row(&self, index: usize, to: &Move) -> Vec<Value> {
@@ -544,14 +454,14 @@ impl Page<'_> {
         ]
     }
 
-    fn report(&self, inserted: &HashSet<Uuid>, next: Option<(Timestamp, EnrollmentId)>) -> PlanPage {
+    fn report(&self, inserted: &HashSet<Uuid>, next: Option<(Timestamp, EnrollmentId)>, moment: Moment) -> PlanPage {
         let request = self.request;
-        let done = || self.sends.iter().filter(|send| inserted.contains(&send.id));
+        let done = || self.sends().filter(|(_, id)| inserted.contains(id));
         let planned = done()
-            .filter_map(|send| {
+            .filter_map(|(send, id)| {
                 let slot = send.slot.as_ref()?;
                 Some(Hint {
-                    send_id: SendId::from_uuid(send.id),
+                    send_id: SendId::from_uuid(id),
                     tenant_id: request.tenant_id,
                     campaign_id: request.campaign_id,
                     lead_id: self.candidates[send.candidate].lead_id,
@@ -562,8 +472,9 @@ impl Page<'_> {
                 })
             })
             .collect();
-        let held = done().filter(|send| send.is_held()).count() as u64;
-        let skipped = done().filter(|send| send.slot.is_none()).count() as u64 - held;
-        PlanPage { planned, skipped, held, deferred: self.deferred, next }
+        let held = done().filter(|(send, _)| send.is_held()).count() as u64;
+        let skipped = done().filter(|(send, _)| send.slot.is_none()).count() as u64 - held;
+        let deferred = self.page.deferrals.len() as u64;
+        PlanPage { planned, skipped, held, deferred, next, again_at: self.page.again_at(moment) }
     }
 }

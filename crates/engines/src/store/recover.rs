@@ -9,9 +9,10 @@ use domain::settle::Transition;
 use domain::time::Timestamp;
 use uuid::Uuid;
 
-use super::SystemStore;
 use super::apply::Settled;
+use super::dot::days::{DayChanges, slot_columns};
 use super::plan::Hint;
+use super::{SystemStore, rotate};
 use crate::db::{Access, LockKind, Tx};
 use crate::error::Result;
 use crate::queue::Lane;
@@ -71,23 +72,23 @@ statements! {
         WHERE s.open AND s.status = 'dot' AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.owner = s.owner)
         ON CONFLICT (owner) DO NOTHING";
     // Every state has an exit: what a switched-off step, an ended campaign or an excluded lead left open ends here.
-    SKIP_INACTIVE = "UPDATE sends SET status = 'skipped', open = false, reason = 'step_inactive', settled_at = $1, updated_at = $1
+    SKIP_INACTIVE = concat!("UPDATE sends SET status = 'skipped', open = false, reason = 'step_inactive', settled_at = $1, updated_at = $1
         WHERE open AND status IN ('planned', 'queued')
-            AND step_id IN (SELECT id FROM campaign_sequence_steps WHERE NOT is_active)
-        RETURNING enrollment_id";
+            AND step_id IN (SELECT id FROM campaign_sequence_steps WHERE NOT is_active OR step_type <> 'email')
+        RETURNING enrollment_id, ", slot_columns!());
     // A dot that was under way when the campaign was cancelled comes back here when it was not taken.
-    CANCEL_ENDED = "UPDATE sends SET status = 'cancelled', open = false, reason = 'campaign_cancelled', settled_at = $1, updated_at = $1
+    CANCEL_ENDED = concat!("UPDATE sends SET status = 'cancelled', open = false, reason = 'campaign_cancelled', settled_at = $1, updated_at = $1
         WHERE open AND status IN ('planned', 'queued')
             AND campaign_id IN (SELECT id FROM campaigns WHERE status IN ('cancelled', 'archived'))
-        RETURNING enrollment_id";
-    CANCEL_EXCLUDED = "UPDATE sends SET status = 'cancelled', open = false, reason = 'suppressed', settled_at = $1, updated_at = $1
+        RETURNING enrollment_id, ", slot_columns!());
+    CANCEL_EXCLUDED = concat!("UPDATE sends SET status = 'cancelled', open = false, reason = 'suppressed', settled_at = $1, updated_at = $1
         WHERE id IN (SELECT s.id FROM sends s JOIN leads l ON l.id = s.lead_id
             WHERE s.open AND s.status IN ('planned', 'queued') AND s.not_before <= $1
                 AND (l.status IN ('bounced', 'unsubscribed', 'complained')
                     OR EXISTS (SELECT 1 FROM suppression_list x WHERE x.email = lower(l.email)
                         AND (x.tenant_id = s.tenant_id OR x.tenant_id IS NULL)
                         AND (x.expires_at IS NULL OR x.expires_at > $1))))
-        RETURNING enrollment_id";
+        RETURNING enrollment_id, ", slot_columns!());
     // An enrollment whose send ended without it (see above) goes on or ends.
     FREE_ENROLLMENTS = "UPDATE campaign_leads SET due_at = $1, updated_at = $1
         WHERE id {any $2} AND status = 'active' AND due_at IS NULL
@@ -211,22 +212,26 @@ impl SystemStore {
         Ok(hints)
     }
 
-    /// Ends open sends that can never go (step switched off, campaign ended, lead excluded) and frees their
-    /// enrollments; how many. Gives owners of dots a heartbeat that stands still where they have none.
+    /// Ends open sends that can never go (step switched off, campaign ended, lead excluded), gives their slots back and
+    /// frees their enrollments; how many. Has planned again what stands at an account that may not send, where another may. Gives owners of dots a heartbeat that stands still where they have none.
     ///
     /// # Errors
     /// The database.
     pub async fn sweep(&self, now: Timestamp) -> Result<u64> {
         let mut tx = self.db.begin(Access::Write).await?;
         let mut ended: Vec<Uuid> = Vec::new();
+        let mut days = DayChanges::default();
         for statement in [&SKIP_INACTIVE, &CANCEL_ENDED, &CANCEL_EXCLUDED] {
             for row in tx.query(statement, values![now]).await? {
                 ended.push(row.get("enrollment_id")?);
+                days.free(&row)?;
             }
         }
         tx.execute(&NAME_OWNERS, values![now]).await?;
         let count = ended.len() as u64;
         free_enrollments(&mut tx, ended, now).await?;
+        rotate::unplan(&mut tx, &mut days, now).await?;
+        days.write(&mut tx, now).await?;
         tx.commit().await?;
         Ok(count)
     }

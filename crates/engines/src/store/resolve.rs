@@ -22,8 +22,10 @@ use crate::{statements, values};
 
 statements! {
     // What is sent again keeps its fence where a dot of it is unknown: a late 250 is proof still. Without one it gets a
-    // new fence, so that the result that held it, written again from a journal, changes nothing.
+    // new fence, so that the result that held it, written again from a journal, changes nothing. Its slot was given back
+    // when it was held: the gate asks for room.
     RESOLVE = "UPDATE sends SET status = $3::text, open = $4::boolean, reason = $5::text, hinted_at = NULL, owner = NULL,
+            account_day = NULL, campaign_day = NULL,
             not_before = COALESCE($6::timestamptz, not_before),
             fence = CASE WHEN $4::boolean AND unknowns = 0 THEN fence + 1 ELSE fence END,
             settled_at = CASE WHEN $4::boolean THEN NULL ELSE $7::timestamptz END, updated_at = $7::timestamptz

@@ -10,6 +10,7 @@ use domain::time::Timestamp;
 use uuid::Uuid;
 
 use super::SystemStore;
+use super::dot::days::{DayChanges, slot_columns};
 use crate::db::{Access, Tx};
 use crate::error::{Result, ensure_changed};
 use crate::value::Row;
@@ -24,10 +25,13 @@ statements! {
     LOSE = "UPDATE deployment SET lost_since = $1, lost_until = $2, updated_at = $3";
     PLAN_ALL_AGAIN = "UPDATE campaigns SET next_plan_at = NULL WHERE status IN ('scheduled', 'sending') AND next_plan_at IS NOT NULL";
     ACCEPT = "UPDATE deployment SET server = COALESCE($1, server), seen_at = {max COALESCE(seen_at, $2), $2}, updated_at = $3";
-    HOLD = "UPDATE sends SET status = 'held', open = false, reason = 'restored', owner = NULL, hinted_at = NULL,
+    // A dot has used its days: it holds no slot.
+    HOLD = concat!("UPDATE sends SET status = 'held', open = false, reason = 'restored', owner = NULL, hinted_at = NULL,
+            account_day = CASE WHEN status = 'dot' THEN NULL ELSE account_day END,
+            campaign_day = CASE WHEN status = 'dot' THEN NULL ELSE campaign_day END,
             settled_at = $3, updated_at = $3
         WHERE open AND id IN (SELECT id FROM sends WHERE open AND not_before <= $1 AND id > $2 ORDER BY id LIMIT $4)
-        RETURNING id";
+        RETURNING id, ", slot_columns!());
     POSTPONE = "UPDATE campaign_leads SET due_at = $1, updated_at = $3
         WHERE status = 'active' AND due_at < $1 AND id IN (SELECT id FROM campaign_leads
             WHERE status = 'active' AND due_at IS NOT NULL AND due_at < $1 AND id > $2 ORDER BY id LIMIT $4)
@@ -100,7 +104,7 @@ impl SystemStore {
         tx.commit().await
     }
 
-    /// Holds one page of the sends that are not final and could have left by `until`; how many, and where to go on.
+    /// Holds one page of the sends that are not final and could have left by `until`, and gives their slots back; how many, and where to go on.
     ///
     /// # Errors
     /// The database; nothing of the page is changed then.
@@ -112,7 +116,12 @@ impl SystemStore {
         now: Timestamp,
     ) -> Result<(u64, Option<SendId>)> {
         let after = after.map_or(Uuid::nil(), SendId::uuid);
-        let ids = self.db.write(&HOLD, values![until, after, now, limit]).await?;
+        let mut tx = self.db.begin(Access::Write).await?;
+        let ids = tx.query(&HOLD, values![until, after, now, limit]).await?;
+        let mut days = DayChanges::default();
+        ids.iter().try_for_each(|send| days.free(send))?;
+        days.write(&mut tx, now).await?;
+        tx.commit().await?;
         let last = ids.iter().map(|row| row.get("id")).collect::<Result<Vec<SendId>>>()?.into_iter().max();
         Ok((ids.len() as u64, last.filter(|_| ids.len() >= limit as usize)))
     }

@@ -2,10 +2,11 @@
 //!
 //! Found by name (accounts by address), so running it again takes up what changed and doubles nothing. Leads come
 //! apart, in batches (`leads`). A campaign that is there is edited under its exclusive lock: its steps by `sequence`, its
-//! leads and planned mails by `places`. To add a part: its struct here, an upsert, a line in `apply_setup`.
+//! leads and planned mails by `places` and `starts`. To add a part: its struct here, an upsert, a line in `apply_setup`.
 
 pub(super) mod places;
 pub(super) mod sequence;
+pub(super) mod starts;
 
 use domain::campaign::{CampaignSettings, CampaignStatus};
 use domain::email_account::SmtpSettings;
@@ -24,8 +25,9 @@ use crate::value::{FromValue, Value};
 use crate::{statements, values};
 
 statements! {
-    TENANT = "INSERT INTO tenants (id, name, created_at, updated_at) VALUES ($1, $2, $3, $3)
-        ON CONFLICT (name) DO UPDATE SET updated_at = excluded.updated_at RETURNING id";
+    TENANT = "INSERT INTO tenants (id, name, max_per_second, created_at, updated_at) VALUES ($1, $2, $5, $3, $3)
+        ON CONFLICT (name) DO UPDATE SET updated_at = excluded.updated_at,
+            max_per_second = CASE WHEN $4::boolean THEN tenants.max_per_second ELSE excluded.max_per_second END RETURNING id";
     COMPANY = "INSERT INTO companies (id, tenant_id, name, address, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
         ON CONFLICT (tenant_id, name) DO UPDATE SET address = excluded.address, updated_at = excluded.updated_at RETURNING id";
     DOMAIN = "INSERT INTO domains (id, tenant_id, name, created_at, updated_at) VALUES ($1, $2, $3, $4, $4)
@@ -58,6 +60,8 @@ statements! {
 pub struct Setup {
     /// The tenant's name.
     pub tenant: String,
+    /// How many messages a second it sends over all its campaigns.
+    pub tenant_rate: TenantRate,
     /// The company's name.
     pub company: String,
     /// Its postal address for the footer.
@@ -78,6 +82,18 @@ pub struct Setup {
     pub update: bool,
     /// Whether leads who have finished go on with steps that stand behind their place now.
     pub reopen: bool,
+}
+
+/// What a setup says of its tenant's rate, which all its campaigns share.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum TenantRate {
+    /// Nothing: the one that is stored stays.
+    #[default]
+    Keep,
+    /// There is none.
+    None,
+    /// At most so many messages a second; above 0.
+    PerSecond(f64),
 }
 
 /// An email account of a setup.
@@ -200,7 +216,10 @@ impl Store {
         now: Timestamp,
     ) -> Result<SetupReport, SetupError> {
         let mut tx = self.db.begin(Access::Write).await?;
-        let tenant_id: TenantId = one(&mut tx, &TENANT, values![new_id(), &setup.tenant, now]).await?;
+        let rate = if let TenantRate::PerSecond(rate) = setup.tenant_rate { Some(rate) } else { None };
+        let keeps_rate = setup.tenant_rate == TenantRate::Keep;
+        let tenant = values![new_id(), &setup.tenant, now, keeps_rate, rate];
+        let tenant_id: TenantId = one(&mut tx, &TENANT, tenant).await?;
         let scope = Scope { setup, new_id, now, tenant_id };
         let known = find_campaign(&mut tx, &scope).await?;
         let params = values![new_id(), tenant_id, &setup.company, &setup.company_address, now];

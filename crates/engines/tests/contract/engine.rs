@@ -108,17 +108,25 @@ pub fn with_store<F: Future<Output = ()>>(engine: Engine, case: impl FnOnce(Stor
 
 /// The stores of two processes on one fresh database.
 pub fn with_two_stores<F: Future<Output = ()>>(engine: Engine, case: impl FnOnce(Store, Store) -> F) {
+    with_stores(engine, 2, |mut stores| {
+        let (other, one) = (stores.remove(1), stores.remove(0));
+        case(one, other)
+    });
+}
+
+/// The stores of so many processes on one fresh database.
+pub fn with_stores<F: Future<Output = ()>>(engine: Engine, many: usize, case: impl FnOnce(Vec<Store>) -> F) {
     match engine {
         Engine::Sqlite => {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("test.db");
             template::copy_sqlite(&path);
-            let open = || Store::new(Db::open_sqlite(&path, 2).unwrap());
-            block_on(async { case(open(), open()).await });
+            let open = |_| Store::new(Db::open_sqlite(&path, 2).unwrap());
+            block_on(async { case((0..many).map(open).collect()).await });
         }
         Engine::Postgres => on_postgres(|url| async move {
-            let open = || Store::new(Db::open_postgres(&url, 8).unwrap());
-            case(open(), open()).await;
+            let open = |_| Store::new(Db::open_postgres(&url, 8).unwrap());
+            case((0..many).map(open).collect()).await;
         }),
     }
 }

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "figures stand beside a result")]
 #![expect(clippy::unwrap_used, reason = "a case that cannot be set up has failed")]
 
+mod chance;
 mod engine;
 mod limits;
 mod observe;

@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+use domain::campaign::{CampaignSettings, TimezoneStrategy};
+use domain::holidays::Country;
+use domain::schedule::{DaySet, Hours};
 use serde::Serialize;
 
 use super::super::{Global, Outcome, output};
@@ -16,6 +19,7 @@ struct Report<'a> {
     company: &'a str,
     campaign: &'a str,
     accounts: Vec<Account<'a>>,
+    window: Window<'a>,
     steps: Vec<Step<'a>>,
     leads: u64,
     #[serde(rename = "skippedRows")]
@@ -30,6 +34,20 @@ struct Account<'a> {
     tls: &'static str,
     #[serde(rename = "dailyLimit")]
     daily_limit: Option<u32>,
+}
+
+/// When mail may leave.
+#[derive(Serialize)]
+struct Window<'a> {
+    timezone: &'a str,
+    #[serde(rename = "timezoneStrategy")]
+    timezone_strategy: TimezoneStrategy,
+    hours: Vec<Hours>,
+    holidays: usize,
+    #[serde(rename = "holidayCountries")]
+    holiday_countries: Vec<Country>,
+    #[serde(rename = "firstStepSpreadHours")]
+    first_step_spread_hours: f64,
 }
 
 #[derive(Serialize)]
@@ -85,6 +103,7 @@ impl<'a> Report<'a> {
             company: &setup.company,
             campaign: &setup.campaign,
             accounts: setup.accounts.iter().zip(&campaign.servers).map(account).collect(),
+            window: Window::of(&setup.settings),
             steps: setup.steps.iter().map(step).collect(),
             leads: campaign.leads.rows,
             skipped_rows: campaign.leads.skipped,
@@ -98,6 +117,7 @@ impl<'a> Report<'a> {
             let (email, host, port, tls) = (account.email, account.host, account.port, account.tls);
             let _ = writeln!(text, "  from {email} over {host}:{port}, tls {tls}, {limit}");
         }
+        text += &self.window.text();
         for (i, step) in self.steps.iter().enumerate() {
             let wait = if step.wait_hours > 0.0 { format!(" after {} h", step.wait_hours) } else { String::new() };
             let subject = step.subject.map_or(String::new(), |subject| format!(": {subject}"));
@@ -107,5 +127,70 @@ impl<'a> Report<'a> {
             if self.skipped_rows > 0 { format!(", {} bad rows left out", self.skipped_rows) } else { String::new() };
         let _ = write!(text, "  to {} leads{skipped}\nEverything is in order; nothing was done.", self.leads);
         text
+    }
+}
+
+impl<'a> Window<'a> {
+    fn of(settings: &'a CampaignSettings) -> Self {
+        Self {
+            timezone: settings.timezone.name(),
+            timezone_strategy: settings.timezone_strategy,
+            hours: settings.hours(),
+            holidays: settings.holidays.len(),
+            holiday_countries: settings.holiday_country.iter().copied().collect(),
+            first_step_spread_hours: settings.first_step_spread_hours,
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        let whose = match self.timezone_strategy {
+            TimezoneStrategy::Single => "",
+            TimezoneStrategy::RecipientLocal => ", or the lead's own zone",
+        };
+        for hours in &self.hours {
+            let days = if hours.days == DaySet::ALL {
+                "every day".to_owned()
+            } else {
+                hours.days.names().collect::<Vec<_>>().join(", ")
+            };
+            let (start, end, zone) = (hours.start, hours.end, self.timezone);
+            let _ = writeln!(text, "  {days} from {start} to {end}, {zone}{whose}");
+        }
+        if self.holidays > 0 {
+            let _ = writeln!(text, "  not on its own holidays ({})", self.holidays);
+        }
+        if !self.holiday_countries.is_empty() {
+            let names: Vec<&str> = self.holiday_countries.iter().map(|country| country.name()).collect();
+            let _ = writeln!(text, "  not on the public holidays of {}", names.join(", "));
+        }
+        if self.first_step_spread_hours > 0.0 {
+            let _ = writeln!(text, "  first steps spread over {} h", self.first_step_spread_hours);
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_holds_mail_back_is_said() {
+        let text = |toml: &str| Window::of(&toml::from_str(toml).unwrap()).text();
+        assert_eq!(text(""), "  every day from 00:00 to 24:00, UTC\n");
+        let said = text(
+            "timezone = \"Europe/Madrid\"\ntimezone_strategy = \"recipient_local\"\n\
+             windows = [{ days = [\"mon\", \"fri\"], end = \"12:00\" }, { start = \"14:00\" }]\n\
+             holidays = [\"2026-12-24\"]\nholiday_country = [\"FR\", \"ES\"]\nfirst_step_spread_hours = 1.5\n",
+        );
+        let lines = [
+            "  mon, fri from 00:00 to 12:00, Europe/Madrid, or the lead's own zone",
+            "  every day from 14:00 to 24:00, Europe/Madrid, or the lead's own zone",
+            "  not on its own holidays (1)",
+            "  not on the public holidays of Spain, France",
+            "  first steps spread over 1.5 h",
+        ];
+        assert_eq!(said.lines().collect::<Vec<_>>(), lines);
     }
 }

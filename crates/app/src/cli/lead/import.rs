@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use domain::campaign::CampaignStatus;
+use domain::first_step::FirstStep;
 use domain::ids::{CampaignId, TenantId};
-use domain::step::{Due, next_due};
 use serde::Serialize;
 
 use super::super::run::{Progress, quieten};
@@ -67,7 +67,7 @@ struct Report {
 /// Where the leads go.
 struct Target {
     tenant_id: TenantId,
-    campaign: Option<(CampaignId, Due)>,
+    campaign: Option<FirstStep>,
 }
 
 impl ImportArgs {
@@ -92,7 +92,7 @@ impl ImportArgs {
             let LeadList { rows, skipped, skipped_rows, .. } = list;
             let report = Report {
                 tenant_id: target.tenant_id,
-                campaign_id: target.campaign.map(|(id, _)| id),
+                campaign_id: target.campaign.map(|first| first.campaign_id),
                 rows: rows + skipped,
                 new: imported.new,
                 updated: imported.updated,
@@ -134,8 +134,8 @@ impl ImportArgs {
         let stored = ctx.store.tenant(tenant_id).get_campaign(campaign.id).await?;
         let now = ctx.clock.now();
         let start = campaign.scheduled_at.map_or(now, |at| at.max(now));
-        match next_due(&stored.plan.steps, 0, start) {
-            Some(first) => Ok(Target { tenant_id, campaign: Some((campaign.id, first)) }),
+        match FirstStep::of(&stored.plan, start) {
+            Some(first) => Ok(Target { tenant_id, campaign: Some(first) }),
             None => refuse(Problem::new(format!("the campaign `{}` has no steps", campaign.name)).field("--campaign")),
         }
     }

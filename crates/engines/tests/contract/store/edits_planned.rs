@@ -4,7 +4,6 @@
 
 use domain::reason::Reason;
 use domain::settle::Outcome;
-use domain::time::Timestamp;
 use engines::Store;
 use engines::store::apply::Applied;
 use engines::store::dot::DotAnswer;
@@ -40,10 +39,12 @@ fn a_longer_wait_puts_planned_mails_off_also_those_in_hand(engine: Engine) {
         f.edit(now, |s| s.steps[1].wait_hours = 72.0).await;
         assert_eq!(f.dot(&job, now).await, DotAnswer::Refused, "the worker that has it is told at the gate");
         assert!(f.refetch(&job, now).await.is_none());
-        assert_eq!(f.one::<Timestamp>("SELECT not_before AS x FROM sends WHERE open").await, NOW + 72 * HOUR);
-        let later = f.refetch(&job, NOW + 72 * HOUR).await.unwrap();
+        assert_eq!((f.place().await, f.account_days().await), ((2, Some(NOW + 72 * HOUR)), (0, 1)), "its slot is free");
+        assert!(f.jobs(NOW + 71 * HOUR).await.is_empty());
+        let later = f.jobs(NOW + 72 * HOUR).await.remove(0);
+        assert_eq!((later.send_id, later.account.0), (job.send_id, job.account.0), "it is the same send");
         assert_eq!(f.send(&later, NOW + 72 * HOUR).await, "B");
-        assert_eq!(f.account_days().await, (0, 2));
+        assert_eq!((f.sends().await, f.account_days().await), (vec!["sent".into(); 2], (0, 2)));
     });
 }
 

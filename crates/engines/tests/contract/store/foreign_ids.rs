@@ -6,9 +6,9 @@
 
 use domain::email_account::AccountStatus;
 use domain::event::EventType;
+use domain::first_step::FirstStep;
 use domain::send::SendStatus;
 use domain::settle::Outcome;
-use domain::step::Due;
 use engines::store::TenantStore;
 use engines::store::apply::Applied;
 use engines::store::events::StoredEvent;
@@ -25,6 +25,7 @@ use crate::on_every_engine;
 struct Target {
     f: Scene,
     job: SendJob,
+    first: FirstStep,
     /// An event that is stored already: its id must not open anything either.
     open: StoredEvent,
 }
@@ -44,7 +45,8 @@ impl Target {
             WHERE id = $1";
         f.write(bounced, engines::values![job.send_id, NOW]).await;
         let stranger = f.stranger().await;
-        (Self { f, job, open }, stranger)
+        let first = f.first_step(NOW).await;
+        (Self { f, job, first, open }, stranger)
     }
 
     /// Calls one function; whether it saw or changed anything.
@@ -61,12 +63,15 @@ impl Target {
             }
             "get_account" => store.get_account(account).await.is_ok(),
             "get_campaign" => store.get_campaign(campaign).await.is_ok(),
+            "find_standing" => store.find_standing(campaign, &self.job.lead.email).await.unwrap().is_some(),
+            "lead_addresses" => !store.lead_addresses([self.job.lead.id]).await.unwrap().is_empty(),
+            "account_addresses" => !store.account_addresses([account]).await.unwrap().is_empty(),
             "find_send_of_lead" => store.find_send_of_lead(campaign, self.job.lead.id, None).await.unwrap().is_some(),
             "get_send" => store.get_send(self.job.send_id, NOW).await.is_ok(),
             "get_template" => store.get_template(self.job.template.0).await.is_ok(),
             "import_leads" => {
                 let leads = vec![NewLead { email: self.job.lead.email.clone(), ..NewLead::default() }];
-                store.import_leads(Some((campaign, Due { step_order: 1, at: NOW })), leads, &new_id, NOW).await.is_ok()
+                store.import_leads(Some(&self.first), leads, &new_id, NOW).await.is_ok()
             }
             "list_attempts" => !store.list_attempts(self.job.send_id, 10).await.unwrap().is_empty(),
             "list_failures" => !store.list_failures(campaign, None, 10).await.unwrap().is_empty(),
@@ -82,6 +87,7 @@ impl Target {
             }
             "resume_campaign" => store.resume_campaign(campaign, NOW).await.unwrap(),
             "set_account_status" => store.set_account_status(account, AccountStatus::Paused, None, NOW).await.is_ok(),
+            "spread_first_steps" => store.spread_first_steps(&self.first, NOW + DAY).await.unwrap() > 0,
             "start_campaign" => store.start_campaign(campaign, NOW).await.unwrap(),
             "unsubscribe" => {
                 let new = self.f.event(&self.job, EventType::Unsubscribe);
@@ -95,11 +101,14 @@ impl Target {
     /// Brings the campaigns into the state in which the function finds something to do.
     async fn prepare(&self, function: &str) {
         let status = match function {
-            "start_campaign" => "UPDATE campaigns SET status = 'draft'",
+            "spread_first_steps" | "start_campaign" => "UPDATE campaigns SET status = 'draft'",
             "resume_campaign" => "UPDATE campaigns SET status = 'paused'",
             _ => "UPDATE campaigns SET status = 'sending'",
         };
         self.f.write(status, vec![]).await;
+        if function == "spread_first_steps" {
+            self.f.write("UPDATE campaign_leads SET due_at = $1", engines::values![NOW]).await;
+        }
         let status = match function {
             "resolve_send" => "held",
             "send_failed_again" => "failed",

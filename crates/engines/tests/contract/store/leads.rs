@@ -85,9 +85,9 @@ fn a_cancelled_campaign_takes_nobody(engine: Engine) {
     with_store(engine, async |store: Store| {
         let f = Scene::started(store, 1, |_| {}).await;
         f.tenant().cancel_campaign(f.campaign_id, NOW).await.unwrap();
-        let first = domain::step::Due { step_order: 1, at: NOW };
+        let first = f.first_step(NOW).await;
         let leads = vec![lead("late@example.test", None)];
-        assert!(f.tenant().import_leads(Some((f.campaign_id, first)), leads, &new_id, NOW).await.is_err());
+        assert!(f.tenant().import_leads(Some(&first), leads, &new_id, NOW).await.is_err());
         assert_eq!(f.one::<i64>("SELECT COUNT(*) AS x FROM leads").await, 1, "nothing of the batch is written");
     });
 }

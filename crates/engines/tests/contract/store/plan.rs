@@ -45,6 +45,25 @@ fn two_planners_at_once_never_exceed_an_accounts_cap(engine: Engine) {
     });
 }
 
+fn whoever_waited_for_a_cap_until_the_next_day_is_not_late(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::started(store, 2, |s| {
+            s.accounts[0].daily_limit = Some(1);
+            s.settings.max_lateness = Some(2.0);
+        })
+        .await;
+        assert_eq!(f.plan(NOW).await.planned.len(), 1);
+        let midnight = NOW + 12 * HOUR;
+        assert!(f.store.system().due_campaigns(midnight - HOUR).await.unwrap().is_empty(), "nobody looks until then");
+        let page = f.plan(midnight).await;
+        assert_eq!((page.planned.len(), page.skipped), (1, 0));
+        // A scheduler that was away then for longer than that has late ones.
+        assert_eq!(f.enroll(2..3).await, 1);
+        let page = f.plan(midnight + DAY + 3 * HOUR).await;
+        assert_eq!((page.planned.len(), page.skipped), (0, 1));
+    });
+}
+
 fn two_planners_at_once_never_exceed_a_campaigns_cap(engine: Engine) {
     with_store(engine, async |store: Store| {
         let f = Scene::started(store, 10, |s| {
@@ -165,6 +184,7 @@ on_every_engine! {
     fp03_two_planners_at_once_plan_each_lead_once
     two_planners_at_once_never_exceed_an_accounts_cap
     two_planners_at_once_never_exceed_a_campaigns_cap
+    whoever_waited_for_a_cap_until_the_next_day_is_not_late
     a_gap_gives_slots_one_after_the_other
     a_closed_window_holds_the_whole_campaign_until_it_opens
     a_window_of_the_leads_own_zone_moves_its_due_time

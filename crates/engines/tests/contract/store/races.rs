@@ -21,6 +21,7 @@ use engines::store::fetch::SendJob;
 use engines::{Access, Error, Store};
 
 use super::scene::{OWNER, Scene, request, result};
+use crate::chance::Chance;
 use crate::engine::{Engine, NOW, figure, new_id, with_two_stores};
 use crate::on_every_engine;
 
@@ -57,19 +58,6 @@ enum Stop {
 
 /// Status and fence of every send.
 type Sends = HashMap<SendId, (String, i64)>;
-
-/// Numbers that a seed gives.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (x ^ (x >> 31)) % bound
-    }
-}
 
 /// Two campaigns to the same three leads from one account, as the gate's process sees them and as the stop's does.
 struct Arena {
@@ -178,7 +166,7 @@ impl Arena {
 
     /// One round: how many dots were granted of how many that were to be stopped, and whether both were at it at once.
     async fn round(self: &Arc<Self>, seed: u64) -> (usize, usize, bool) {
-        let mut chance = Chance(seed);
+        let mut chance = Chance::new(seed);
         let mut jobs = self.as_before().await;
         for last in (1..jobs.len()).rev() {
             jobs.swap(last, chance.below(last as u64 + 1) as usize);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use domain::campaign::CampaignSettings;
 use domain::email_account::{LogInMethod, SmtpSettings, TlsMode};
+use domain::first_step::FirstStep;
 use domain::ids::{CampaignId, EmailAccountId, EventId, SendId, TenantId};
 use domain::schedule::WarmupTable;
 use domain::settle::{Attempted, EnrollmentEffect, Outcome, RetryPolicy, settle};
@@ -19,7 +20,7 @@ use engines::store::events::StoredEvent;
 use engines::store::fetch::SendJob;
 use engines::store::leads::{Imported, NewLead};
 use engines::store::plan::{Hint, PlanPage, PlanRequest};
-use engines::store::setup::{AccountSetup, Setup, SetupError, SetupReport, StepSetup, TemplateSetup};
+use engines::store::setup::{AccountSetup, Setup, SetupError, SetupReport, StepSetup, TemplateSetup, TenantRate};
 use engines::value::{FromValue, Value};
 
 use crate::engine::{NOW, new_id};
@@ -34,6 +35,7 @@ pub const OWNER: &str = "worker-1";
 pub fn acme() -> Setup {
     Setup {
         tenant: "Acme".into(),
+        tenant_rate: TenantRate::Keep,
         company: "Acme Ltd".into(),
         company_address: "1 Main Street".into(),
         accounts: vec![account("ana@acme.test")],
@@ -153,8 +155,12 @@ impl Scene {
 
     /// Imports leads into the campaign at `now`.
     pub async fn import(&self, leads: Vec<NewLead>, now: Timestamp) -> Imported {
-        let first = Due { step_order: 1, at: now };
-        self.tenant().import_leads(Some((self.campaign_id, first)), leads, &new_id, now).await.unwrap()
+        self.tenant().import_leads(Some(&self.first_step(now).await), leads, &new_id, now).await.unwrap()
+    }
+
+    /// Where leads start who are enrolled at `now`.
+    pub async fn first_step(&self, now: Timestamp) -> FirstStep {
+        FirstStep::of(&self.tenant().get_campaign(self.campaign_id).await.unwrap().plan, now).unwrap()
     }
 
     pub async fn plan(&self, now: Timestamp) -> PlanPage {

@@ -11,7 +11,6 @@ use domain::job::EmailJobPayload;
 use domain::plan::Moment;
 use domain::schedule::WarmupTable;
 use domain::settle::Outcome;
-use domain::step::Due;
 use engines::Store;
 use engines::store::adopt::{AdoptRequest, Adopted};
 use engines::store::apply::Applied;
@@ -60,6 +59,7 @@ async fn ask(function: &str, f: &Scene, job: &SendJob, tenant_id: TenantId) -> b
             let event = f.event(&job, EventType::Open);
             system.store_events(&[event], NOW).await.unwrap().stored > 0
         }
+        "prospects" => system.prospects(tenant_id, f.campaign_id, NOW).await.is_ok(),
         "why_refused" => system.why_refused(&[request(&job, NOW)], NOW).await.unwrap() != [None],
         "withdraw" => system.withdraw(&[request(&job, NOW)], OWNER, NOW).await.unwrap() > 0,
         other => panic!("`SystemStore::{other}` has no arm in this test"),
@@ -159,8 +159,8 @@ fn a_stranger_enrolls_nobody_in_a_foreign_campaign(engine: Engine) {
         let f = Scene::started(store, 1, |_| {}).await;
         let stranger = f.stranger().await;
         let lead = NewLead { email: "intruder@example.test".into(), ..NewLead::default() };
-        let first = Due { step_order: 1, at: NOW };
-        assert!(stranger.import_leads(Some((f.campaign_id, first)), vec![lead], &new_id, NOW).await.is_err());
+        let first = f.first_step(NOW).await;
+        assert!(stranger.import_leads(Some(&first), vec![lead], &new_id, NOW).await.is_err());
         assert_eq!(f.one::<i64>("SELECT COUNT(*) AS x FROM campaign_leads").await, 1);
         assert_eq!(f.one::<i64>("SELECT COUNT(*) AS x FROM leads").await, 1, "nothing of the batch is written");
     });

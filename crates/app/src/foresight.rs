@@ -1,0 +1,55 @@
+//! The ledger as a forecast begins with it, for `campaign forecast`, `campaign calendar` and `explain`.
+//!
+//! Not responsible for foreseeing (`domain::forecast`) or for showing. To add something that has to be known before: a
+//! field of `Foresight`.
+
+use domain::campaign::{CampaignSettings, CampaignStatus};
+use domain::forecast::World;
+use domain::ids::{CampaignId, TenantId};
+use domain::time::Timestamp;
+
+use crate::context::Context;
+use crate::scheduler;
+
+/// The world as it stands, and the campaign that was asked for in it.
+pub(crate) struct Foresight {
+    /// All campaigns that share accounts with it.
+    pub(crate) world: World,
+    /// Its index there.
+    pub(crate) campaign: usize,
+    /// Its settings.
+    pub(crate) settings: CampaignSettings,
+    /// The present.
+    pub(crate) now: Timestamp,
+}
+
+/// Whether a campaign that does not send is taken as it stands, or as if it went on now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Idle {
+    AsItStands,
+    AsIfItWentOn,
+}
+
+/// Reads what is needed to foresee.
+///
+/// # Errors
+/// The database.
+pub(crate) async fn foresee(
+    ctx: &Context,
+    tenant_id: TenantId,
+    id: CampaignId,
+    idle: Idle,
+) -> engines::error::Result<Foresight> {
+    let now = ctx.clock.now();
+    let mut prospects = ctx.store.system().prospects(tenant_id, id, now).await?;
+    let asked = &mut prospects.campaigns[prospects.asked];
+    let settings = asked.plan.settings.clone();
+    if idle == Idle::AsIfItWentOn && matches!(asked.plan.status, CampaignStatus::Draft | CampaignStatus::Paused) {
+        asked.plan.status = CampaignStatus::Sending;
+        // As `campaign resume` does: waiting for a person is no lateness.
+        asked.plan.seen_until = Some(now);
+        asked.next_plan_at = None;
+    }
+    let world = World::new(now, scheduler::rhythm(ctx), prospects.shared, prospects.campaigns);
+    Ok(Foresight { world, campaign: prospects.asked, settings, now })
+}

@@ -1,0 +1,129 @@
+//! `explain` is true: its slot is when and from where the lead's next mail then leaves, and what it names is seen in the
+//! ledger at that moment.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use domain::email_account::AccountStatus;
+use domain::forecast::Explanation;
+use domain::ids::{CampaignId, EnrollmentId, TenantId};
+use domain::pace::AccountBook;
+use domain::reason::Reason;
+use domain::schedule::WarmupTable;
+use domain::time::Timestamp;
+use engines::dialect::Statement;
+use engines::values;
+
+use super::plans::Plan;
+use super::{HORIZON, Mail, Simulation};
+use crate::foresight::{Idle, foresee};
+
+const ORIGIN: &str = "2026-03-20T10:00:00Z";
+const HOUR: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_secs(500 * 24 * 3600);
+
+static ACTIVE: Statement = Statement::new(
+    "ACTIVE",
+    "SELECT e.id, l.email, l.timezone, e.due_at FROM campaign_leads e JOIN leads l ON l.id = e.lead_id
+        WHERE e.campaign_id = $1 AND e.status = 'active'",
+);
+static STATUS: Statement = Statement::new(
+    "STATUS",
+    "SELECT c.status, t.max_per_second FROM campaigns c JOIN tenants t ON t.id = c.tenant_id WHERE c.id = $1",
+);
+static CAMPAIGN_DAY: Statement =
+    Statement::new("CAMPAIGN_DAY", "SELECT reserved, used FROM pace_days WHERE scope = 'campaign' AND day = $1");
+
+/// What was said of a lead.
+pub(super) struct Said {
+    at: Timestamp,
+    /// How many mails had been accepted by then.
+    accepted: usize,
+    email: String,
+    pub(super) told: Explanation,
+}
+
+/// Explains every lead that is not at its end, and looks whether the reason is there.
+pub(super) async fn explain_all(simulation: &Simulation, tenant_id: TenantId, id: CampaignId) -> Vec<Said> {
+    let ctx = &simulation.ctx;
+    let foresight = foresee(ctx, tenant_id, id, Idle::AsItStands).await.unwrap();
+    let rows = ctx.store.db().read(&ACTIVE, values![id]).await.unwrap();
+    let accepted = simulation.accepted().len();
+    let campaign = ctx.store.db().read(&STATUS, values![id]).await.unwrap().remove(0);
+    let status: String = campaign.get("status").unwrap();
+    let rate: Option<f64> = campaign.get("max_per_second").unwrap();
+    let mut all = Vec::new();
+    for row in rows {
+        let enrollment: EnrollmentId = row.get("id").unwrap();
+        let told = foresight.world.clone().explain(foresight.campaign, enrollment, foresight.now + LONG);
+        let zone: Option<String> = row.get("timezone").unwrap();
+        let due: Option<Timestamp> = row.get("due_at").unwrap();
+        let window = foresight.settings.window(zone.and_then(|zone| zone.parse().ok()).as_ref()).unwrap();
+        let is_there = match told.reason {
+            None => told.slot.is_some() || told.left_out.is_some(),
+            Some(Reason::CampaignPaused) => status == "paused" && told.slot.is_none(),
+            Some(Reason::TenantRate) => rate.is_some(),
+            Some(Reason::NotDue) => due.is_some_and(|due| due > foresight.now + HORIZON),
+            Some(Reason::WindowClosed) => !window.is_open(foresight.now + HORIZON),
+            Some(Reason::CampaignCap) => {
+                let day = foresight.settings.timezone.day(foresight.now + HORIZON);
+                let days = ctx.store.db().read(&CAMPAIGN_DAY, values![day]).await.unwrap();
+                let taken: u64 =
+                    days.iter().map(|row| row.get::<u64>("reserved").unwrap() + row.get::<u64>("used").unwrap()).sum();
+                foresight.settings.daily_limit.map(u64::from) == Some(taken)
+            }
+            Some(reason) => told.account.as_ref().is_some_and(|book| is_at_its_limit(book, reason, foresight.now)),
+        };
+        assert!(is_there, "{told:?} at {}", foresight.now);
+        all.push(Said { at: foresight.now, accepted, email: row.get("email").unwrap(), told });
+    }
+    all
+}
+
+/// Whether the account's limit is reached that is named.
+fn is_at_its_limit(book: &AccountBook, reason: Reason, now: Timestamp) -> bool {
+    match reason {
+        Reason::AccountInactive => book.status == AccountStatus::Paused,
+        Reason::AccountCap => book.remaining(now + HORIZON, &WarmupTable::default()) == 0,
+        Reason::AccountGap => {
+            let pace = &book.pace;
+            pace.last_slot_at.is_some_and(|last| last + pace.min_gap + pace.min_gap / 2 > now + HORIZON)
+        }
+        _ => false,
+    }
+}
+
+/// The first mail that this lead got afterwards.
+fn next_mail<'a>(accepted: &'a [Mail], said: &Said) -> Option<&'a Mail> {
+    accepted[said.accepted..].iter().filter(|(_, to, _)| *to == said.email).min()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn explanations_are_what_then_happens() {
+    let origin: Timestamp = ORIGIN.parse().unwrap();
+    let mut reasons: BTreeMap<Option<Reason>, usize> = BTreeMap::new();
+    for seed in 11..=16 {
+        let simulation = Simulation::begin(origin).await;
+        let folder = tempfile::tempdir().unwrap();
+        let (tenant_id, id) = simulation.start(&Plan::write(seed, 60, folder.path())).await;
+        let mut said = Vec::new();
+        for hours in [0, 1, 7, 25, 60, 100] {
+            simulation.live_until(origin + HOUR * hours).await;
+            said.extend(explain_all(&simulation, tenant_id, id).await);
+        }
+        simulation.live(origin + LONG).await;
+        let accepted = simulation.accepted();
+        for said in said {
+            *reasons.entry(said.told.reason).or_default() += 1;
+            let slot = said.told.slot.as_ref().map(|sent| sent.at);
+            let next = next_mail(&accepted, &said).map(|mail| mail.0);
+            assert_eq!(slot, next, "seed {seed}: {} at {}, {:?}", said.email, said.at, said.told);
+        }
+        simulation.end().await;
+    }
+    for reason in
+        [None, Some(Reason::NotDue), Some(Reason::WindowClosed), Some(Reason::AccountCap), Some(Reason::AccountGap)]
+    {
+        assert!(reasons.contains_key(&reason), "{reason:?} was never said: {reasons:?}");
+    }
+}

@@ -1,0 +1,65 @@
+//! A forecast equals what then happens, send by send: from which account, to whom, and when to the microsecond.
+#![expect(clippy::print_stdout, reason = "how much was compared stands beside the result")]
+
+use std::time::{Duration, Instant};
+
+use domain::time::Timestamp;
+
+use super::plans::Plan;
+use super::{Mail, Simulation, TICK};
+use crate::foresight::{Idle, foresee};
+
+/// Friday, before the changes of clocks of spring in Europe and of autumn on Lord Howe Island.
+const ORIGIN: &str = "2026-03-20T10:00:00Z";
+const LONG: Duration = Duration::from_secs(500 * 24 * 3600);
+
+/// Foresees a campaign of this seed, lives it, and compares.
+async fn compare(seed: u64, leads: usize) {
+    let origin: Timestamp = ORIGIN.parse().unwrap();
+    let simulation = Simulation::begin(origin).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (tenant_id, id) = simulation.start(&Plan::write(seed, leads, folder.path())).await;
+    let began = Instant::now();
+    let mut foreseen = foreseen(&simulation, tenant_id, id).await;
+    let took = began.elapsed();
+    simulation.live(origin + LONG).await;
+    let mut happened = simulation.accepted();
+    foreseen.sort();
+    happened.sort();
+    for (n, (foreseen, happened)) in foreseen.iter().zip(&happened).enumerate() {
+        assert_eq!(foreseen, happened, "mail {n} of seed {seed}");
+    }
+    assert_eq!(foreseen.len(), happened.len(), "seed {seed}");
+    assert!(happened.len() > leads, "seed {seed} has follow-ups: {}", happened.len());
+    let days = happened.last().unwrap().0.since(origin).as_secs() / 86_400;
+    println!(
+        "seed {seed}: {} mails over {days} days as foreseen in {took:?}, lived in {:?}",
+        happened.len(),
+        began.elapsed()
+    );
+    simulation.end().await;
+}
+
+pub(super) async fn foreseen(
+    simulation: &Simulation,
+    tenant_id: domain::ids::TenantId,
+    id: domain::ids::CampaignId,
+) -> Vec<Mail> {
+    let ctx = &simulation.ctx;
+    let foresight = foresee(ctx, tenant_id, id, Idle::AsItStands).await.unwrap();
+    assert_eq!(crate::scheduler::rhythm(ctx).tick, TICK);
+    let outlook = foresight.world.outlook(foresight.campaign, &foresight.settings.timezone, foresight.now + LONG);
+    let tenant = ctx.store.tenant(tenant_id);
+    let leads = tenant.lead_addresses(outlook.slots.iter().map(|sent| sent.lead_id)).await.unwrap();
+    let accounts = tenant.account_addresses(outlook.slots.iter().map(|sent| sent.account)).await.unwrap();
+    outlook.slots.iter().map(|sent| (sent.at, leads[&sent.lead_id].clone(), accounts[&sent.account].clone())).collect()
+}
+
+/// `SIMULATED_LEADS=5000` is the whole of it, with a forecast of weeks: minutes in a release build.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forecasts_equal_what_then_happens() {
+    let leads = std::env::var("SIMULATED_LEADS").map_or(60, |leads| leads.parse().unwrap());
+    for seed in 1..=10 {
+        compare(seed, leads).await;
+    }
+}

@@ -1,0 +1,101 @@
+//! A result that the ledger does not take for a reason of its own, here a trigger of another program: its send neither stays
+//! in `dot` nor goes again.
+
+use std::process::Command;
+
+use crate::app::{App, Engine};
+use crate::scene::{End, ONCE, Scene};
+
+/// A statement as another program runs it, on either database.
+fn run(app: &App, statement: &str) {
+    if app.sql(statement).is_some() {
+        return;
+    }
+    let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], timeout=60)\nc.executescript(sys.argv[2])";
+    let file = app.path("data/penguinmails.db");
+    assert!(Command::new("python3").args(["-c", script]).arg(file).arg(statement).status().unwrap().success());
+}
+
+/// From now on no send may get one of these statuses.
+fn refuse(app: &App, statuses: &str) {
+    if app.database_url().is_some() {
+        run(
+            app,
+            &format!(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+                    $$ BEGIN RAISE EXCEPTION 'not in this house'; END $$;
+                CREATE TRIGGER refuse BEFORE UPDATE ON sends FOR EACH ROW WHEN (NEW.status IN ({statuses}))
+                    EXECUTE FUNCTION refuse()"
+            ),
+        );
+    } else {
+        run(
+            app,
+            &format!(
+                "CREATE TRIGGER refuse BEFORE UPDATE ON sends WHEN NEW.status IN ({statuses})
+                    BEGIN SELECT RAISE(ABORT, 'not in this house'); END"
+            ),
+        );
+    }
+}
+
+fn allow(app: &App) {
+    let on = if app.database_url().is_some() { " ON sends" } else { "" };
+    run(app, &format!("DROP TRIGGER refuse{on}"));
+}
+
+fn planned(engine: Engine) -> Option<Scene> {
+    let scene = Scene::new(engine, "")?;
+    assert_eq!(scene.app.json(&["scheduler", "--once"]).1["planned"], 1);
+    Some(scene)
+}
+
+fn a_result_that_is_refused_holds_its_send_for_a_person(engine: Engine) {
+    let Some(scene) = planned(engine) else { return };
+    refuse(&scene.app, "'sent'");
+    let worker = scene.next_worker();
+    assert_eq!(scene.settled(), End { copies: 1, sent: 0, held: 1, unknown: 0 });
+    let send = &scene.app.json(&["campaign", "failures", "Welcome"]).1["failures"][0];
+    assert_eq!(send["reason"], "result_refused");
+    allow(&scene.app);
+    let id = send["sendId"].as_str().unwrap();
+    assert_eq!(scene.app.json(&["send", "resolve", id, "--sent"]).0, 0);
+    assert_eq!(scene.settled(), ONCE);
+    assert!(worker.stop().0.success());
+}
+
+fn a_result_that_is_taken_in_no_form_is_tried_until_it_is(engine: Engine) {
+    let Some(scene) = planned(engine) else { return };
+    refuse(&scene.app, "'sent', 'held'");
+    let mut worker = scene.app.spawn(&["worker"]);
+    assert!(worker.wait_for("results are kept: the database takes them in no form", 2), "{}", worker.seen.join(""));
+    assert_eq!(scene.app.count_rows("sends WHERE status = 'dot'").unwrap_or(1), 1);
+    allow(&scene.app);
+    let worker = worker.read_on();
+    assert_eq!(scene.settled(), ONCE);
+    assert!(worker.stop().0.success());
+}
+
+/// Its owner is dead for longer than it takes to bury one, and its dot must not become unknown.
+#[test]
+fn a_dead_workers_result_that_is_taken_in_no_form_waits_in_its_journal() {
+    let Some(scene) = planned(Engine::Postgres) else { return };
+    refuse(&scene.app, "'sent', 'held'");
+    let mut dead = scene.app.spawn(&["worker"]);
+    assert!(dead.wait_for("results are kept: the database takes them in no form", 1), "{}", dead.seen.join(""));
+    dead.kill();
+    let mut worker = scene.app.spawn(&["worker"]);
+    assert!(worker.wait_for("the journal of a dead worker", 2), "{}", worker.seen.join(""));
+    assert!(worker.seen.last().unwrap().contains("stays"), "its dot went again: {}", worker.seen.join(""));
+    assert_eq!(scene.app.count_rows("sends WHERE status = 'dot' AND unknowns = 0"), Some(1), "it was buried");
+    allow(&scene.app);
+    assert!(worker.wait_for("the journal of a dead worker was written down", 1), "{}", worker.seen.join(""));
+    let worker = worker.read_on();
+    assert_eq!(scene.settled(), ONCE);
+    assert!(worker.stop().0.success());
+}
+
+crate::on_every_engine! {
+    a_result_that_is_refused_holds_its_send_for_a_person
+    a_result_that_is_taken_in_no_form_is_tried_until_it_is
+}

@@ -1,0 +1,521 @@
+//! Forecast: what the scheduler, the gate and the calendar will do with what stands in the ledger now, send by send.
+//!
+//! It asks the very functions that the product asks (`page`, `pace::admit`, `plan::last_look`, `step::next_due`), turn by
+//! turn, on a copy of the books; turns in which nothing can change are left out. It takes for granted that every mail is
+//! accepted at once, that nobody reacts, and that nobody changes anything. Not responsible for reading the ledger; what is
+//! made of it stands in `forecast/`. To foresee something more: an event in `World::step`.
+
+mod explain;
+mod outlook;
+mod waiting;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::time::Duration;
+
+use crate::ids::{EmailAccountId, EnrollmentId, LeadId};
+use crate::pace::{AccountBook, CampaignBook, Deferral, Reserved, Scope, TenantBook, admit};
+use crate::page::{Page, soonest, turn_rank};
+use crate::plan::{Books, CampaignPlan, Candidate, Moment, last_look};
+use crate::reason::Reason;
+use crate::schedule::WarmupTable;
+use crate::settle::Outcome;
+use crate::step::{Due, next_due};
+use crate::time::Timestamp;
+pub use explain::Explanation;
+pub use outlook::Outlook;
+use waiting::{Place, Waiting};
+
+/// Candidates that are looked at first; the next ones are twice as many, since most turns end early.
+const FEW: usize = 8;
+
+/// How the scheduler works: forecasts turn when it turns.
+#[derive(Clone, Debug)]
+pub struct Rhythm {
+    /// Between two turns.
+    pub tick: Duration,
+    /// Slots are granted this far ahead.
+    pub horizon: Duration,
+    /// Candidates in one page.
+    pub page: usize,
+    /// The ramp of young accounts.
+    pub warmup: WarmupTable,
+}
+
+/// A send that has its slot, and its enrollment.
+#[derive(Clone, Debug)]
+pub struct OpenSend {
+    /// The enrollment; `due.step_order` is the send's step.
+    pub candidate: Candidate,
+    /// The account that sends.
+    pub account: EmailAccountId,
+    /// Not before this time.
+    pub at: Timestamp,
+    /// Its dot is under way: it leaves now, whatever else, and is charged already.
+    pub is_dot: bool,
+    /// Why it goes later than planned, where that is so.
+    pub reason: Option<Reason>,
+    /// Days on which it holds a reservation: the account's, the campaign's.
+    pub days: (Option<String>, Option<String>),
+}
+
+/// One campaign as it stands in the ledger.
+#[derive(Clone, Debug)]
+pub struct Prospect {
+    /// What planning knows of it.
+    pub plan: CampaignPlan,
+    /// It begins then; none = it has begun.
+    pub starts_at: Option<Timestamp>,
+    /// Planning looks at it again then.
+    pub next_plan_at: Option<Timestamp>,
+    /// Enrollments that wait for a step.
+    pub waiting: Vec<Candidate>,
+    /// Sends that a person decides about, or that have no account.
+    pub stranded: u64,
+    /// Sends that have their slot.
+    pub open: Vec<OpenSend>,
+    /// Accounts among which new leads are spread.
+    pub pool: Vec<EmailAccountId>,
+    /// The campaign's own days.
+    pub book: CampaignBook,
+}
+
+/// The books that a tenant's campaigns share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// Of every account that one of them may send from.
+    pub accounts: BTreeMap<EmailAccountId, AccountBook>,
+    /// Of the tenant; none = it has no rate.
+    pub tenant: Option<TenantBook>,
+}
+
+/// Something that will happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A mail leaves.
+    Sent(Sent),
+    /// A mail is left out.
+    Skipped {
+        /// Index of the campaign.
+        campaign: usize,
+        /// The enrollment.
+        enrollment_id: EnrollmentId,
+        /// Why.
+        reason: Reason,
+    },
+    /// Leads that are due wait for a limit.
+    Waited {
+        /// Index of the campaign.
+        campaign: usize,
+        /// For what.
+        reason: Reason,
+        /// How long, summed over all leads that wait, in seconds.
+        lead_seconds: u128,
+    },
+}
+
+/// A mail that will leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Index of the campaign.
+    pub campaign: usize,
+    /// The enrollment.
+    pub enrollment_id: EnrollmentId,
+    /// To whom.
+    pub lead_id: LeadId,
+    /// Order of the step.
+    pub step_order: u32,
+    /// From which account.
+    pub account: EmailAccountId,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Where a lead that waits stands when planning looks at it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Answer {
+    /// It gets a slot, is left out or ends: nothing holds it.
+    Served,
+    /// It has to wait.
+    Waits(Deferral),
+    /// It is not enrolled there, or not due yet.
+    NotAsked,
+}
+
+/// A campaign under way in the forecast.
+#[derive(Clone, Debug)]
+struct Running {
+    plan: CampaignPlan,
+    starts_at: Option<Timestamp>,
+    pool: Vec<EmailAccountId>,
+    book: CampaignBook,
+    waiting: Waiting,
+    /// Planning looks at it again then; `MAX` = never.
+    plan_at: Timestamp,
+    /// Planning looks at it no sooner, whoever comes due.
+    stopped_until: Timestamp,
+    /// When planning last looked at it.
+    planned_at: Option<Timestamp>,
+    /// Who waits for what since then.
+    held_up: BTreeMap<Reason, u64>,
+    /// Sends that have their slot.
+    open: u64,
+    /// Sends that only a person can let go on.
+    stranded: u64,
+}
+
+impl Running {
+    fn is_done(&self) -> bool {
+        self.stranded == 0 && self.open == 0 && self.waiting.is_empty()
+    }
+}
+
+/// A slot in the heap, earliest first; the number keeps the order in which slots were granted.
+type Slotted = Reverse<(Timestamp, u64)>;
+
+/// All campaigns that share accounts, at one moment.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// When turns are: one was here.
+    origin: Timestamp,
+    now: Timestamp,
+    rhythm: Rhythm,
+    shared: Shared,
+    campaigns: Vec<Running>,
+    slots: BinaryHeap<Slotted>,
+    /// The sends of `slots` by their numbers.
+    open: BTreeMap<u64, (usize, OpenSend)>,
+    granted: u64,
+}
+
+impl World {
+    /// The world at `now`.
+    pub fn new(now: Timestamp, rhythm: Rhythm, shared: Shared, prospects: Vec<Prospect>) -> Self {
+        let mut world = Self {
+            origin: now,
+            now,
+            rhythm,
+            shared,
+            campaigns: Vec::new(),
+            slots: BinaryHeap::new(),
+            open: BTreeMap::new(),
+            granted: 0,
+        };
+        for (campaign, prospect) in prospects.into_iter().enumerate() {
+            let is_live = prospect.plan.status.why_not().is_none();
+            let plan_at = prospect.starts_at.max(prospect.next_plan_at).unwrap_or(now).max(now);
+            let mut waiting = Waiting::default();
+            prospect.waiting.into_iter().for_each(|candidate| waiting.insert(candidate));
+            world.campaigns.push(Running {
+                plan: prospect.plan,
+                starts_at: prospect.starts_at,
+                pool: prospect.pool,
+                book: prospect.book,
+                waiting,
+                plan_at: if is_live { on_grid(plan_at, now, world.rhythm.tick) } else { Timestamp::MAX },
+                stopped_until: plan_at,
+                planned_at: None,
+                held_up: BTreeMap::new(),
+                open: 0,
+                stranded: prospect.stranded + if is_live { 0 } else { prospect.open.len() as u64 },
+            });
+            for send in prospect.open.into_iter().filter(|_| is_live) {
+                world.slot(campaign, send);
+            }
+        }
+        world
+    }
+
+    /// Goes on to the next thing that happens, and tells what did; false where nothing happens any more before `until`.
+    pub fn step(&mut self, until: Timestamp, tell: &mut dyn FnMut(Event)) -> bool {
+        let rank = |running: &Running| (running.plan_at, turn_rank(running.plan.id, running.plan_at));
+        let next = self.campaigns.iter().enumerate().min_by_key(|(_, running)| rank(running));
+        let (plan_at, campaign) = next.map_or((Timestamp::MAX, 0), |(index, running)| (running.plan_at, index));
+        let send_at = self.slots.peek().map_or(Timestamp::MAX, |Reverse((at, _))| *at);
+        let at = plan_at.min(send_at);
+        if at >= until || at == Timestamp::MAX {
+            return false;
+        }
+        self.now = self.now.max(at);
+        // What leaves at the moment of a turn leaves before it.
+        if send_at <= plan_at {
+            if let Some((campaign, send)) = self.slots.pop().and_then(|Reverse((_, number))| self.open.remove(&number))
+            {
+                self.campaigns[campaign].open -= 1;
+                self.leave(campaign, send, tell);
+            }
+        } else {
+            self.turn(campaign, tell);
+        }
+        true
+    }
+
+    /// What planning says of one enrollment when it looks at its campaign now.
+    fn ask(&mut self, campaign: usize, enrollment: EnrollmentId) -> Answer {
+        let horizon_end = self.now + self.rhythm.horizon;
+        let place = self.campaigns.get(campaign).and_then(|running| running.waiting.place_of(enrollment));
+        if place.is_none_or(|(due, _)| due > horizon_end) {
+            return Answer::NotAsked;
+        }
+        let (answers, stop) = self.plan(campaign, &mut |_| ());
+        let waits = self.campaigns[campaign].waiting.place_of(enrollment).is_some();
+        match answers.get(&enrollment).copied().or(stop).filter(|_| waits) {
+            Some(deferral) => Answer::Waits(deferral),
+            None => Answer::Served,
+        }
+    }
+
+    /// Whether nobody of a campaign waits for anything any more.
+    pub fn is_done(&self, campaign: usize) -> bool {
+        self.campaigns.get(campaign).is_none_or(|running| running.is_done())
+    }
+
+    fn slot(&mut self, campaign: usize, send: OpenSend) {
+        self.granted += 1;
+        self.campaigns[campaign].open += 1;
+        self.slots.push(Reverse((send.at.max(self.now), self.granted)));
+        self.open.insert(self.granted, (campaign, send));
+    }
+
+    /// The moment of a send's dot: the last look, the limits' last word, and what follows for its lead.
+    fn leave(&mut self, campaign: usize, mut send: OpenSend, tell: &mut dyn FnMut(Event)) {
+        let now = self.now;
+        if send.is_dot {
+            return self.sent(campaign, send, tell);
+        }
+        let running = &mut self.campaigns[campaign];
+        let (candidate, plan) = (&send.candidate, &running.plan);
+        if candidate.suppressed {
+            return self.give_back(campaign, &send);
+        }
+        match last_look(&plan.settings, candidate.lead_status, candidate.lead_zone.as_ref(), send.at, now) {
+            Some(Outcome::WindowClosed(opens)) => {
+                send.at = opens;
+                return self.slot(campaign, send);
+            }
+            Some(Outcome::TooLate) => {
+                let enrollment_id = candidate.enrollment_id;
+                tell(Event::Skipped { campaign, enrollment_id, reason: Reason::TooLate });
+                self.give_back(campaign, &send);
+                return self.go_on(campaign, send.candidate, now);
+            }
+            Some(_) => return self.give_back(campaign, &send),
+            None => {}
+        }
+        let Shared { accounts, tenant } = &mut self.shared;
+        let Some(account) = accounts.get_mut(&send.account) else { return };
+        if let Some(until) = account.pace.backoff_until.filter(|until| *until > now) {
+            send.at = until;
+            return self.slot(campaign, send);
+        }
+        let reserved = Reserved { account_day: send.days.0.as_deref(), campaign_day: send.days.1.as_deref() };
+        if let Some(book) = tenant {
+            book.spaced_until = Timestamp::MAX;
+        }
+        let campaign_book = Some(&mut running.book);
+        if let Err(deferral) = admit(Some(account), campaign_book, tenant.as_mut(), reserved, &self.rhythm.warmup, now)
+        {
+            if deferral.reason == Reason::CampaignCap {
+                send.days.1 = Some(running.book.zone.day(deferral.until));
+            }
+            if deferral.until < Timestamp::MAX {
+                send.at = deferral.until;
+                self.slot(campaign, send);
+            } else {
+                running.stranded += 1;
+            }
+            return;
+        }
+        self.sent(campaign, send, tell);
+    }
+
+    /// What ends without a dot holds no room of its days any more.
+    fn give_back(&mut self, campaign: usize, send: &OpenSend) {
+        let (account_day, campaign_day) = &send.days;
+        let account = self.shared.accounts.get_mut(&send.account).map(|book| &mut book.days);
+        let of_campaign = Some(&mut self.campaigns[campaign].book.days);
+        for (days, day) in [(account, account_day), (of_campaign, campaign_day)] {
+            if let Some(day) = days.zip(day.as_ref()).and_then(|(days, day)| days.get_mut(day)) {
+                day.reserved = day.reserved.saturating_sub(1);
+            }
+        }
+    }
+
+    /// A mail leaves, and its lead goes on.
+    fn sent(&mut self, campaign: usize, mut send: OpenSend, tell: &mut dyn FnMut(Event)) {
+        let now = self.now;
+        tell(Event::Sent(Sent {
+            campaign,
+            enrollment_id: send.candidate.enrollment_id,
+            lead_id: send.candidate.lead_id,
+            step_order: send.candidate.due.step_order,
+            account: send.account,
+            at: now,
+        }));
+        send.candidate.email_account_id = Some(send.account);
+        self.go_on(campaign, send.candidate, now);
+    }
+
+    /// A lead whose step is behind it waits for the next one.
+    fn go_on(&mut self, campaign: usize, mut candidate: Candidate, at: Timestamp) {
+        let running = &mut self.campaigns[campaign];
+        if let Some(due) = next_due(&running.plan.steps, candidate.due.step_order, at) {
+            candidate.due = due;
+            running.waiting.insert(candidate);
+            self.plan_by(campaign, due.at - self.rhythm.horizon);
+        }
+    }
+
+    /// One turn of the scheduler over a campaign.
+    fn turn(&mut self, campaign: usize, tell: &mut dyn FnMut(Event)) {
+        let (now, tick) = (self.now, self.rhythm.tick);
+        let running = &mut self.campaigns[campaign];
+        if let Some(last) = running.planned_at.replace(now) {
+            let seconds = u128::from(now.since(last).as_secs());
+            for (reason, leads) in std::mem::take(&mut running.held_up) {
+                tell(Event::Waited { campaign, reason, lead_seconds: u128::from(leads) * seconds });
+            }
+            // The turns that were left out have seen the campaign too.
+            running.plan.seen_until = running.plan.seen_until.max(Some(now - tick));
+        }
+        running.plan_at = Timestamp::MAX;
+        let moment = Moment { now, horizon: self.rhythm.horizon };
+        let horizon_end = now + moment.horizon;
+        let (answers, stop) = self.plan(campaign, tell);
+        let running = &mut self.campaigns[campaign];
+        let mut again = answers.values().map(|deferral| deferral.until).min().filter(|_| stop.is_none());
+        if let Some(stop) = stop {
+            again = Some(stop.until);
+            let asked = answers.len() as u64;
+            let ready = running.waiting.ready(horizon_end);
+            *running.held_up.entry(stop.reason).or_default() += ready.saturating_sub(asked);
+        }
+        for deferral in answers.values().filter(|deferral| deferral.scope != Scope::Lead) {
+            *running.held_up.entry(deferral.reason).or_default() += 1;
+        }
+        running.plan.seen_until = Some(stop.map_or(now, |stop| soonest(stop.until, moment)).max(now));
+        // What never ends by itself is not foreseen: a person changes it, or nothing does.
+        running.stopped_until = stop.map_or(now, |stop| soonest(stop.until, moment));
+        if let Some(until) = again.filter(|until| *until < Timestamp::MAX) {
+            self.plan_by(campaign, soonest(until, moment));
+        }
+        if let Some(due) = self.campaigns[campaign].waiting.next_after(horizon_end).filter(|_| stop.is_none()) {
+            self.plan_by(campaign, due - self.rhythm.horizon);
+        }
+    }
+
+    /// Plans page by page; each enrollment that has to wait with its answer, and why nobody else was asked.
+    fn plan(
+        &mut self,
+        campaign: usize,
+        tell: &mut dyn FnMut(Event),
+    ) -> (BTreeMap<EnrollmentId, Deferral>, Option<Deferral>) {
+        let moment = Moment { now: self.now, horizon: self.rhythm.horizon };
+        let mut answers = BTreeMap::new();
+        let mut after = None;
+        loop {
+            let (page, places, candidates) = self.decide(campaign, after, moment);
+            for (index, deferral) in &page.deferrals {
+                answers.insert(candidates[*index].enrollment_id, *deferral);
+            }
+            after = places.last().copied();
+            let is_over = page.stop.is_some() || places.len() < self.rhythm.page;
+            let stop = page.stop;
+            self.apply(campaign, page, &places, candidates, tell);
+            if is_over {
+                return (answers, stop);
+            }
+        }
+    }
+
+    /// Decides about the page behind a place, looking at no more of it than is needed.
+    fn decide(&mut self, campaign: usize, after: Option<Place>, moment: Moment) -> (Page, Vec<Place>, Vec<Candidate>) {
+        let running = &mut self.campaigns[campaign];
+        let mut tenant = self.shared.tenant.take();
+        if let Some(book) = &mut tenant {
+            book.spaced_until = moment.now + moment.horizon;
+        }
+        let mut books = Books {
+            accounts: std::mem::take(&mut self.shared.accounts),
+            pool: running.pool.clone(),
+            campaign: running.book.clone(),
+            tenant,
+        };
+        let (mut page, mut places, mut candidates) = (Page::default(), Vec::new(), Vec::new());
+        let mut many = FEW;
+        while page.stop.is_none() && places.len() < self.rhythm.page {
+            let first = places.len();
+            let some = many.min(self.rhythm.page - first);
+            let (more, who) = running.waiting.page(places.last().copied().or(after), moment.now + moment.horizon, some);
+            let is_last = more.len() < some;
+            places.extend(more);
+            candidates.extend(who);
+            page.decide(&running.plan, (&mut candidates, first), &mut books, &self.rhythm.warmup, moment);
+            if is_last {
+                break;
+            }
+            many *= 2;
+        }
+        running.book = books.campaign;
+        self.shared = Shared { accounts: books.accounts, tenant: books.tenant };
+        (page, places, candidates)
+    }
+
+    /// Takes a page as the ledger takes it.
+    fn apply(
+        &mut self,
+        campaign: usize,
+        page: Page,
+        places: &[Place],
+        candidates: Vec<Candidate>,
+        tell: &mut dyn FnMut(Event),
+    ) {
+        let now = self.now;
+        for send in &page.sends {
+            let candidate = &candidates[send.candidate];
+            match (send.account, &send.slot) {
+                (Some(account), Some(slot)) => {
+                    let days = (Some(slot.account_day.clone()), Some(slot.campaign_day.clone()));
+                    let due = Due { step_order: send.step_order, at: now };
+                    let candidate = Candidate { due, ..candidate.clone() };
+                    self.slot(
+                        campaign,
+                        OpenSend { candidate, account, at: slot.at, is_dot: false, reason: None, days },
+                    );
+                }
+                _ if send.is_held() => self.campaigns[campaign].stranded += 1,
+                _ => {
+                    if let Some(reason) = send.reason {
+                        tell(Event::Skipped { campaign, enrollment_id: candidate.enrollment_id, reason });
+                    }
+                }
+            }
+        }
+        let running = &mut self.campaigns[campaign];
+        for (index, to) in page.moves {
+            running.waiting.remove(places[index]);
+            let Some(due) = to.next.filter(|_| !to.waits) else { continue };
+            if let Some(deferral) = page.deferrals.get(&index).filter(|_| due.at > now) {
+                let lead_seconds = u128::from(due.at.since(now).as_secs());
+                tell(Event::Waited { campaign, reason: deferral.reason, lead_seconds });
+            }
+            running.waiting.insert(Candidate { due, ..candidates[index].clone() });
+        }
+    }
+
+    /// Lets planning look at a campaign no later than at the first turn from `at` on that is still to come.
+    fn plan_by(&mut self, campaign: usize, at: Timestamp) {
+        let (now, tick) = (self.now, self.rhythm.tick);
+        let running = &mut self.campaigns[campaign];
+        let earliest = running.planned_at.map_or(now, |last| last + tick).max(running.stopped_until).max(now);
+        let at = on_grid(at.max(earliest), self.origin, tick);
+        running.plan_at = running.plan_at.min(at);
+    }
+}
+
+/// The first turn at or after `at`, where one was at `turn`.
+fn on_grid(at: Timestamp, turn: Timestamp, tick: Duration) -> Timestamp {
+    let tick = tick.as_micros().max(1);
+    let passed = at.since(turn).as_micros().div_ceil(tick) * tick;
+    turn + Duration::from_micros(u64::try_from(passed).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,94 @@
+//! Why a lead's next mail has not left: what holds it now, and when and from where it will leave.
+//!
+//! Not responsible for leads whose sequence is over, or whose send a person decides about: the ledger says that by itself.
+//! To add something that can hold a send that has its slot: `World::hold`.
+
+use super::{Answer, Event, OpenSend, Sent, World};
+use crate::ids::EnrollmentId;
+use crate::pace::{AccountBook, Scope};
+use crate::plan::last_look;
+use crate::reason::Reason;
+use crate::settle::Outcome;
+use crate::time::Timestamp;
+
+/// Why a mail has not left yet.
+#[derive(Clone, Debug, Default)]
+pub struct Explanation {
+    /// What holds it now; none = nothing, it leaves at its slot.
+    pub reason: Option<Reason>,
+    /// The account whose limit or state that is, as it stands when those who come before have been served.
+    pub account: Option<AccountBook>,
+    /// Why its next mail is left out, where it is: the slot is a later mail's then.
+    pub left_out: Option<Reason>,
+    /// When it leaves, as long as nothing changes; none = not before a person acts, or not within the forecast.
+    pub slot: Option<Sent>,
+}
+
+impl World {
+    /// Explains the next mail of an enrollment; slots are looked for before `until`.
+    pub fn explain(mut self, campaign: usize, enrollment: EnrollmentId, until: Timestamp) -> Explanation {
+        let (reason, account) = self.why_not(campaign, enrollment);
+        let (mut slot, mut left_out) = (None, None);
+        while slot.is_none()
+            && self.step(until, &mut |event| match event {
+                Event::Sent(sent) if sent.campaign == campaign && sent.enrollment_id == enrollment => slot = Some(sent),
+                Event::Skipped { campaign: of, enrollment_id, reason }
+                    if (of, enrollment_id) == (campaign, enrollment) =>
+                {
+                    left_out.get_or_insert(reason);
+                }
+                Event::Sent(_) | Event::Skipped { .. } | Event::Waited { .. } => {}
+            })
+        {}
+        Explanation { reason, account, left_out, slot }
+    }
+
+    fn why_not(&self, campaign: usize, enrollment: EnrollmentId) -> (Option<Reason>, Option<AccountBook>) {
+        let Some(running) = self.campaigns.get(campaign) else { return (None, None) };
+        if let Some(reason) = running.plan.status.why_not() {
+            return (Some(reason), None);
+        }
+        let mut open = self.open.values();
+        if let Some((_, send)) = open.find(|(of, send)| *of == campaign && send.candidate.enrollment_id == enrollment) {
+            return self.hold(campaign, send);
+        }
+        if running.starts_at.is_some_and(|starts| starts > self.now) {
+            return (Some(Reason::CampaignNotStarted), None);
+        }
+        let mut copy = self.clone();
+        match copy.ask(campaign, enrollment) {
+            Answer::Waits(deferral) => {
+                let account = match deferral.scope {
+                    Scope::Account(id) => copy.shared.accounts.remove(&id),
+                    Scope::Lead | Scope::Campaign => None,
+                };
+                (Some(deferral.reason), account)
+            }
+            Answer::Served => (None, None),
+            Answer::NotAsked => (running.waiting.place_of(enrollment).map(|_| Reason::NotDue), None),
+        }
+    }
+
+    /// What holds a send that has its slot.
+    fn hold(&self, campaign: usize, send: &OpenSend) -> (Option<Reason>, Option<AccountBook>) {
+        let account = self.shared.accounts.get(&send.account).cloned();
+        if let Some(book) = &account {
+            if let Some(reason) = book.status.why_not() {
+                return (Some(reason), account);
+            }
+            if book.pace.backoff_until.is_some_and(|until| until > self.now) {
+                return (Some(Reason::AccountBackoff), account);
+            }
+        }
+        if send.at > self.now {
+            return (send.reason, account);
+        }
+        let (settings, candidate) = (&self.campaigns[campaign].plan.settings, &send.candidate);
+        match last_look(settings, candidate.lead_status, candidate.lead_zone.as_ref(), send.at, self.now) {
+            Some(Outcome::WindowClosed(_)) => (Some(Reason::WindowClosed), None),
+            Some(Outcome::TooLate) => (Some(Reason::TooLate), None),
+            Some(Outcome::Excluded(reason)) => (Some(reason), None),
+            _ => (None, account),
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! One page of planning: candidates of one campaign in the order in which they came due, asked one after the other until
+//! nobody else can be served now.
+//!
+//! The store writes a page down, the forecast only looks at it, so both see the same decisions. Not responsible for a
+//! single candidate (`plan`) or for who is due. To add something that a plan may say: an arm in `Page::ask`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::ids::{CampaignId, EmailAccountId, StepId};
+use crate::pace::{Deferral, Scope, Slot};
+use crate::plan::{Books, CampaignPlan, Candidate, Moment, Plan, plan_send};
+use crate::reason::Reason;
+use crate::rotation::leaves;
+use crate::schedule::{WarmupTable, jitter};
+use crate::step::Due;
+use crate::time::Timestamp;
+
+/// However far off an answer is, it is asked for again after so long: a person may have changed something.
+const ASK_AGAIN: Duration = Duration::from_secs(24 * 3600);
+/// What only a person can change is looked at again after so long.
+const ASK_PERSON: Duration = Duration::from_secs(60);
+
+/// A send to record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSend {
+    /// Which candidate of the page it is for.
+    pub candidate: usize,
+    /// The email step.
+    pub step_id: StepId,
+    /// Its order.
+    pub step_order: u32,
+    /// The account that sends it.
+    pub account: Option<EmailAccountId>,
+    /// Its slot, if it is planned; else it is skipped or held.
+    pub slot: Option<Slot>,
+    /// Why it is skipped or held.
+    pub reason: Option<Reason>,
+}
+
+impl NewSend {
+    /// Whether a person decides about it, since it may have been sent in lost time.
+    pub fn is_held(&self) -> bool {
+        self.reason == Some(Reason::Restored)
+    }
+}
+
+/// An enrollment's new place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// What it waits for; none = its sequence is over.
+    pub next: Option<Due>,
+    /// The account that its lead keeps from now on.
+    pub account: Option<EmailAccountId>,
+    /// Why it ends before the end of the sequence.
+    pub stopped: Option<Reason>,
+    /// A send of it is open: it is not due meanwhile.
+    pub waits: bool,
+}
+
+/// What was decided about a page of candidates.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// Sends to record, in the order in which they were decided.
+    pub sends: Vec<NewSend>,
+    /// Where candidates stand afterwards; those that are not named stay as they were.
+    pub moves: BTreeMap<usize, Move>,
+    /// Candidates that were asked and have to wait.
+    pub deferrals: BTreeMap<usize, Deferral>,
+    /// Why nobody else of the campaign need be asked, where that is so.
+    pub stop: Option<Deferral>,
+    exhausted: BTreeMap<EmailAccountId, Deferral>,
+}
+
+impl Page {
+    /// Decides about each candidate from `first` on in turn, until nobody else need be asked.
+    ///
+    /// Slots are booked in `books`, and a candidate that moves on takes its new place. A page may be decided in parts: an
+    /// account without a slot for one of its candidates has none for the others.
+    pub fn decide(
+        &mut self,
+        campaign: &CampaignPlan,
+        (candidates, first): (&mut [Candidate], usize),
+        books: &mut Books,
+        warmup: &WarmupTable,
+        moment: Moment,
+    ) {
+        for (index, candidate) in candidates.iter_mut().enumerate().skip(first) {
+            if self.stop.is_some() {
+                break;
+            }
+            if leaves(campaign, candidate, books) {
+                candidate.email_account_id = None;
+            }
+            // A sequence has at most as many steps as can be skipped in a row.
+            for _ in 0..=campaign.steps.len() * 2 {
+                let plan = plan_send(campaign, candidate, books, warmup, moment);
+                if !self.take(plan, index, candidate, books, moment) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// The first moment at which asking again can have another answer, as long as nothing changes; none = nobody waits.
+    pub fn again_at(&self, moment: Moment) -> Option<Timestamp> {
+        let first = match self.stop {
+            Some(stop) => Some(stop.until),
+            None => self.deferrals.values().map(|deferral| deferral.until).min(),
+        };
+        first.map(|until| soonest(until, moment))
+    }
+
+    /// One answer for one candidate; true where it is to be asked again.
+    fn take(&mut self, plan: Plan, index: usize, candidate: &mut Candidate, books: &mut Books, moment: Moment) -> bool {
+        match plan {
+            Plan::Send { step_id, step_order, email_account_id, slot } => {
+                let account = Some(email_account_id);
+                let slot = Some(slot);
+                self.sends.push(NewSend { candidate: index, step_id, step_order, account, slot, reason: None });
+                self.stay(index, step_order, account, moment.now);
+                false
+            }
+            Plan::Hold { step_id, step_order, email_account_id: account } => {
+                let reason = Some(Reason::Restored);
+                self.sends.push(NewSend { candidate: index, step_id, step_order, account, slot: None, reason });
+                // Which account sent it, if one did, nobody knows.
+                self.stay(index, step_order, None, moment.now);
+                false
+            }
+            Plan::Skip { step_id, step_order, reason, next } => {
+                self.leave_out(index, (step_id, step_order), reason);
+                self.go_on(index, candidate, next, moment)
+            }
+            Plan::Move { next } => self.go_on(index, candidate, next, moment),
+            Plan::End { step, reason } => {
+                if let Some(step) = step {
+                    self.leave_out(index, step, reason);
+                }
+                self.moves.insert(index, Move { next: None, account: None, stopped: Some(reason), waits: false });
+                false
+            }
+            Plan::Defer(deferral) => {
+                let again = self.defer(index, candidate, deferral, books, moment);
+                if !again {
+                    self.deferrals.insert(index, deferral);
+                }
+                again
+            }
+        }
+    }
+
+    /// A send that is skipped with its reason.
+    fn leave_out(&mut self, candidate: usize, (step_id, step_order): (StepId, u32), reason: Reason) {
+        let reason = Some(reason);
+        self.sends.push(NewSend { candidate, step_id, step_order, account: None, slot: None, reason });
+    }
+
+    /// The candidate waits for its send.
+    fn stay(&mut self, index: usize, step_order: u32, account: Option<EmailAccountId>, now: Timestamp) {
+        let next = Some(Due { step_order, at: now });
+        self.moves.insert(index, Move { next, account, stopped: None, waits: true });
+    }
+
+    /// Moves a candidate on; true where its next step is due within the horizon as well.
+    fn go_on(&mut self, index: usize, candidate: &mut Candidate, next: Option<Due>, moment: Moment) -> bool {
+        self.moves.insert(index, Move { next, account: None, stopped: None, waits: false });
+        let Some(due) = next else { return false };
+        candidate.due = due;
+        due.at <= moment.now + moment.horizon
+    }
+
+    /// Takes a deferral by whom it concerns; true where the candidate may be served by another account.
+    fn defer(
+        &mut self,
+        index: usize,
+        candidate: &Candidate,
+        deferral: Deferral,
+        books: &mut Books,
+        moment: Moment,
+    ) -> bool {
+        match deferral.scope {
+            Scope::Lead => {
+                let due = Due { at: deferral.until.min(moment.now + ASK_AGAIN), ..candidate.due };
+                if due.at > moment.now + moment.horizon {
+                    self.moves.insert(index, Move { next: Some(due), account: None, stopped: None, waits: false });
+                }
+                false
+            }
+            Scope::Campaign => {
+                // Without any account left, the one that is free first says until when, and why.
+                self.stop = Some(self.first_free().filter(|first| first.until < deferral.until).unwrap_or(deferral));
+                false
+            }
+            Scope::Account(id) => {
+                self.exhausted.insert(id, deferral);
+                books.pool.retain(|other| *other != id);
+                if self.exhausted.len() == books.accounts.len() {
+                    self.stop = self.first_free();
+                    return false;
+                }
+                // A new lead may go from another account; a known one waits for its own.
+                candidate.email_account_id.is_none()
+            }
+        }
+    }
+
+    fn first_free(&self) -> Option<Deferral> {
+        self.exhausted.values().min_by_key(|deferral| deferral.until).copied()
+    }
+}
+
+/// Where a campaign stands in the turn that begins at `turn`, the least first: who comes first takes the slots that
+/// campaigns share, an account's or a tenant's. Another one each second, by a hash, so that no spacing of turns favours one.
+pub fn turn_rank(campaign: CampaignId, turn: Timestamp) -> Duration {
+    let second = u128::from(turn.unix_seconds().unsigned_abs());
+    jitter(&[campaign.uuid(), uuid::Uuid::from_u128(second)], Duration::from_micros(u64::MAX))
+}
+
+/// When to ask again for an answer that holds until then: a horizon earlier, and within a day.
+pub(crate) fn soonest(until: Timestamp, moment: Moment) -> Timestamp {
+    if until == Timestamp::MAX {
+        return moment.now + ASK_PERSON;
+    }
+    until.min(moment.now + ASK_AGAIN) - moment.horizon
+}
