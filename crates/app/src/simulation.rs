@@ -4,6 +4,7 @@
 //! Judges forecasts by what then happens. Not responsible for faults (`tests/e2e`). To add a moment that the clock must stop
 //! at: `Simulation::next_moment`.
 
+mod edits;
 mod explain;
 mod forecast;
 mod plans;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use domain::ids::{CampaignId, TenantId};
 use domain::time::Timestamp;
 use engines::dialect::Statement;
+use engines::store::setup::SetupReport;
 use engines::values;
 use tokio::task::JoinHandle;
 
@@ -28,6 +30,8 @@ use crate::exit::Exit;
 use crate::lifecycle::Shutdown;
 use crate::sink::{Listening, SinkOptions};
 use crate::{scheduler, setup, worker};
+
+use edits::Letter;
 
 /// Between two turns of the scheduler.
 const TICK: Duration = Duration::from_secs(1);
@@ -108,6 +112,14 @@ impl Simulation {
 
     /// Sets a campaign up from a file, and starts it now.
     async fn start(&self, file: &Path) -> (TenantId, CampaignId) {
+        let report = self.import(file, false, false).await;
+        let tenant = self.ctx.store.tenant(report.tenant_id);
+        assert!(tenant.start_campaign(report.campaign_id, self.clock.now()).await.unwrap());
+        (report.tenant_id, report.campaign_id)
+    }
+
+    /// Takes a file, as `campaign import` does.
+    async fn import(&self, file: &Path, update: bool, reopen: bool) -> SetupReport {
         let env = Environment::default();
         let url = self.url.parse().ok();
         let options = LoadOptions {
@@ -116,13 +128,11 @@ impl Simulation {
             smtp: url.as_ref(),
             keeps_servers: false,
             skip_bad_rows: false,
-            update: false,
+            update,
+            reopen,
         };
         let campaign = campaign_file::load(file, &options).unwrap_or_else(|errors| panic!("{errors}"));
-        let report = setup::set_up(&self.ctx, &campaign, &|_| {}).await.unwrap();
-        let tenant = self.ctx.store.tenant(report.tenant_id);
-        assert!(tenant.start_campaign(report.campaign_id, self.clock.now()).await.unwrap());
-        (report.tenant_id, report.campaign_id)
+        setup::set_up(&self.ctx, &campaign, &|_| {}).await.unwrap()
     }
 
     /// Lives on until nothing can happen any more, or `until`.
@@ -157,11 +167,29 @@ impl Simulation {
 
     /// What the receiver has accepted: when, for whom, from whom.
     fn accepted(&self) -> Vec<Mail> {
+        self.index().into_iter().map(|(at, to, from, _)| (at, to, from)).collect()
+    }
+
+    /// The same with subjects, in order of time.
+    fn letters(&self) -> Vec<Letter> {
+        let letter = |(at, to, _, file): (Timestamp, String, String, String)| {
+            let bytes = std::fs::read(self.folder.path().join("mails").join(file)).unwrap();
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let subject = text.lines().find_map(|line| line.strip_prefix("Subject: ")).unwrap();
+            (at, to, subject.to_owned())
+        };
+        let mut letters: Vec<Letter> = self.index().into_iter().map(letter).collect();
+        letters.sort_by_key(|letter| letter.0);
+        letters
+    }
+
+    /// What the receiver has written down: when, for whom, from whom, in which file.
+    fn index(&self) -> Vec<(Timestamp, String, String, String)> {
         let index = std::fs::read_to_string(self.folder.path().join("mails/index.jsonl")).unwrap_or_default();
         let mail = |line: &str| {
             let mail: serde_json::Value = serde_json::from_str(line).unwrap();
             let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
-            (text(&mail["at"]).parse().unwrap(), text(&mail["to"][0]), text(&mail["from"]))
+            (text(&mail["at"]).parse().unwrap(), text(&mail["to"][0]), text(&mail["from"]), text(&mail["file"]))
         };
         index.lines().map(mail).collect()
     }

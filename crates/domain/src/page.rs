@@ -154,7 +154,9 @@ impl Page {
             Plan::Defer(deferral) => {
                 let again = self.defer(index, candidate, deferral, books, moment);
                 if !again {
-                    self.deferrals.insert(index, deferral);
+                    // Whoever finds no account is told what the accounts wait for that may send.
+                    let stop = self.stop.filter(|_| deferral.scope == Scope::Campaign);
+                    self.deferrals.insert(index, stop.unwrap_or(deferral));
                 }
                 again
             }

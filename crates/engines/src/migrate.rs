@@ -50,6 +50,7 @@ const MIGRATIONS: &[Migration] = migrations![
     15 "0015_arrived",
     16 "0016_retry_since",
     17 "0017_kept_accounts",
+    18 "0018_edits",
 ];
 
 /// Made outside the list: it is what the list is recorded in.

@@ -18,7 +18,7 @@ async fn compare(seed: u64, leads: usize) {
     let origin: Timestamp = ORIGIN.parse().unwrap();
     let simulation = Simulation::begin(origin).await;
     let folder = tempfile::tempdir().unwrap();
-    let (tenant_id, id) = simulation.start(&Plan::write(seed, leads, folder.path())).await;
+    let (tenant_id, id) = simulation.start(&Plan::write(seed, leads, folder.path()).file).await;
     let began = Instant::now();
     let mut foreseen = foreseen(&simulation, tenant_id, id).await;
     let took = began.elapsed();

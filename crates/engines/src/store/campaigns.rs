@@ -38,7 +38,7 @@ statements! {
         FROM campaigns c JOIN companies co ON co.id = c.company_id AND co.tenant_id = c.tenant_id WHERE c.tenant_id = $1 AND c.id = $2";
     STEPS = "SELECT id, step_order, step_type, email_account_id, template_id, wait_duration_hours, wait_until_date,
             condition_type, condition_value, condition_url, condition_within_hours, is_active
-        FROM campaign_sequence_steps WHERE tenant_id = $1 AND campaign_id = $2 ORDER BY step_order";
+        FROM campaign_sequence_steps WHERE tenant_id = $1 AND campaign_id = $2 AND removed_at IS NULL ORDER BY step_order";
     FIND = "SELECT c.id, c.tenant_id, c.name, c.status, c.scheduled_at, t.name AS tenant_name FROM campaigns c JOIN tenants t ON t.id = c.tenant_id
         WHERE (c.name = $1 OR c.id = $2::uuid) AND ($3::text IS NULL OR t.name = $3)
         ORDER BY c.created_at";
@@ -130,7 +130,8 @@ pub(super) async fn load(tx: &mut Tx, tenant_id: domain::ids::TenantId, id: Camp
     })
 }
 
-fn step(row: &Row) -> Result<Step> {
+/// The step of a row that has all of its columns.
+pub(super) fn step(row: &Row) -> Result<Step> {
     let id: StepId = row.get("id")?;
     let hours = |column: &str, hours| {
         let problem = |e| Error::Column {

@@ -26,7 +26,7 @@ macro_rules! budget_began_at {
 pub(super) use budget_began_at;
 
 statements! {
-    FETCH = concat!("SELECT s.id AS send_id, s.tenant_id, s.campaign_id, s.step_id, s.enrollment_id, s.email_account_id, s.step_order,
+    FETCH = concat!("SELECT s.id AS send_id, s.tenant_id, s.campaign_id, s.step_id, s.enrollment_id, s.email_account_id, st.step_order,
             s.fence, s.attempts, s.max_attempts, s.unknowns, s.first_attempt_at, ", budget_began_at!(), ",
             s.not_before, s.message_id, s.account_day, s.campaign_day,
             st.template_id, t.version AS template_version, st.subject_override, st.from_name_override,
@@ -72,7 +72,7 @@ pub struct SendJob {
     pub template: (TemplateId, i64),
     /// Its step.
     pub step_id: StepId,
-    /// The step's order.
+    /// The step's order now: an edit of the sequence may have moved it.
     pub step_order: u32,
     /// Its enrollment.
     pub enrollment_id: EnrollmentId,

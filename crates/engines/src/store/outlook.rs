@@ -34,10 +34,13 @@ statements! {
     WAITING = concat!("SELECT ", super::plan::candidate_columns!("e.due_at", "$3"), super::plan::candidate_tables!(), "
         WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status = 'active' AND e.due_at IS NOT NULL
             AND (e.due_at, e.id) > ($4, $5) ORDER BY e.due_at, e.id LIMIT $6");
-    OPEN = concat!("SELECT ", super::plan::candidate_columns!("s.not_before", "$3"), ", s.id AS send_id, s.step_order,
+    // One that has lost its account and whose lead is due is planned anew: the lead waits for it.
+    OPEN = concat!("SELECT ", super::plan::candidate_columns!("s.not_before", "$3"), ", s.id AS send_id, st.step_order,
             s.status, s.reason, s.not_before, s.email_account_id AS send_account_id, s.account_day, s.campaign_day",
         super::plan::candidate_tables!(), " JOIN sends s ON s.enrollment_id = e.id AND s.tenant_id = e.tenant_id
-        WHERE e.tenant_id = $1 AND s.campaign_id = $2 AND s.open AND s.id > $4 ORDER BY s.id LIMIT $5");
+            JOIN campaign_sequence_steps st ON st.id = s.step_id AND st.tenant_id = s.tenant_id
+        WHERE e.tenant_id = $1 AND s.campaign_id = $2 AND s.open AND (s.email_account_id IS NOT NULL OR e.due_at IS NULL)
+            AND s.id > $4 ORDER BY s.id LIMIT $5");
     HELD = "SELECT COUNT(*) AS n FROM sends WHERE tenant_id = $1 AND campaign_id = $2 AND NOT open AND status = 'held'";
     POOL = "SELECT email_account_id FROM campaign_email_accounts WHERE tenant_id = $1 AND campaign_id = $2";
     ACCOUNTS = "SELECT id, status, daily_limit, min_gap_seconds, warmup_started_at, timezone, last_slot_at, last_dot_at,
@@ -49,8 +52,9 @@ statements! {
     ENROLLMENT = "SELECT e.id, e.status, e.stop_reason, e.last_sent_at, l.email
         FROM leads l LEFT JOIN campaign_leads e ON e.lead_id = l.id AND e.tenant_id = l.tenant_id AND e.campaign_id = $2
         WHERE l.tenant_id = $1 AND (l.id = $3::uuid OR l.address = lower($4::text))";
-    LAST_SEND = "SELECT step_order, status, reason, settled_at FROM sends
-        WHERE tenant_id = $1 AND enrollment_id = $2 AND NOT open ORDER BY settled_at DESC, step_order DESC LIMIT 1";
+    LAST_SEND = "SELECT st.step_order, s.status, s.reason, s.settled_at
+        FROM sends s JOIN campaign_sequence_steps st ON st.id = s.step_id AND st.tenant_id = s.tenant_id
+        WHERE s.tenant_id = $1 AND s.enrollment_id = $2 AND NOT s.open ORDER BY s.settled_at DESC, st.step_order DESC LIMIT 1";
     LEAD_ADDRESSES = "SELECT id, email FROM leads WHERE tenant_id = $1 AND id {any $2}";
     ACCOUNT_ADDRESSES = "SELECT id, email FROM email_accounts WHERE tenant_id = $1 AND id {any $2}";
 }

@@ -14,7 +14,7 @@ use super::dot::days::{DayChanges, slot_columns};
 use super::fetch::budget_began_at;
 use super::plan::Hint;
 use super::{SystemStore, rotate};
-use crate::db::{Access, LockKind};
+use crate::db::{Access, LockKind, Tx};
 use crate::error::Result;
 use crate::queue::Lane;
 use crate::value::Row;
@@ -50,10 +50,10 @@ statements! {
         ON CONFLICT (owner) DO UPDATE SET heartbeat = workers.heartbeat + 1, updated_at = excluded.updated_at";
     OWNERS = "SELECT owner, heartbeat FROM workers";
     REMOVE_OWNER = "DELETE FROM workers WHERE owner = $1 AND ($2::bigint IS NULL OR heartbeat = $2) AND NOT EXISTS (SELECT 1 FROM sends WHERE owner = $1 AND open)";
-    DOTS = concat!("SELECT s.id, s.tenant_id, s.campaign_id, s.lead_id, s.step_id, s.step_order, s.enrollment_id, s.email_account_id,
+    DOTS = concat!("SELECT s.id, s.tenant_id, s.campaign_id, s.lead_id, s.step_id, st.step_order, s.enrollment_id, s.email_account_id,
             s.fence, s.attempts, s.max_attempts, s.unknowns, s.account_day, s.campaign_day, c.settings, ",
             budget_began_at!(), ", ", proof!(), " AS has_proof
-        FROM sends s JOIN campaigns c ON c.id = s.campaign_id
+        FROM sends s JOIN campaigns c ON c.id = s.campaign_id JOIN campaign_sequence_steps st ON st.id = s.step_id
         WHERE s.open AND s.status = 'dot' AND s.owner = $1
             AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.owner = s.owner AND w.heartbeat <> $2)");
     PROVEN = concat!("SELECT s.id, s.tenant_id FROM sends s
@@ -232,9 +232,7 @@ impl SystemStore {
         }
         tx.execute(&NAME_OWNERS, values![now]).await?;
         let count = ended.len() as u64;
-        if count > 0 {
-            tx.execute(&FREE_ENROLLMENTS, values![now, ended]).await?;
-        }
+        free_enrollments(&mut tx, ended, now).await?;
         rotate::unplan(&mut tx, &mut days, now).await?;
         days.write(&mut tx, now).await?;
         tx.commit().await?;
@@ -258,6 +256,14 @@ impl SystemStore {
         tx.commit().await?;
         completed.iter().map(|row| row.get("id")).collect()
     }
+}
+
+/// Has enrollments go on whose send has ended without them.
+pub(super) async fn free_enrollments(tx: &mut Tx, ids: Vec<Uuid>, now: Timestamp) -> Result<()> {
+    if !ids.is_empty() {
+        tx.execute(&FREE_ENROLLMENTS, values![now, ids]).await?;
+    }
+    Ok(())
 }
 
 fn open_dot(row: &Row) -> Result<OpenDot> {

@@ -55,6 +55,27 @@ fn a_forecast_begins_with_what_planning_sees(engine: Engine) {
     });
 }
 
+/// Mails that an edit has put off have neither account nor slot until they are planned anew.
+fn a_forecast_after_an_edit_is_what_is_then_planned(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let mut f = Scene::started(store, 3, |_| {}).await;
+        assert_eq!(f.plan(NOW).await.planned.len(), 3);
+        f.edit(NOW, |s| s.steps[0].wait_hours = 5.0).await;
+        let all = f.store.system().prospects(f.tenant_id, f.campaign_id, NOW).await.unwrap();
+        let asked = &all.campaigns[all.asked];
+        assert_eq!((asked.open.len(), asked.waiting.len(), asked.stranded), (0, 3, 0));
+        let said = foreseen(&f, NOW, NOW + DAY).await;
+        let planned = f.plan(NOW + 5 * HOUR).await.planned;
+        let planned: Vec<(LeadId, Timestamp)> = planned.iter().map(|hint| (hint.lead_id, hint.not_before)).collect();
+        assert_eq!((planned.len(), planned), (3, said));
+        // The number of a planned mail's step is that of now.
+        f.edit(NOW + 5 * HOUR, |s| s.steps.insert(0, super::scene::email_step("Before", 0.0))).await;
+        let all = f.store.system().prospects(f.tenant_id, f.campaign_id, NOW + 5 * HOUR).await.unwrap();
+        let open = all.campaigns[all.asked].open.iter().map(|send| send.candidate.due.step_order);
+        assert_eq!(open.collect::<Vec<_>>(), [2, 2, 2]);
+    });
+}
+
 fn a_forecast_of_no_campaign_says_so(engine: Engine) {
     with_store(engine, async |store: Store| {
         let f = Scene::started(store, 1, |_| {}).await;
@@ -89,6 +110,7 @@ fn what_reads_sees_one_moment(engine: Engine) {
 
 on_every_engine! {
     a_forecast_begins_with_what_planning_sees
+    a_forecast_after_an_edit_is_what_is_then_planned
     a_forecast_of_no_campaign_says_so
     what_reads_sees_one_moment
 }

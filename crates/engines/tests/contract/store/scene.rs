@@ -45,6 +45,7 @@ pub fn acme() -> Setup {
         settings: CampaignSettings::default(),
         steps: vec![email_step("Hello", 0.0), email_step("Following up", 48.0)],
         update: false,
+        reopen: false,
     }
 }
 
@@ -65,6 +66,8 @@ pub fn account(email: &str) -> AccountSetup {
 pub fn email_step(subject: &str, wait_hours: f64) -> StepSetup {
     let template = TemplateSetup { subject: subject.into(), html: "<p>Hi</p>".into(), text: None };
     StepSetup {
+        key: None,
+        is_active: true,
         step_type: StepType::Email,
         wait_hours,
         wait_until: None,
@@ -76,6 +79,10 @@ pub fn email_step(subject: &str, wait_hours: f64) -> StepSetup {
 }
 
 pub async fn apply_setup(store: &Store, setup: &Setup) -> Result<SetupReport, SetupError> {
+    apply_setup_at(store, setup, NOW).await
+}
+
+pub async fn apply_setup_at(store: &Store, setup: &Setup, now: Timestamp) -> Result<SetupReport, SetupError> {
     let smtp = |_, _, _| SmtpSettings {
         host: "mail.test".into(),
         port: 25,
@@ -84,7 +91,7 @@ pub async fn apply_setup(store: &Store, setup: &Setup) -> Result<SetupReport, Se
         auth: LogInMethod::Password,
         password: None,
     };
-    store.apply_setup(setup, &smtp, &new_id, NOW).await
+    store.apply_setup(setup, &smtp, &new_id, now).await
 }
 
 pub struct Scene {
