@@ -1,3 +1,2 @@
--- Every few seconds somebody asks whether a mail has arrived whose outcome is unknown, or whose result was not
--- taken: no column of it changes before a result.
-CREATE INDEX sends_unknown ON sends (id) WHERE NOT open AND reason IN ('unknown', 'result_refused');
+-- Every few seconds somebody asks whether an unknown outcome has been proven meanwhile: no column of it changes before a result.
+CREATE INDEX sends_unknown ON sends (id) WHERE NOT open AND reason = 'unknown';

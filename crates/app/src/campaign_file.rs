@@ -37,8 +37,10 @@ pub(crate) struct LoadOptions<'a> {
     pub(crate) keeps_servers: bool,
     /// Whether bad rows of the list are left out instead of refused.
     pub(crate) skip_bad_rows: bool,
-    /// Whether a changed number or kind of steps is meant.
+    /// Whether steps that are added, left out or moved are meant.
     pub(crate) update: bool,
+    /// Whether leads who have finished go on with added steps.
+    pub(crate) reopen: bool,
 }
 
 /// A campaign that can be set up.
@@ -110,6 +112,7 @@ impl Reader<'_> {
                 settings: campaign.settings,
                 steps,
                 update: self.options.update,
+                reopen: self.options.reopen,
             },
             servers,
             leads: campaign.leads,

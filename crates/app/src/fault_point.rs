@@ -8,9 +8,10 @@
 #[cfg(debug_assertions)]
 use std::time::Duration;
 
-/// Every point: those of planning and of one email in the order in which they are passed, then those of events.
+/// Every point: those of planning and of one email in the order in which they are passed, then those of events
+/// and of what runs beside.
 #[cfg(debug_assertions)]
-const ALL: [&str; 12] = [
+const ALL: [&str; 13] = [
     "planning",
     "recorded",
     "leased",
@@ -23,6 +24,7 @@ const ALL: [&str; 12] = [
     "journaled",
     "applied",
     "stored",
+    "beating",
 ];
 /// Real time between two looks whether it is over.
 #[cfg(debug_assertions)]

@@ -4,9 +4,11 @@
 //! field of `Foresight`.
 
 use domain::campaign::{CampaignSettings, CampaignStatus};
+use domain::email_account::AccountStatus;
 use domain::forecast::World;
 use domain::ids::{CampaignId, TenantId};
 use domain::time::Timestamp;
+use engines::store::outlook::Prospects;
 
 use crate::context::Context;
 use crate::scheduler;
@@ -42,14 +44,38 @@ pub(crate) async fn foresee(
 ) -> engines::error::Result<Foresight> {
     let now = ctx.clock.now();
     let mut prospects = ctx.store.system().prospects(tenant_id, id, now).await?;
-    let asked = &mut prospects.campaigns[prospects.asked];
-    let settings = asked.plan.settings.clone();
-    if idle == Idle::AsIfItWentOn && matches!(asked.plan.status, CampaignStatus::Draft | CampaignStatus::Paused) {
-        asked.plan.status = CampaignStatus::Sending;
-        // As `campaign resume` does: waiting for a person is no lateness.
-        asked.plan.seen_until = Some(now);
-        asked.next_plan_at = None;
+    let settings = prospects.campaigns[prospects.asked].plan.settings.clone();
+    if idle == Idle::AsIfItWentOn {
+        go_on(&mut prospects, now);
     }
     let world = World::new(now, scheduler::rhythm(ctx), prospects.shared, prospects.campaigns);
     Ok(Foresight { world, campaign: prospects.asked, settings, now })
+}
+
+/// Does what `campaign start` or `campaign resume` would do to a campaign that does not send (`engines/store/campaigns.rs`).
+fn go_on(prospects: &mut Prospects, now: Timestamp) {
+    let asked = &mut prospects.campaigns[prospects.asked];
+    let was = asked.plan.status;
+    if !matches!(was, CampaignStatus::Draft | CampaignStatus::Paused) {
+        return;
+    }
+    asked.plan.status = CampaignStatus::Sending;
+    // Waiting for a person is no lateness, for leads and for what has its slot.
+    asked.plan.seen_until = Some(now);
+    asked.next_plan_at = None;
+    if was == CampaignStatus::Paused {
+        for send in asked.open.iter_mut().filter(|send| !send.is_dot) {
+            send.at = send.at.max(now);
+        }
+        for account in &prospects.resumed {
+            if let Some(book) = prospects.shared.accounts.get_mut(account) {
+                book.status = AccountStatus::Active;
+            }
+        }
+        for prospect in &mut prospects.campaigns {
+            if prospect.senders().iter().any(|account| prospects.resumed.contains(account)) {
+                prospect.next_plan_at = None;
+            }
+        }
+    }
 }

@@ -20,31 +20,25 @@ use crate::context::Context;
 /// Sends in one read.
 const PAGE: u32 = 100;
 
-/// Settles held sends as sent that somebody opened, or followed a link of; how many. One that cannot be settled is left
-/// for the next turn and holds up no other.
+/// Settles held sends as sent that somebody opened, or followed a link of: of those behind `after` one page, so that many
+/// that cannot be settled hold up nobody. Where the next page begins; none behind the last.
 ///
 /// # Errors
 /// The database is away.
-pub(crate) async fn settle_proven(ctx: &Context) -> Result<u64> {
-    let (mut settled, mut after) = (0, None);
-    loop {
-        let page = ctx.store.system().list_proven(after, PAGE).await?;
-        for (tenant_id, id) in &page {
-            match settle_one(ctx, *tenant_id, *id).await {
-                Ok(applied) => settled += u64::from(applied == Applied::Done),
-                Err(NotDecided::Database(e)) if e.is_transient() => return Err(e),
-                Err(why) => tracing::debug!(send_id = %id, error = %why, "a send has arrived and stays held"),
-            }
-        }
-        after = page.last().map(|(_, id)| *id);
-        if page.len() < PAGE as usize {
-            break;
+pub(crate) async fn settle_proven(ctx: &Context, after: Option<SendId>) -> Result<Option<SendId>> {
+    let page = ctx.store.system().list_proven(after, PAGE).await?;
+    let mut settled = 0_u64;
+    for (tenant_id, id) in &page {
+        match settle_one(ctx, *tenant_id, *id).await {
+            Ok(applied) => settled += u64::from(applied == Applied::Done),
+            Err(NotDecided::Database(e)) if e.is_transient() => return Err(e),
+            Err(why) => tracing::debug!(send_id = %id, error = %why, "a send has arrived and stays held"),
         }
     }
     if settled > 0 {
         tracing::info!(settled, "held sends have arrived: somebody opened them");
     }
-    Ok(settled)
+    Ok(page.last().filter(|_| page.len() == PAGE as usize).map(|(_, id)| *id))
 }
 
 async fn settle_one(ctx: &Context, tenant_id: TenantId, id: SendId) -> std::result::Result<Applied, NotDecided> {

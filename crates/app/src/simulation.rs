@@ -4,9 +4,11 @@
 //! Judges forecasts by what then happens. Not responsible for faults (`tests/e2e`). To add a moment that the clock must stop
 //! at: `Simulation::next_moment`.
 
+mod edits;
 mod explain;
 mod forecast;
 mod plans;
+mod resumed;
 mod steering;
 
 use std::path::Path;
@@ -16,6 +18,7 @@ use std::time::Duration;
 use domain::ids::{CampaignId, TenantId};
 use domain::time::Timestamp;
 use engines::dialect::Statement;
+use engines::store::setup::SetupReport;
 use engines::values;
 use tokio::task::JoinHandle;
 
@@ -27,6 +30,8 @@ use crate::exit::Exit;
 use crate::lifecycle::Shutdown;
 use crate::sink::{Listening, SinkOptions};
 use crate::{scheduler, setup, worker};
+
+use edits::Letter;
 
 /// Between two turns of the scheduler.
 const TICK: Duration = Duration::from_secs(1);
@@ -50,6 +55,11 @@ static NEXT_DUE: Statement = Statement::new(
 static CAME_DUE: Statement = Statement::new(
     "CAME_DUE",
     "SELECT COUNT(*) AS n FROM campaign_leads WHERE status = 'active' AND due_at <= $1 AND updated_at >= $2",
+);
+/// Campaigns that rested, and were woken.
+static WOKEN: Statement = Statement::new(
+    "WOKEN",
+    "SELECT COUNT(*) AS n FROM campaigns WHERE status = 'sending' AND next_plan_at IS NULL AND seen_until > $1",
 );
 /// What the turns that the clock jumped over would have written: they have seen the campaign, and found nothing to do.
 static SEE: Statement = Statement::new(
@@ -102,6 +112,14 @@ impl Simulation {
 
     /// Sets a campaign up from a file, and starts it now.
     async fn start(&self, file: &Path) -> (TenantId, CampaignId) {
+        let report = self.import(file, false, false).await;
+        let tenant = self.ctx.store.tenant(report.tenant_id);
+        assert!(tenant.start_campaign(report.campaign_id, self.clock.now()).await.unwrap());
+        (report.tenant_id, report.campaign_id)
+    }
+
+    /// Takes a file, as `campaign import` does.
+    async fn import(&self, file: &Path, update: bool, reopen: bool) -> SetupReport {
         let env = Environment::default();
         let url = self.url.parse().ok();
         let options = LoadOptions {
@@ -110,13 +128,11 @@ impl Simulation {
             smtp: url.as_ref(),
             keeps_servers: false,
             skip_bad_rows: false,
-            update: false,
+            update,
+            reopen,
         };
         let campaign = campaign_file::load(file, &options).unwrap_or_else(|errors| panic!("{errors}"));
-        let report = setup::set_up(&self.ctx, &campaign, &|_| {}).await.unwrap();
-        let tenant = self.ctx.store.tenant(report.tenant_id);
-        assert!(tenant.start_campaign(report.campaign_id, self.clock.now()).await.unwrap());
-        (report.tenant_id, report.campaign_id)
+        setup::set_up(&self.ctx, &campaign, &|_| {}).await.unwrap()
     }
 
     /// Lives on until nothing can happen any more, or `until`.
@@ -151,11 +167,29 @@ impl Simulation {
 
     /// What the receiver has accepted: when, for whom, from whom.
     fn accepted(&self) -> Vec<Mail> {
+        self.index().into_iter().map(|(at, to, from, _)| (at, to, from)).collect()
+    }
+
+    /// The same with subjects, in order of time.
+    fn letters(&self) -> Vec<Letter> {
+        let letter = |(at, to, _, file): (Timestamp, String, String, String)| {
+            let bytes = std::fs::read(self.folder.path().join("mails").join(file)).unwrap();
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let subject = text.lines().find_map(|line| line.strip_prefix("Subject: ")).unwrap();
+            (at, to, subject.to_owned())
+        };
+        let mut letters: Vec<Letter> = self.index().into_iter().map(letter).collect();
+        letters.sort_by_key(|letter| letter.0);
+        letters
+    }
+
+    /// What the receiver has written down: when, for whom, from whom, in which file.
+    fn index(&self) -> Vec<(Timestamp, String, String, String)> {
         let index = std::fs::read_to_string(self.folder.path().join("mails/index.jsonl")).unwrap_or_default();
         let mail = |line: &str| {
             let mail: serde_json::Value = serde_json::from_str(line).unwrap();
             let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
-            (text(&mail["at"]).parse().unwrap(), text(&mail["to"][0]), text(&mail["from"]))
+            (text(&mail["at"]).parse().unwrap(), text(&mail["to"][0]), text(&mail["from"]), text(&mail["file"]))
         };
         index.lines().map(mail).collect()
     }
@@ -190,12 +224,12 @@ impl Simulation {
         [turn, send, self.turn_owed().await].into_iter().flatten().min()
     }
 
-    /// The next turn, where a lead has come due since the last one.
+    /// The next turn, where a lead has come due since the last one, or a resting campaign was woken.
     async fn turn_owed(&self) -> Option<Timestamp> {
         let now = self.clock.now();
         let params = values![now + HORIZON, self.last_turn()];
         let owed: u64 = self.ctx.store.db().read(&CAME_DUE, params).await.unwrap()[0].get("n").unwrap();
-        (owed > 0).then(|| self.turn_at(now))
+        (owed + self.number(&WOKEN).await > 0).then(|| self.turn_at(now))
     }
 
     /// The first turn at or after `at` that is still to come.

@@ -94,6 +94,10 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) -> Exit {
             () = vital.one_ends() => {
                 tracing::error!(tasks = ?vital.ended(), "a part of the worker has ended by a fault of ours: the process ends");
                 worker.shutdown.stop();
+                if vital.ended().contains(&recovery::HEARTBEATS) {
+                    // What is under way is awaited, for up to ten minutes, and nobody may take us for dead meanwhile.
+                    tokio::spawn(recovery::heartbeats(Arc::clone(&worker)));
+                }
                 leasing.await;
             }
         }
@@ -105,7 +109,8 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) -> Exit {
         return Exit::Internal;
     }
     if exit == Exit::Done {
-        let removed = tokio::time::timeout(LAST_WORDS, worker.ctx.store.system().remove_owner(&worker.ctx.owner)).await;
+        let (system, owner) = (worker.ctx.store.system(), &worker.ctx.owner);
+        let removed = tokio::time::timeout(LAST_WORDS, system.remove_owner(owner, None)).await;
         if !matches!(removed, Ok(Ok(()))) {
             tracing::warn!("the worker's row stays until another one removes it");
         }
@@ -138,7 +143,7 @@ async fn start(ctx: Arc<Context>, shutdown: Shutdown, vital: &mut Vital) -> Arc<
     if let Err(e) = journal::abandoned::replay(&worker.ctx, &mut patience).await {
         tracing::warn!(error = %e, "results of dead workers cannot be written down yet");
     }
-    vital.start("heartbeat", recovery::heartbeats(Arc::clone(&worker)));
+    vital.start(recovery::HEARTBEATS, recovery::heartbeats(Arc::clone(&worker)));
     vital.start("reap", recovery::reap(Arc::clone(&worker), patience));
     vital.start("reconcile", recovery::reconcile(Arc::clone(&worker)));
     vital.start("extend", extend_leases(Arc::clone(&worker)));
@@ -275,8 +280,12 @@ async fn hand_out(
         }
     }
     probe::end(worker, missed).await;
-    if !verdicts.is_empty() {
-        ctx.queue.settle(LIST, &ctx.owner, &verdicts, ctx.clock.now()).await?;
+    if !verdicts.is_empty()
+        && let Err(e) = ctx.queue.settle(LIST, &ctx.owner, &verdicts, ctx.clock.now()).await
+    {
+        // A queue that does not answer is no job's fault either.
+        owed.extend(verdicts);
+        return Err(e);
     }
     Ok(count)
 }

@@ -268,6 +268,13 @@ fn steps_and_templates() {
                 )],
             ),
             ("keys of conditions elsewhere", &[Toml("wait_hours = 48", "wait_hours = 48\nurl = \"/a\"\nwithin_hours = 2")]),
+            (
+                "a key twice",
+                &[
+                    Toml("subject = \"Hello", "key = \"a\"\nsubject = \"Hello"),
+                    Toml("wait_hours = 48", "key = \" a\"\nactive = \"no\"\nwait_hours = 48"),
+                ],
+            ),
             ("mail without HTML", &[Toml("html = \"hello.html\"\ntext", "text")]),
             (
                 "unknown account of a step",

@@ -10,12 +10,12 @@ mod outlook;
 mod waiting;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use crate::ids::{EmailAccountId, EnrollmentId, LeadId};
 use crate::pace::{AccountBook, CampaignBook, Deferral, Reserved, Scope, TenantBook, admit};
-use crate::page::{Page, soonest, turn_rank};
+use crate::page::{Page, senders, soonest, turn_rank};
 use crate::plan::{Books, CampaignPlan, Candidate, Moment, last_look};
 use crate::reason::Reason;
 use crate::schedule::WarmupTable;
@@ -25,6 +25,9 @@ use crate::time::Timestamp;
 pub use explain::Explanation;
 pub use outlook::Outlook;
 use waiting::{Place, Waiting};
+
+#[cfg(test)]
+mod tests;
 
 /// Candidates that are looked at first; the next ones are twice as many, since most turns end early.
 const FEW: usize = 8;
@@ -80,6 +83,14 @@ pub struct Prospect {
     pub book: CampaignBook,
 }
 
+impl Prospect {
+    /// The accounts that its mail may go from.
+    pub fn senders(&self) -> BTreeSet<EmailAccountId> {
+        let kept = self.waiting.iter().filter_map(|candidate| candidate.email_account_id);
+        senders(&self.plan, &self.pool, kept.chain(self.open.iter().map(|send| send.account)))
+    }
+}
+
 /// The books that a tenant's campaigns share.
 #[derive(Clone, Debug)]
 pub struct Shared {
@@ -102,6 +113,13 @@ pub enum Event {
         enrollment_id: EnrollmentId,
         /// Why.
         reason: Reason,
+    },
+    /// An enrollment gets no mail any more, or only a person can let it go on.
+    Ended {
+        /// Index of the campaign.
+        campaign: usize,
+        /// The enrollment.
+        enrollment_id: EnrollmentId,
     },
     /// Leads that are due wait for a limit.
     Waited {
@@ -148,6 +166,8 @@ struct Running {
     plan: CampaignPlan,
     starts_at: Option<Timestamp>,
     pool: Vec<EmailAccountId>,
+    /// Accounts that its mail may go from: new leads only get one that is among them.
+    senders: BTreeSet<EmailAccountId>,
     book: CampaignBook,
     waiting: Waiting,
     /// Planning looks at it again then; `MAX` = never.
@@ -186,6 +206,9 @@ pub struct World {
     /// The sends of `slots` by their numbers.
     open: BTreeMap<u64, (usize, OpenSend)>,
     granted: u64,
+    /// How many things have happened: what a forecast costs.
+    #[cfg(test)]
+    steps: u64,
 }
 
 impl World {
@@ -200,16 +223,20 @@ impl World {
             slots: BinaryHeap::new(),
             open: BTreeMap::new(),
             granted: 0,
+            #[cfg(test)]
+            steps: 0,
         };
         for (campaign, prospect) in prospects.into_iter().enumerate() {
             let is_live = prospect.plan.status.why_not().is_none();
             let plan_at = prospect.starts_at.max(prospect.next_plan_at).unwrap_or(now).max(now);
+            let senders = prospect.senders();
             let mut waiting = Waiting::default();
             prospect.waiting.into_iter().for_each(|candidate| waiting.insert(candidate));
             world.campaigns.push(Running {
                 plan: prospect.plan,
                 starts_at: prospect.starts_at,
                 pool: prospect.pool,
+                senders,
                 book: prospect.book,
                 waiting,
                 plan_at: if is_live { on_grid(plan_at, now, world.rhythm.tick) } else { Timestamp::MAX },
@@ -237,6 +264,10 @@ impl World {
             return false;
         }
         self.now = self.now.max(at);
+        #[cfg(test)]
+        {
+            self.steps += 1;
+        }
         // What leaves at the moment of a turn leaves before it.
         if send_at <= plan_at {
             if let Some((campaign, send)) = self.slots.pop().and_then(|Reverse((_, number))| self.open.remove(&number))
@@ -285,7 +316,9 @@ impl World {
         }
         let running = &mut self.campaigns[campaign];
         let (candidate, plan) = (&send.candidate, &running.plan);
+        let enrollment_id = candidate.enrollment_id;
         if candidate.suppressed {
+            tell(Event::Ended { campaign, enrollment_id });
             return self.give_back(campaign, &send);
         }
         match last_look(&plan.settings, candidate.lead_status, candidate.lead_zone.as_ref(), send.at, now) {
@@ -294,16 +327,20 @@ impl World {
                 return self.slot(campaign, send);
             }
             Some(Outcome::TooLate) => {
-                let enrollment_id = candidate.enrollment_id;
                 tell(Event::Skipped { campaign, enrollment_id, reason: Reason::TooLate });
                 self.give_back(campaign, &send);
-                return self.go_on(campaign, send.candidate, now);
+                return self.go_on(campaign, send.candidate, now, tell);
             }
-            Some(_) => return self.give_back(campaign, &send),
+            Some(_) => {
+                tell(Event::Ended { campaign, enrollment_id });
+                return self.give_back(campaign, &send);
+            }
             None => {}
         }
         let Shared { accounts, tenant } = &mut self.shared;
-        let Some(account) = accounts.get_mut(&send.account) else { return };
+        let Some(account) = accounts.get_mut(&send.account) else {
+            return tell(Event::Ended { campaign, enrollment_id });
+        };
         if let Some(until) = account.pace.backoff_until.filter(|until| *until > now) {
             send.at = until;
             return self.slot(campaign, send);
@@ -323,21 +360,43 @@ impl World {
                 self.slot(campaign, send);
             } else {
                 running.stranded += 1;
+                tell(Event::Ended { campaign, enrollment_id });
             }
             return;
         }
         self.sent(campaign, send, tell);
     }
 
-    /// What ends without a dot holds no room of its days any more.
+    /// What ends without a dot holds no room of its days any more; whoever rests for it is asked again, as in the ledger.
     fn give_back(&mut self, campaign: usize, send: &OpenSend) {
         let (account_day, campaign_day) = &send.days;
+        let was_full = self.shared.accounts.get(&send.account).zip(account_day.as_ref()).is_some_and(|(book, day)| {
+            let taken = book.days.get(day).map_or(0, |day| day.taken());
+            book.pace.warmup_started_at.is_some() || book.pace.daily_limit.is_some_and(|most| taken >= most)
+        });
         let account = self.shared.accounts.get_mut(&send.account).map(|book| &mut book.days);
         let of_campaign = Some(&mut self.campaigns[campaign].book.days);
         for (days, day) in [(account, account_day), (of_campaign, campaign_day)] {
             if let Some(day) = days.zip(day.as_ref()).and_then(|(days, day)| days.get_mut(day)) {
                 day.reserved = day.reserved.saturating_sub(1);
             }
+        }
+        for index in 0..self.campaigns.len() {
+            let running = &self.campaigns[index];
+            let is_its_own = index == campaign && running.book.daily_limit.is_some();
+            if is_its_own || (was_full && running.senders.contains(&send.account)) {
+                self.wake(index);
+            }
+        }
+    }
+
+    /// Ends a campaign's rest.
+    fn wake(&mut self, campaign: usize) {
+        let running = &mut self.campaigns[campaign];
+        let from = running.starts_at.map_or(self.now, |starts| starts.max(self.now));
+        if running.stopped_until > from && running.plan.status.why_not().is_none() {
+            running.stopped_until = from;
+            self.plan_by(campaign, from);
         }
     }
 
@@ -353,17 +412,18 @@ impl World {
             at: now,
         }));
         send.candidate.email_account_id = Some(send.account);
-        self.go_on(campaign, send.candidate, now);
+        self.go_on(campaign, send.candidate, now, tell);
     }
 
     /// A lead whose step is behind it waits for the next one.
-    fn go_on(&mut self, campaign: usize, mut candidate: Candidate, at: Timestamp) {
+    fn go_on(&mut self, campaign: usize, mut candidate: Candidate, at: Timestamp, tell: &mut dyn FnMut(Event)) {
         let running = &mut self.campaigns[campaign];
-        if let Some(due) = next_due(&running.plan.steps, candidate.due.step_order, at) {
-            candidate.due = due;
-            running.waiting.insert(candidate);
-            self.plan_by(campaign, due.at - self.rhythm.horizon);
-        }
+        let Some(due) = next_due(&running.plan.steps, candidate.due.step_order, at) else {
+            return tell(Event::Ended { campaign, enrollment_id: candidate.enrollment_id });
+        };
+        candidate.due = due;
+        running.waiting.insert(candidate);
+        self.plan_by(campaign, due.at - self.rhythm.horizon);
     }
 
     /// One turn of the scheduler over a campaign.
@@ -435,8 +495,9 @@ impl World {
         if let Some(book) = &mut tenant {
             book.spaced_until = moment.now + moment.horizon;
         }
+        let accounts = &mut self.shared.accounts;
         let mut books = Books {
-            accounts: std::mem::take(&mut self.shared.accounts),
+            accounts: running.senders.iter().filter_map(|id| accounts.remove_entry(id)).collect(),
             pool: running.pool.clone(),
             campaign: running.book.clone(),
             tenant,
@@ -457,7 +518,8 @@ impl World {
             many *= 2;
         }
         running.book = books.campaign;
-        self.shared = Shared { accounts: books.accounts, tenant: books.tenant };
+        self.shared.accounts.extend(books.accounts);
+        self.shared.tenant = books.tenant;
         (page, places, candidates)
     }
 
@@ -483,7 +545,10 @@ impl World {
                         OpenSend { candidate, account, at: slot.at, is_dot: false, reason: None, days },
                     );
                 }
-                _ if send.is_held() => self.campaigns[campaign].stranded += 1,
+                _ if send.is_held() => {
+                    self.campaigns[campaign].stranded += 1;
+                    tell(Event::Ended { campaign, enrollment_id: candidate.enrollment_id });
+                }
                 _ => {
                     if let Some(reason) = send.reason {
                         tell(Event::Skipped { campaign, enrollment_id: candidate.enrollment_id, reason });
@@ -494,6 +559,9 @@ impl World {
         let running = &mut self.campaigns[campaign];
         for (index, to) in page.moves {
             running.waiting.remove(places[index]);
+            if to.next.is_none() {
+                tell(Event::Ended { campaign, enrollment_id: candidates[index].enrollment_id });
+            }
             let Some(due) = to.next.filter(|_| !to.waits) else { continue };
             if let Some(deferral) = page.deferrals.get(&index).filter(|_| due.at > now) {
                 let lead_seconds = u128::from(due.at.since(now).as_secs());

@@ -27,6 +27,7 @@ pub mod refusals;
 pub mod rotation;
 pub mod schedule;
 pub mod send;
+pub mod sequence;
 pub mod settle;
 pub mod step;
 pub mod time;

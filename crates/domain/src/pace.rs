@@ -26,7 +26,8 @@ pub struct DayUse {
 }
 
 impl DayUse {
-    fn taken(self) -> u32 {
+    /// Slots that nobody else can have.
+    pub fn taken(self) -> u32 {
         self.reserved.saturating_add(self.used)
     }
 }
@@ -98,6 +99,11 @@ impl AccountBook {
     pub fn cap(&self, at: Timestamp, warmup: &WarmupTable) -> Option<u32> {
         let ramp = self.pace.warmup_started_at.and_then(|started| warmup.cap(started, at, &self.pace.zone));
         effective_cap(self.pace.daily_limit, ramp)
+    }
+
+    /// Whether a day of it can be full.
+    pub fn has_cap(&self) -> bool {
+        self.pace.daily_limit.is_some() || self.pace.warmup_started_at.is_some()
     }
 
     /// Slots left on the local day of `at`; `u32::MAX` without a cap.

@@ -4,7 +4,7 @@
 //! The store writes a page down, the forecast only looks at it, so both see the same decisions. Not responsible for a
 //! single candidate (`plan`) or for who is due. To add something that a plan may say: an arm in `Page::ask`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::ids::{CampaignId, EmailAccountId, StepId};
@@ -70,6 +70,17 @@ pub struct Page {
     /// Why nobody else of the campaign need be asked, where that is so.
     pub stop: Option<Deferral>,
     exhausted: BTreeMap<EmailAccountId, Deferral>,
+}
+
+/// The accounts that a campaign's mail may go from: its pool's, those that steps name, and those that leads keep. It rests
+/// when none of them has a slot, so nobody else's account may be among them, and none of these missing.
+pub fn senders(
+    campaign: &CampaignPlan,
+    pool: &[EmailAccountId],
+    kept: impl IntoIterator<Item = EmailAccountId>,
+) -> BTreeSet<EmailAccountId> {
+    let named = campaign.steps.iter().filter_map(|step| step.email_account_id);
+    pool.iter().copied().chain(named).chain(kept).collect()
 }
 
 impl Page {
@@ -143,7 +154,9 @@ impl Page {
             Plan::Defer(deferral) => {
                 let again = self.defer(index, candidate, deferral, books, moment);
                 if !again {
-                    self.deferrals.insert(index, deferral);
+                    // Whoever finds no account is told what the accounts wait for that may send.
+                    let stop = self.stop.filter(|_| deferral.scope == Scope::Campaign);
+                    self.deferrals.insert(index, stop.unwrap_or(deferral));
                 }
                 again
             }
@@ -195,7 +208,7 @@ impl Page {
             Scope::Account(id) => {
                 self.exhausted.insert(id, deferral);
                 books.pool.retain(|other| *other != id);
-                if self.exhausted.len() == books.accounts.len() {
+                if books.accounts.keys().all(|id| self.exhausted.contains_key(id)) {
                     self.stop = self.first_free();
                     return false;
                 }

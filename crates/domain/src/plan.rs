@@ -63,7 +63,7 @@ pub struct Candidate {
 /// The books that one planning transaction holds.
 #[derive(Clone, Debug)]
 pub struct Books {
-    /// The rotation pool and every account that a step names.
+    /// Every account that the campaign's mail may go from (`page::senders`), and no other.
     pub accounts: BTreeMap<EmailAccountId, AccountBook>,
     /// The accounts among which new leads are spread.
     pub pool: Vec<EmailAccountId>,
@@ -71,6 +71,17 @@ pub struct Books {
     pub campaign: CampaignBook,
     /// What its tenant may send; none = it has no rate.
     pub tenant: Option<TenantBook>,
+}
+
+impl Books {
+    /// Slots that are taken of all days that can be full.
+    ///
+    /// Whoever holds these books alone takes more; others only give back.
+    pub fn taken(&self) -> u64 {
+        let accounts = self.accounts.values().filter(|book| book.has_cap()).map(|book| &book.days);
+        let campaign = self.campaign.daily_limit.map(|_| &self.campaign.days);
+        accounts.chain(campaign).flat_map(|days| days.values()).map(|day| u64::from(day.taken())).sum()
+    }
 }
 
 /// When planning asks, and how far ahead slots are granted.

@@ -80,8 +80,8 @@ pub struct Attempted {
     pub attempts: u32,
     /// Unknown outcomes so far.
     pub unknowns: u32,
-    /// When the first attempt was made; none = this is the first.
-    pub first_attempt_at: Option<Timestamp>,
+    /// When its time budget began: with its first attempt, or with the last word of a person that it may go on; none = now.
+    pub budget_began_at: Option<Timestamp>,
     /// A lower bound on attempts that a job's payload asked for.
     pub max_attempts: Option<u32>,
     /// The campaign's policy.
@@ -303,7 +303,7 @@ fn retry(send: &Attempted, policy: &RetryPolicy, now: Timestamp, chance: f64) ->
     let attempts = send.attempts.saturating_add(1);
     let delay = nth(&policy.delays, send.attempts);
     let again_at = now + spread(delay, chance);
-    let expires_at = send.first_attempt_at.unwrap_or(now) + policy.expire;
+    let expires_at = send.budget_began_at.unwrap_or(now) + policy.expire;
     if again_at > expires_at || send.max_attempts.is_some_and(|most| attempts >= most) {
         return Transition::failed(Reason::Expired);
     }

@@ -65,7 +65,7 @@ pub struct Observation<'a> {
 /// What a transaction means to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Only read: on SQLite it does not wait for the writer.
+    /// Only read, all of it as it was at the first statement: on SQLite it does not wait for the writer.
     Read,
     /// Write: on SQLite it takes the one writer's turn.
     Write,

@@ -14,6 +14,8 @@
 //! - `{for update}`, `{for update skip locked}`, `{for share}`: row locks; SQLite has one writer and needs none.
 //! - `{any $3}`: membership in a list of ids.
 //! - `{merge a, b}`: two JSON objects as one, `b` wins: `||` there, `json_patch` here.
+//! - `{plus time, micros}`: a time so many microseconds later; times are no numbers on PostgreSQL. The number stands behind the
+//!   last comma.
 //! - `{max a, b}` and `{min a, b}`: `GREATEST`/`LEAST` there, two-argument `max`/`min` here.
 //! - in migrations: `{uuid}`, `{time}`, `{json}`, `{bool}`, `{strict}`, `{fillfactor 50}`, `{generated}`.
 //!
@@ -142,6 +144,14 @@ fn marker(body: &str, dialect: Dialect, scalars: usize, out: &mut String) {
             };
             format!("{name}({})", if postgres { argument.to_owned() } else { translate(argument, dialect) })
         }
+        "plus" => {
+            let (time, micros) = argument.rsplit_once(',').unwrap_or((argument, " 0"));
+            if postgres {
+                format!("({time} +{micros} * INTERVAL '1 microsecond')")
+            } else {
+                format!("({} +{micros})", translate(time, dialect))
+            }
+        }
         "merge" if postgres => argument.replacen(',', " ||", 1),
         "merge" => format!("json_patch({})", translate(argument, dialect)),
         "uuid" => if postgres { "uuid" } else { "BLOB" }.to_owned(),
@@ -215,6 +225,16 @@ mod tests {
         let text = "SET x = {merge t.x, excluded.x}";
         assert_eq!(translate(text, Dialect::Sqlite), "SET x = json_patch(t.x, excluded.x)");
         assert_eq!(translate(text, Dialect::Postgres), "SET x = t.x || excluded.x");
+    }
+
+    #[test]
+    fn a_time_is_moved_by_a_number_of_microseconds() {
+        let text = "SELECT {plus COALESCE(a, $1::timestamptz), r.wait}";
+        assert_eq!(translate(text, Dialect::Sqlite), "SELECT (COALESCE(a, ?1) + r.wait)");
+        assert_eq!(
+            translate(text, Dialect::Postgres),
+            "SELECT (COALESCE(a, $1::timestamptz) + r.wait * INTERVAL '1 microsecond')"
+        );
     }
 
     #[test]

@@ -47,6 +47,10 @@ const MIGRATIONS: &[Migration] = migrations![
     12 "0012_restored",
     13 "0013_tenant_rate",
     14 "0014_sequences",
+    15 "0015_arrived",
+    16 "0016_retry_since",
+    17 "0017_kept_accounts",
+    18 "0018_edits",
 ];
 
 /// Made outside the list: it is what the list is recorded in.

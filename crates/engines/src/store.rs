@@ -100,6 +100,9 @@ pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]
         rotate::STATEMENTS,
         sends::STATEMENTS,
         setup::STATEMENTS,
+        setup::places::STATEMENTS,
+        setup::sequence::STATEMENTS,
+        setup::starts::STATEMENTS,
         status::STATEMENTS,
         system::STATEMENTS,
     ]

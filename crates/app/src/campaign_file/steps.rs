@@ -2,6 +2,7 @@
 //!
 //! Not responsible for templates themselves (`templates`). To add a kind of step: an arm in `step`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use domain::schedule::wait_hours;
@@ -28,6 +29,7 @@ impl Reader<'_> {
             return Vec::new();
         }
         let mut steps: Vec<StepSetup> = Vec::new();
+        let mut keys = BTreeSet::new();
         let mut has_mail = false;
         for mut section in sections {
             let Some(step_type) = self.step_type(&mut section) else {
@@ -40,7 +42,8 @@ impl Reader<'_> {
                 self.problems.add(problem.hint("put it behind the first mail"));
             }
             has_mail |= step_type == StepType::Email;
-            steps.push(self.step(&mut section, step_type, accounts));
+            let key = self.step_key(&mut section, &mut keys);
+            steps.push(StepSetup { key, ..self.step(&mut section, step_type, accounts) });
             section.finish();
         }
         if !has_mail {
@@ -53,6 +56,16 @@ impl Reader<'_> {
     /// None where the word was not known.
     fn step_type(&self, section: &mut Section<'_>) -> Option<StepType> {
         if section.has("type") { section.take("type").map(|spot| spot.value) } else { Some(StepType::Email) }
+    }
+
+    /// What its author calls the step: by that it is known again when the file is changed.
+    fn step_key(&self, section: &mut Section<'_>, keys: &mut BTreeSet<String>) -> Option<String> {
+        let spot: Spot<String> = section.take("key")?;
+        let key = self.one_line(spot.clone())?;
+        if !keys.insert(key.clone()) {
+            self.problems.add(spot.problem("another step has this key").hint("each key stands for one step"));
+        }
+        Some(key)
     }
 
     fn step(&self, section: &mut Section<'_>, step_type: StepType, accounts: &[FileAccount]) -> StepSetup {
@@ -69,6 +82,8 @@ impl Reader<'_> {
             self.problems.add(problem.hint("wait_hours = 48, or wait_until = 2026-03-01T09:00:00Z"));
         }
         let mut step = StepSetup {
+            key: None,
+            is_active: section.take("active").is_none_or(|spot| spot.value),
             step_type,
             wait_hours: wait.map_or(0.0, |spot| spot.value),
             wait_until,

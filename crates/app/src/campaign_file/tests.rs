@@ -33,8 +33,15 @@ fn write(file: &str) -> (tempfile::TempDir, PathBuf) {
 fn load_with(file: &str, env: &Environment, smtp: Option<&SmtpUrl>) -> Result<CampaignSetup, String> {
     let (_dir, path) = write(file);
     let settings = Settings::default();
-    let options =
-        LoadOptions { env, settings: &settings, smtp, keeps_servers: false, skip_bad_rows: false, update: false };
+    let options = LoadOptions {
+        env,
+        settings: &settings,
+        smtp,
+        keeps_servers: false,
+        skip_bad_rows: false,
+        update: false,
+        reopen: false,
+    };
     load(&path, &options).map_err(|errors| errors.to_string())
 }
 
@@ -49,6 +56,7 @@ fn the_example_of_the_product_loads() {
         keeps_servers: false,
         skip_bad_rows: false,
         update: false,
+        reopen: false,
     };
     let loaded = load(&path, &options).unwrap();
     assert_eq!((loaded.setup.steps.len(), loaded.setup.accounts.len(), loaded.servers.len()), (3, 2, 2));
@@ -68,7 +76,7 @@ fn every_kind_of_step_and_key_is_taken() {
          [[step]]\ntype = \"wait\"\nwait_hours = 48\nwait_until = 2026-04-01T00:00:00Z\n\
          [[step]]\ntype = \"condition\"\ncondition = \"no_open\"\nvalue = \"stop\"\nwithin_hours = 36\n\
          [[step]]\ntype = \"condition\"\ncondition = \"clicked\"\nurl = \" /prices \"\n\
-         [[step]]\nwait_hours = 0.5\nsubject = \"Again\"\nhtml = \"a.html\"\nemail_account = \"ANA@acme.test\"\n"
+         [[step]]\nkey = \"again\"\nactive = false\nwait_hours = 0.5\nsubject = \"Again\"\nhtml = \"a.html\"\nemail_account = \"ANA@acme.test\"\n"
     );
     let loaded = load_with(&file, &Environment::from([("SMTP_PASSWORD", "hunter2")]), None).unwrap();
     let (setup, server) = (&loaded.setup, &loaded.servers[0]);
@@ -87,6 +95,8 @@ fn every_kind_of_step_and_key_is_taken() {
     let clicked = Condition { url_part: Some("/prices".into()), ..ConditionType::Clicked.into() };
     assert_eq!((&setup.steps[3].condition, setup.steps[3].stop_if_false), (&clicked, false));
     assert_eq!((setup.steps[4].wait_hours, setup.steps[4].account), (0.5, Some(0)));
+    assert_eq!((setup.steps[4].key.as_deref(), setup.steps[4].is_active), (Some("again"), false));
+    assert_eq!((&setup.steps[3].key, setup.steps[3].is_active), (&None, true));
     let template = setup.steps[0].template.as_ref().unwrap();
     assert_eq!(template.html, "<p>Hello {{ firstName }}</p>", "a byte order mark is no content");
     assert!(!format!("{loaded:?}").contains("hunter2"));
@@ -122,6 +132,7 @@ fn a_default_limit_of_the_configuration_applies_where_the_file_gives_none() {
         keeps_servers: false,
         skip_bad_rows: false,
         update: true,
+        reopen: false,
     };
     let loaded = load(&path, &options).unwrap();
     assert_eq!((loaded.setup.accounts[0].daily_limit, loaded.setup.update), (Some(50), true));

@@ -12,8 +12,9 @@ mod steer;
 use std::path::PathBuf;
 
 use clap::Args;
+use engines::store::setup::SetupReport;
 
-use super::{Global, Outcome};
+use super::{Global, Outcome, output};
 use crate::campaign_file::smtp_url::{SmtpUrl, SmtpUrlError};
 use crate::problem::{InputErrors, Problem};
 
@@ -101,16 +102,40 @@ Examples:
   penguinmails campaign import welcome/campaign.toml --start
       Set it up, and let scheduler, workers and tracker that share the database go on from there
   penguinmails campaign import welcome/campaign.toml --update
-      Take a changed sequence of steps")]
+      Take a changed sequence of steps
+  penguinmails campaign import welcome/campaign.toml --update --reopen --start
+      Send an added step also to those who had finished")]
 pub(crate) struct ImportArgs {
     #[command(flatten)]
     pub(crate) file: FileArgs,
     /// Start it at once; without this it waits for its `scheduled_at` or for `campaign resume`
     #[arg(long)]
     pub(crate) start: bool,
-    /// Take a changed number or kind of steps of a campaign that is under way
+    #[command(flatten)]
+    pub(crate) edit: EditArgs,
+}
+
+/// What a file may change of a campaign that is there: shared by `import` and `run`.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct EditArgs {
+    /// Take steps that were added, left out or moved since the campaign was set up
     #[arg(long)]
     pub(crate) update: bool,
+    /// Have leads who had finished go on with steps that were added behind them
+    #[arg(long)]
+    pub(crate) reopen: bool,
+}
+
+impl EditArgs {
+    /// Says what the edit has left as it is, on stderr.
+    pub(crate) fn tell(self, report: &SetupReport) {
+        if report.finished > 0 {
+            let finished = report.finished;
+            output::note(format!(
+                "{finished} leads had finished before the steps that were added (hint: --reopen sends those to them too)"
+            ));
+        }
+    }
 }
 
 /// A campaign that is there already: for `status`, `pause`, `failures` and the like.

@@ -104,6 +104,7 @@ async fn send(mut config: config::Config, env: &Environment, folder: &Path, json
         keeps_servers: false,
         skip_bad_rows: false,
         update: false,
+        reopen: false,
     };
     let campaign = campaign_file::load(&file, &load)?;
     let ctx = Context::open(config, TIME_SCALE).await?;

@@ -10,7 +10,7 @@ use engines::store::status::CampaignReport;
 use indicatif::{ProgressBar, ProgressStyle};
 use mail::smtp::target::HostPolicy;
 
-use super::campaign::FileArgs;
+use super::campaign::{EditArgs, FileArgs};
 use super::time_scale::TimeScale;
 use super::{Global, Outcome, block_on, output};
 use crate::campaign_file::{self, CampaignSetup, LoadOptions};
@@ -44,9 +44,8 @@ pub(crate) struct RunArgs {
     /// Stop after this time even if sends are left, e.g. 90s, 10m, 2h; the next run goes on
     #[arg(long = "for", value_name = "DURATION")]
     pub(crate) length: Option<Period>,
-    /// Take a changed number or kind of steps of a campaign that is under way
-    #[arg(long)]
-    pub(crate) update: bool,
+    #[command(flatten)]
+    pub(crate) edit: EditArgs,
     #[command(flatten)]
     pub(crate) time: TimeScale,
 }
@@ -62,7 +61,8 @@ impl RunArgs {
             smtp: smtp.as_ref(),
             keeps_servers: smtp.is_some(),
             skip_bad_rows: self.file.skip_bad_rows,
-            update: self.update,
+            update: self.edit.update,
+            reopen: self.edit.reopen,
         };
         let campaign = campaign_file::load(&self.file.file, &options)?;
         if smtp.is_some() {
@@ -81,6 +81,7 @@ impl RunArgs {
         let shutdown = Shutdown::on_signals()?;
         let progress = Progress::new(json, campaign.leads.rows);
         let set_up = setup::set_up(&ctx, &campaign, &|leads| progress.leads(leads)).await?;
+        self.edit.tell(&set_up);
         let tenant = ctx.store.tenant(set_up.tenant_id);
         tenant.start_campaign(set_up.campaign_id, ctx.clock.now()).await?;
         let parts = Parts::start(&ctx, &shutdown);

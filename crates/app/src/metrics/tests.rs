@@ -130,7 +130,7 @@ fn every_way_to_settle_has_its_handle() {
     let mut send = Attempted {
         attempts: 0,
         unknowns: 0,
-        first_attempt_at: None,
+        budget_began_at: None,
         max_attempts: None,
         on_unknown: OnUnknown::Resend,
         account_failures: 0,

@@ -64,7 +64,8 @@ pub(super) async fn explain_all(simulation: &Simulation, tenant_id: TenantId, id
             Some(Reason::CampaignPaused) => status == "paused" && told.slot.is_none(),
             Some(Reason::TenantRate) => rate.is_some(),
             Some(Reason::NotDue) => due.is_some_and(|due| due > foresight.now + HORIZON),
-            Some(Reason::WindowClosed) => !window.is_open(foresight.now + HORIZON),
+            // One that has its slot was moved; another would leave within the horizon.
+            Some(Reason::WindowClosed) => !window.is_open(due.map_or(foresight.now, |_| foresight.now + HORIZON)),
             Some(Reason::CampaignCap) => {
                 let day = foresight.settings.timezone.day(foresight.now + HORIZON);
                 let days = ctx.store.db().read(&CAMPAIGN_DAY, values![day]).await.unwrap();
@@ -105,7 +106,7 @@ async fn explanations_are_what_then_happens() {
     for seed in 11..=16 {
         let simulation = Simulation::begin(origin).await;
         let folder = tempfile::tempdir().unwrap();
-        let (tenant_id, id) = simulation.start(&Plan::write(seed, 60, folder.path())).await;
+        let (tenant_id, id) = simulation.start(&Plan::write(seed, 60, folder.path()).file).await;
         let mut said = Vec::new();
         for hours in [0, 1, 7, 25, 60, 100] {
             simulation.live_until(origin + HOUR * hours).await;

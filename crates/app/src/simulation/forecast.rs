@@ -18,7 +18,7 @@ async fn compare(seed: u64, leads: usize) {
     let origin: Timestamp = ORIGIN.parse().unwrap();
     let simulation = Simulation::begin(origin).await;
     let folder = tempfile::tempdir().unwrap();
-    let (tenant_id, id) = simulation.start(&Plan::write(seed, leads, folder.path())).await;
+    let (tenant_id, id) = simulation.start(&Plan::write(seed, leads, folder.path()).file).await;
     let began = Instant::now();
     let mut foreseen = foreseen(&simulation, tenant_id, id).await;
     let took = began.elapsed();
@@ -45,8 +45,17 @@ pub(super) async fn foreseen(
     tenant_id: domain::ids::TenantId,
     id: domain::ids::CampaignId,
 ) -> Vec<Mail> {
+    foreseen_if(simulation, tenant_id, id, Idle::AsItStands).await
+}
+
+pub(super) async fn foreseen_if(
+    simulation: &Simulation,
+    tenant_id: domain::ids::TenantId,
+    id: domain::ids::CampaignId,
+    idle: Idle,
+) -> Vec<Mail> {
     let ctx = &simulation.ctx;
-    let foresight = foresee(ctx, tenant_id, id, Idle::AsItStands).await.unwrap();
+    let foresight = foresee(ctx, tenant_id, id, idle).await.unwrap();
     assert_eq!(crate::scheduler::rhythm(ctx).tick, TICK);
     let outlook = foresight.world.outlook(foresight.campaign, &foresight.settings.timezone, foresight.now + LONG);
     let tenant = ctx.store.tenant(tenant_id);

@@ -29,16 +29,45 @@ impl Chance {
 const ZONES: [&str; 6] =
     ["UTC", "Europe/Madrid", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Pacific/Apia"];
 
+/// A step as it stands in the file.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    /// What a mail is about; another kind of step says what it is instead.
+    pub(super) what: Result<String, &'static str>,
+    pub(super) wait_hours: f64,
+    pub(super) is_active: bool,
+}
+
+impl Step {
+    pub(super) fn mail(subject: &str, wait_hours: f64) -> Self {
+        Self { what: Ok(subject.to_owned()), wait_hours, is_active: true }
+    }
+
+    fn text(&self) -> String {
+        let what = match &self.what {
+            Ok(subject) => format!("subject = \"{subject}\"\nhtml = \"hello.html\""),
+            Err(other) => (*other).to_owned(),
+        };
+        format!("[[step]]\nwait_hours = {:.2}\nactive = {}\n{what}\n", self.wait_hours, self.is_active)
+    }
+}
+
 /// A campaign file and its list.
 pub(super) struct Plan {
     chance: Chance,
+    /// All before the steps.
     text: String,
+    /// Its steps, which may be edited.
+    pub(super) steps: Vec<Step>,
+    /// Where the file stands.
+    pub(super) file: PathBuf,
 }
 
 impl Plan {
     /// The campaign of this seed, to `leads` leads; the folder gets its files.
-    pub(super) fn write(seed: u64, leads: usize, folder: &Path) -> PathBuf {
-        let mut plan = Self { chance: Chance::new(seed), text: String::new() };
+    pub(super) fn write(seed: u64, leads: usize, folder: &Path) -> Self {
+        let file = folder.join(format!("campaign{seed}.toml"));
+        let mut plan = Self { chance: Chance::new(seed), text: String::new(), steps: Vec::new(), file };
         let rate = plan.chance.of(&["", "", "max_per_second = 0.1", "max_per_second = 2"]);
         plan.add(&format!("[tenant]\nname = \"Acme\"\n{rate}"));
         plan.add("[company]\nname = \"Acme Ltd\"\naddress = \"1 Main Street\"");
@@ -46,9 +75,8 @@ impl Plan {
             plan.account(seed, n);
         }
         plan.campaign(seed);
-        plan.steps();
-        let file = folder.join(format!("campaign{seed}.toml"));
-        std::fs::write(&file, &plan.text).unwrap();
+        plan.add_steps();
+        plan.save();
         std::fs::write(folder.join("hello.html"), "<p>Hello {{ first_name }}</p>").unwrap();
         let mut list = "email,timezone\n".to_owned();
         for n in 0..leads {
@@ -56,7 +84,13 @@ impl Plan {
             writeln!(list, "lead{n}.{seed}@example.test,{zone}").unwrap();
         }
         std::fs::write(folder.join(format!("leads{seed}.csv")), list).unwrap();
-        file
+        plan
+    }
+
+    /// Writes the file anew, with the steps as they are now.
+    pub(super) fn save(&self) {
+        let steps: String = self.steps.iter().map(Step::text).collect();
+        std::fs::write(&self.file, format!("{}{steps}", self.text)).unwrap();
     }
 
     fn add(&mut self, line: &str) {
@@ -101,15 +135,16 @@ impl Plan {
         }
     }
 
-    fn steps(&mut self) {
+    fn add_steps(&mut self) {
         let waits = [self.chance.of(&[24.0, 48.0, 49.5]), self.chance.of(&[0.0, 72.0, 30.25])];
-        self.add("[[step]]\nsubject = \"One\"\nhtml = \"hello.html\"");
-        self.add(&format!("[[step]]\nwait_hours = {:.2}\nsubject = \"Two\"\nhtml = \"hello.html\"", waits[0]));
-        match self.chance.below(3) {
-            0 => self.add("[[step]]\ntype = \"condition\"\nwait_hours = 5\ncondition = \"not_opened\""),
-            1 => self.add("[[step]]\ntype = \"wait\"\nwait_hours = 26.5"),
-            _ => {}
-        }
-        self.add(&format!("[[step]]\nwait_hours = {:.2}\nsubject = \"Three\"\nhtml = \"hello.html\"", waits[1]));
+        let other = |what, wait_hours| Some(Step { what: Err(what), wait_hours, is_active: true });
+        let between = match self.chance.below(3) {
+            0 => other("type = \"condition\"\ncondition = \"not_opened\"", 5.0),
+            1 => other("type = \"wait\"", 26.5),
+            _ => None,
+        };
+        self.steps = vec![Step::mail("One", 0.0), Step::mail("Two", waits[0])];
+        self.steps.extend(between);
+        self.steps.push(Step::mail("Three", waits[1]));
     }
 }

@@ -140,6 +140,7 @@ async fn work_on(
         }
     };
     lane.learn(worker, ended.outcome, started_at);
+    let gave_back = ended.outcome == Outcome::GivenBack;
     let settled = conclude(worker, &parts, job, ended, started_at).await;
     let stops = settled.transition.account.is_some_and(|effect| effect != AccountEffect::Recovered);
     let being_written = stops.then(|| lane.stop());
@@ -153,7 +154,9 @@ async fn work_on(
             settled.transition.reason.map_or("", domain::reason::Reason::for_people)
         );
     }
-    worker.results.write(item.token, Some(settled), Verdict::Ack).await;
+    // What was given back goes again at once.
+    let verdict = settled.transition.not_before.filter(|_| gave_back).map_or(Verdict::Ack, Verdict::RetryAt);
+    worker.results.write(item.token, Some(settled), verdict).await;
     drop(being_written);
 }
 
@@ -282,19 +285,15 @@ async fn attempt(
                     // Neither the account nor the message is to blame, and others of ours end meanwhile.
                     Some(Err(Report { delivery: Delivery::Failed(stage, trouble @ Trouble::NoRoom(_)), .. })) => {
                         tracing::error!(send_id = %job.send_id, ?stage, error = %trouble, "a job waits");
-                        let given_back = asked.granted().map(|_| asked.ended(job, Outcome::GivenBack, None, None));
-                        return given_back.ok_or(NoResult::Later);
+                        return Err(NoResult::Later);
                     }
                     Some(Err(failed)) => {
                         worker.ctx.metrics.worker.dialogue(&failed);
                         report = Some(failed);
                         break;
                     }
-                    // Stopping. A dot that was granted for the connection that broke has to be taken back.
-                    None => {
-                        let given_back = asked.granted().map(|_| asked.ended(job, Outcome::GivenBack, None, None));
-                        return given_back.ok_or(NoResult::Later);
-                    }
+                    // Stopping.
+                    None => return Err(NoResult::Later),
                 }
             }
         };
@@ -316,6 +315,11 @@ async fn attempt(
             break;
         }
         *connection = None;
+        if asked.answer.get().is_some() {
+            // A dot would come only after connecting anew, which may take minutes: a stop that is answered meanwhile wins.
+            let given_back = asked.granted().map(|_| asked.ended(job, Outcome::GivenBack, None, None));
+            return given_back.ok_or_else(|| asked.why_no_dot());
+        }
     }
     let report = report.ok_or(NoResult::Later)?;
     let outcome = outcome(&report.delivery).ok_or_else(|| asked.why_no_dot())?;
@@ -360,38 +364,37 @@ impl Asked {
     }
 }
 
-/// Asks once; a second connection for the same message finds the first one's answer.
+/// Asks once; no second connection is opened for a message that has an answer.
 async fn ask_gate(worker: &Worker, parts: &Parts, job: &SendJob, message: &Message, asked: &Asked) -> bool {
-    if asked.answer.get().is_none() {
-        if worker.shutdown.is_stopping() {
-            return false;
-        }
-        asked.is_asked.store(true, Ordering::Release);
-        // The days of the dot are charged, not those of the dialogue's begin.
-        let (now, campaign) = (worker.ctx.clock.now(), &parts.campaign.plan.settings);
-        let dot_day = parts.sender.account.pace.zone.day(now);
-        let campaign_dot_day = campaign.timezone.day(now);
-        let request = DotRequest {
-            send_id: job.send_id,
-            tenant_id: job.tenant_id,
-            campaign_id: job.campaign.0,
-            email_account_id: job.account.0,
-            fence: job.fence,
-            account_failures: job.account_failures,
-            reserved_day: job.account_day.clone(),
-            campaign_day: job.campaign_day.clone(),
-            campaign_limit: campaign.daily_limit.map(|most| (most, campaign.timezone.clone())),
-            dot_day: dot_day.clone(),
-            campaign_dot_day: campaign_dot_day.clone(),
-            message_id: message.message_id.clone(),
-            dated_at: message.date,
-        };
-        fault_point::reach("asking").await;
-        let given = worker.gate.ask(request).await;
-        let days = Days { account: Some(dot_day), campaign: Some(campaign_dot_day) };
-        asked.answer.get_or_init(|| (given, days));
-        fault_point::reach("granted").await;
+    if worker.shutdown.is_stopping() {
+        return false;
     }
+    asked.is_asked.store(true, Ordering::Release);
+    // The days of the dot are charged, not those of the dialogue's begin.
+    let (now, campaign) = (worker.ctx.clock.now(), &parts.campaign.plan.settings);
+    let dot_day = parts.sender.account.pace.zone.day(now);
+    let campaign_dot_day = campaign.timezone.day(now);
+    let request = DotRequest {
+        send_id: job.send_id,
+        tenant_id: job.tenant_id,
+        campaign_id: job.campaign.0,
+        email_account_id: job.account.0,
+        fence: job.fence,
+        account_failures: job.account_failures,
+        reserved_day: job.account_day.clone(),
+        campaign_day: job.campaign_day.clone(),
+        campaign_limit: campaign.daily_limit.map(|most| (most, campaign.timezone.clone())),
+        stop_on_reply: campaign.stop_on_reply,
+        dot_day: dot_day.clone(),
+        campaign_dot_day: campaign_dot_day.clone(),
+        message_id: message.message_id.clone(),
+        dated_at: message.date,
+    };
+    fault_point::reach("asking").await;
+    let given = worker.gate.ask(request).await;
+    let days = Days { account: Some(dot_day), campaign: Some(campaign_dot_day) };
+    asked.answer.get_or_init(|| (given, days));
+    fault_point::reach("granted").await;
     asked.granted().is_some()
 }
 
@@ -442,7 +445,7 @@ fn attempted(job: &SendJob, parts: Option<&Parts>, now: Timestamp, soft_bounces:
     Attempted {
         attempts: job.attempts,
         unknowns: job.unknowns,
-        first_attempt_at: job.first_attempt_at,
+        budget_began_at: job.budget_began_at,
         max_attempts: job.max_attempts,
         on_unknown: parts.map_or(domain::campaign::OnUnknown::Hold, |p| p.campaign.plan.settings.on_unknown),
         account_failures: job.account_failures,

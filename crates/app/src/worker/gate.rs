@@ -4,9 +4,9 @@
 //! taken back until the database answers. Not responsible for the checks themselves (`store::dot`).
 //! To add a reason to keep it shut for everybody: a bit in `Why`.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use domain::reason::Reason;
 use domain::settle::loop_delay;
@@ -20,6 +20,11 @@ use crate::liveness::{Loop, Pulse};
 
 /// Most intents in one transaction.
 const BATCH: usize = 256;
+/// A heartbeat that could not be written for so long: nobody may think that we are alive, so no dot is written.
+pub(super) const TOO_QUIET: Duration = Duration::from_secs(9);
+/// An intent whose answer took so long is taken back: with the three seconds that the last heartbeat was old, more would
+/// be too quiet, and others may judge it by now.
+const TOO_LATE: Duration = Duration::from_secs(6);
 
 /// The gate's answer to one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,36 +50,57 @@ pub(super) struct Gate {
 /// Why the gate is shut for everybody.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Why {
-    /// Our heartbeat stands still: others may take us for dead.
-    Heartbeat = 1,
     /// The journal cannot be written.
-    Journal = 2,
+    Journal = 1,
     /// A task that the worker needs has ended: what its dialogues come to may be kept by nobody.
-    Vital = 4,
+    Vital = 2,
 }
 
 /// Whether, and why, no dot may be written; clones share it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Shut(Arc<AtomicU8>);
+#[derive(Clone, Debug)]
+pub(super) struct Shut(Arc<Reasons>);
+
+#[derive(Debug)]
+struct Reasons {
+    bits: AtomicU8,
+    /// When the last heartbeat was begun that was written.
+    beat_at: Mutex<Instant>,
+}
+
+impl Default for Shut {
+    fn default() -> Self {
+        Self(Arc::new(Reasons { bits: AtomicU8::new(0), beat_at: Mutex::new(Instant::now()) }))
+    }
+}
 
 impl Shut {
     /// Sets one reason; the gate is open when none is left.
     pub(super) fn set(&self, why: Why, holds: bool) {
         if holds {
-            self.0.fetch_or(why as u8, Ordering::AcqRel);
+            self.0.bits.fetch_or(why as u8, Ordering::AcqRel);
         } else {
-            self.0.fetch_and(!(why as u8), Ordering::AcqRel);
+            self.0.bits.fetch_and(!(why as u8), Ordering::AcqRel);
         }
     }
 
+    /// A heartbeat that was begun then is written.
+    pub(super) fn beat_at(&self, at: Instant) {
+        *self.last_beat() = at;
+    }
+
+    /// Also where the heartbeat stands still, by the clock alone: a process that was stopped knows it before its next one.
     pub(super) fn is_shut(&self) -> bool {
-        self.0.load(Ordering::Acquire) != 0
+        self.0.bits.load(Ordering::Acquire) != 0 || self.last_beat().elapsed() >= TOO_QUIET
+    }
+
+    fn last_beat(&self) -> MutexGuard<'_, Instant> {
+        self.0.beat_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 pub(super) fn start(ctx: &Arc<Context>, vital: &mut Vital) -> Gate {
     let (requests, queue) = mpsc::channel(BATCH * 4);
-    vital.start("gate", run(Arc::clone(ctx), queue));
+    vital.start("gate", run(Arc::clone(ctx), vital.gate(), queue));
     Gate { ctx: Arc::clone(ctx), requests, shut: vital.gate() }
 }
 
@@ -104,24 +130,29 @@ impl Gate {
     }
 }
 
-async fn run(ctx: Arc<Context>, mut queue: mpsc::Receiver<Request>) {
+async fn run(ctx: Arc<Context>, shut: Shut, mut queue: mpsc::Receiver<Request>) {
     let mut batch: Vec<Request> = Vec::with_capacity(BATCH);
     let pulse = ctx.liveness.pulse(Loop::Gate);
     while queue.recv_many(&mut batch, BATCH).await > 0 {
         pulse.works();
         fault_point::reach("intending").await;
         let (requests, replies): (Vec<DotRequest>, Vec<_>) = batch.drain(..).unzip();
+        let began = Instant::now();
         let answers = intend(&ctx, &requests, &pulse).await;
-        let mut unheard = Vec::new();
+        let is_late = began.elapsed() >= TOO_LATE || shut.is_shut();
+        let mut in_vain = Vec::new();
         for ((request, reply), answer) in requests.iter().zip(replies).zip(&answers) {
-            let is_gone = reply.send(*answer).is_err();
-            if is_gone && matches!(answer, Answer::Granted(_)) {
-                unheard.push(request.clone());
+            let is_granted = matches!(answer, Answer::Granted(_));
+            let told = if is_granted && is_late { Answer::Unavailable } else { *answer };
+            // Where nobody hears it, its job panicked.
+            let is_gone = reply.send(told).is_err();
+            if is_granted && (is_gone || is_late) {
+                in_vain.push(request.clone());
             }
         }
-        if !unheard.is_empty() {
-            // Its job panicked: no dot follows.
-            withdraw(&ctx, &unheard, &pulse).await;
+        if !in_vain.is_empty() {
+            // No dot follows.
+            withdraw(&ctx, &in_vain, &pulse).await;
         }
         let refused = requests.into_iter().zip(answers).filter(|(_, answer)| *answer == Answer::Refused);
         count_refusals(&ctx, refused.map(|(request, _)| request).collect()).await;

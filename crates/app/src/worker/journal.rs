@@ -176,7 +176,7 @@ pub(super) mod tests {
         let attempted = Attempted {
             attempts: 0,
             unknowns: 0,
-            first_attempt_at: None,
+            budget_began_at: None,
             max_attempts: None,
             on_unknown: domain::campaign::OnUnknown::Resend,
             account_failures: 0,
@@ -258,6 +258,18 @@ pub(super) mod tests {
         let left = abandoned(journals(folder.path()));
         assert_eq!((left[0].results.len(), left[0].unreadable), (1, 0));
         assert_eq!(format!("{:?}", left[0].results[0]), format!("{:?}", result(1)));
+    }
+
+    /// A word that this version does not know: an older worker beside newer ones must not take it for nothing.
+    #[test]
+    fn fp19_a_newer_workers_result_that_is_not_understood_is_known_by_its_send() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut line = serde_json::to_value(result(1)).unwrap();
+        line["transition"]["status"] = "teleported".into();
+        std::fs::write(folder.path().join("w.0.journal"), format!("{line}\n{{\"send_id\": \"cut o")).unwrap();
+        let left = abandoned(journals(folder.path()));
+        assert_eq!((left[0].results.len(), left[0].unreadable), (0, 2));
+        assert!(left[0].newer.iter().eq(&[result(1).send_id]));
     }
 
     #[test]

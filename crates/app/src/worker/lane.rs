@@ -218,6 +218,20 @@ impl Lane {
     }
 }
 
+impl Lane {
+    /// The next job for a task that no longer waits for one; none where there is none, or where another task waits.
+    async fn look(&self) -> Option<Item> {
+        loop {
+            match self.lines.try_lock() {
+                Ok(mut lines) => return lines.try_next(),
+                Err(_) if self.idle.load(Ordering::Acquire) > 0 => return None,
+                // Another one looks as we do, and may have looked before the job came.
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    }
+}
+
 /// A task that waits for a job: no longer counted when its wait ends, also where it is broken off.
 struct Idle<'a>(&'a AtomicUsize);
 
@@ -285,9 +299,8 @@ async fn serve(worker: Arc<Worker>, mut serving: Serving) {
             },
             Some(None) => {
                 drop(serving);
-                // A job may have come meanwhile: whoever brought it saw us idle and began no other task. Where the
-                // lines are locked, another task waits in them.
-                let left = lane.lines.try_lock().ok().and_then(|mut lines| lines.try_next());
+                // A job may have come meanwhile: whoever brought it saw us idle and began no other task.
+                let left = lane.look().await;
                 serving = Serving::begin(Arc::clone(&lane));
                 let Some(item) = left else { break };
                 item

@@ -18,18 +18,19 @@ use engines::store::apply::Settled;
 use engines::store::recover::OpenDot;
 
 use self::watch::Watch;
-use super::gate::Why;
+use super::gate::TOO_QUIET;
 use super::journal::abandoned::{self, Replay};
 use super::refused::Patience;
 use super::{LIST, Worker};
 use crate::context::Context;
+use crate::fault_point;
 use crate::held;
 use crate::liveness::Loop;
 
+/// The task of the heartbeats.
+pub(super) const HEARTBEATS: &str = "heartbeat";
 /// Real time between two heartbeats.
 const BEAT: Duration = Duration::from_secs(3);
-/// A heartbeat that could not be written for so long: nobody may think that we are alive, so no dot is written.
-const TOO_QUIET: Duration = Duration::from_secs(9);
 /// Real time between two looks at owners: with the twelve seconds of standing still, a dead one's jobs go on within fifteen.
 const LOOK: Duration = Duration::from_secs(1);
 /// Looks that are left out at most while another worker of this directory reads journals: one that is stopped in the middle
@@ -60,14 +61,15 @@ pub(super) async fn heartbeats(worker: Arc<Worker>) {
     let pulse = worker.ctx.liveness.pulse(Loop::Heartbeat);
     loop {
         pulse.works();
+        fault_point::reach("beating").await;
         // The gate has to be shut in time also where the database hangs.
         let left = Some(TOO_QUIET.saturating_sub(last.elapsed())).filter(|left| !left.is_zero());
         let begun = Instant::now();
         let in_time = tokio::time::timeout(left.unwrap_or(TOO_QUIET), beat(&worker)).await.unwrap_or(false);
         if in_time {
             last = begun;
+            worker.gate.shut.beat_at(begun);
         }
-        worker.gate.shut.set(Why::Heartbeat, last.elapsed() >= TOO_QUIET);
         pulse.waits();
         tokio::time::sleep(BEAT).await;
     }
@@ -77,7 +79,7 @@ pub(super) async fn heartbeats(worker: Arc<Worker>) {
 pub(super) async fn reap(worker: Arc<Worker>, mut patience: Patience) {
     let ctx = &worker.ctx;
     let mut watch = Watch::default();
-    let mut waited = 0;
+    let (mut waited, mut proven) = (0, None);
     let pulse = ctx.liveness.pulse(Loop::Reap);
     loop {
         pulse.waits();
@@ -100,8 +102,9 @@ pub(super) async fn reap(worker: Arc<Worker>, mut patience: Patience) {
                 continue;
             }
         }
+        let owners: Vec<String> = dead.iter().map(|(owner, _)| owner.clone()).collect();
         for list in [List::EmailSending, List::Analytics] {
-            if let Err(e) = ctx.queue.reap(list, &dead, ctx.clock.now()).await {
+            if let Err(e) = ctx.queue.reap(list, &owners, ctx.clock.now()).await {
                 tracing::warn!(error = %e, "leases cannot be ended now");
             }
         }
@@ -109,25 +112,30 @@ pub(super) async fn reap(worker: Arc<Worker>, mut patience: Patience) {
             tracing::info!(owners = dead.len(), "dead owners' dots wait: another worker reads their journals");
             dead.clear();
         }
-        for owner in dead {
+        for (owner, heartbeat) in dead {
             pulse.works();
-            if let Err(e) = bury_owner(ctx, &owner, &patience.known_of(&owner)).await {
+            if let Err(e) = bury_owner(ctx, (&owner, heartbeat), &patience.known_of(&owner)).await {
                 tracing::warn!(error = %e, owner, "a dead owner's sends cannot be taken over now");
             }
             watch.forget(&owner);
         }
-        if let Err(e) = held::settle_proven(ctx).await {
-            tracing::warn!(error = %e, "held sends that have arrived cannot be settled now");
+        match held::settle_proven(ctx, proven).await {
+            Ok(next) => proven = next,
+            Err(e) => tracing::warn!(error = %e, "held sends that have arrived cannot be settled now"),
         }
         worker.ctx.jobs.notify_one();
     }
 }
 
 /// Settles what a dead owner left in `dot`: unknown. Those whose results are `known`, though the ledger does not take them
-/// yet, stay, and the owner's row with them.
-async fn bury_owner(ctx: &Context, owner: &str, known: &HashSet<SendId>) -> engines::error::Result<()> {
+/// yet, stay, and the owner's row with them. One whose heartbeat has moved since lives, and its dots may be new.
+async fn bury_owner(
+    ctx: &Context,
+    (owner, heartbeat): (&str, i64),
+    known: &HashSet<SendId>,
+) -> engines::error::Result<()> {
     let system = ctx.store.system();
-    let mut dots = system.dots_of(owner).await?;
+    let mut dots = system.dots_of(owner, heartbeat).await?;
     dots.retain(|dot| !known.contains(&dot.send_id));
     if known.is_empty() || !dots.is_empty() {
         tracing::warn!(owner, unknown = dots.len(), "an owner is dead: its open dots are unknown");
@@ -141,14 +149,14 @@ async fn bury_owner(ctx: &Context, owner: &str, known: &HashSet<SendId>) -> engi
             super::results::count(ctx, result, applied);
         }
     }
-    system.remove_owner(owner).await
+    system.remove_owner(owner, Some(heartbeat)).await
 }
 
 fn unknown(ctx: &Context, dot: OpenDot, now: domain::time::Timestamp) -> Settled {
     let attempted = Attempted {
         attempts: dot.attempts,
         unknowns: dot.unknowns,
-        first_attempt_at: dot.first_attempt_at,
+        budget_began_at: dot.budget_began_at,
         max_attempts: dot.max_attempts,
         // It has arrived: held for the moment that `held::settle_proven` takes, and never sent again.
         on_unknown: if dot.has_proof { OnUnknown::Hold } else { dot.on_unknown },

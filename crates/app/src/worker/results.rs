@@ -37,6 +37,8 @@ use crate::telemetry::JOBS;
 const BATCH: usize = 256;
 /// Most such batches in one transaction.
 const BATCHES: usize = 8;
+/// Most jobs that go back as soon as the queue answers.
+const OWED: usize = 10_000;
 /// Real time without a result after which the journal is cleared, or found whole again.
 const TIDY: Duration = Duration::from_secs(1);
 
@@ -188,7 +190,8 @@ async fn write(
     let pulse = ctx.liveness.pulse(Loop::Results);
     let mut come: Vec<Batch> = Vec::with_capacity(BATCHES);
     let mut refused = Refused::default();
-    while receive(&mut batches, &mut come, refused.again_at()).await {
+    let mut owed: Vec<(Token, Verdict)> = Vec::new();
+    while receive(&mut batches, &mut come, again_at(&refused, &owed)).await {
         pulse.works();
         let before = refused.count();
         let (mut settled, mut kept) = refused.take_due(Instant::now());
@@ -203,8 +206,11 @@ async fn write(
         open.fetch_add(refused.count(), Ordering::AcqRel);
         open.fetch_sub(before, Ordering::AcqRel);
         fault_point::reach("applied").await;
+        owed.extend(endings.iter().filter_map(|ending| Some((ending.token?, ending.verdict))));
         if acknowledges.load(Ordering::Acquire) {
-            acknowledge(&ctx, &endings).await;
+            acknowledge(&ctx, &mut owed).await;
+        } else {
+            owed.clear();
         }
         show_dead_letters(&ctx, &told.buried).await;
         for ending in endings {
@@ -212,6 +218,12 @@ async fn write(
         }
         pulse.waits();
     }
+}
+
+/// When there is something to do without a batch.
+fn again_at(refused: &Refused, owed: &[(Token, Verdict)]) -> Option<Instant> {
+    let telling = (!owed.is_empty()).then(|| Instant::now() + TIDY);
+    refused.again_at().into_iter().chain(telling).min()
 }
 
 /// Waits for batches, no longer than until `again_at`; false where none can come any more.
@@ -223,15 +235,19 @@ async fn receive(batches: &mut mpsc::Receiver<Batch>, come: &mut Vec<Batch>, aga
     }
 }
 
-async fn acknowledge(ctx: &Context, endings: &[Ending]) {
-    let verdicts: Vec<(Token, Verdict)> =
-        endings.iter().filter_map(|ending| Some((ending.token?, ending.verdict))).collect();
-    if verdicts.is_empty() {
+/// Tells the queue. What it does not hear is owed: a job that goes back would lose its lease by time, which counts
+/// against it. That one is done, the ledger knows: a lost acknowledgement only brings a hint that P3 drops.
+async fn acknowledge(ctx: &Context, owed: &mut Vec<(Token, Verdict)>) {
+    if owed.is_empty() {
         return;
     }
-    // The ledger knows: a lost acknowledgement only brings a hint that P3 drops.
-    if let Err(e) = ctx.queue.settle(LIST, &ctx.owner, &verdicts, ctx.clock.now()).await {
-        tracing::warn!(error = %e, count = verdicts.len(), "jobs cannot be acknowledged now");
+    match ctx.queue.settle(LIST, &ctx.owner, owed, ctx.clock.now()).await {
+        Ok(_) => owed.clear(),
+        Err(e) => {
+            tracing::warn!(error = %e, count = owed.len(), "jobs cannot be acknowledged now");
+            owed.retain(|(_, verdict)| *verdict != Verdict::Ack);
+            owed.drain(..owed.len().saturating_sub(OWED));
+        }
     }
 }
 

@@ -119,6 +119,7 @@ fn one_slow_account_among_fifty_takes_less_than_five_percent_of_the_others_rate(
     let app = App::new(engine).unwrap();
     let (fast, last) = (Sink::start(&app, &unhurried), Sink::named(&app, "-last", &[]));
     let without = fifty(&app, &fast, &last, settings);
+    println!("{engine:?}: {with:.1?} beside a tarpit, {without:.1?} without");
     let what = format!("tarpit, {engine:?}: the mail of {FAST} accounts beside one takes");
     figure(&what, with.as_secs_f64() / without.as_secs_f64(), 1.05, "times as long");
 }

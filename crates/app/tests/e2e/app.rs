@@ -228,6 +228,16 @@ impl App {
         Some(psql(&self.database_url()?, statement))
     }
 
+    /// Statements as another program would run them, on either database.
+    pub fn change(&self, statements: &str) {
+        if self.sql(statements).is_some() {
+            return;
+        }
+        let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], timeout=60)\nc.executescript(sys.argv[2])";
+        let file = self.path("data/penguinmails.db");
+        assert!(Command::new("python3").args(["-c", script]).arg(file).arg(statements).status().unwrap().success());
+    }
+
     /// Keeps a transaction with this statement open on PostgreSQL until it is dropped.
     pub fn hold(&self, statement: &str) -> Holder {
         let mut command = Command::new("psql");

@@ -252,6 +252,30 @@ mod server {
         ends(worker);
     }
 
+    /// It answers who reads: the workers' heartbeats stand still together, and none is dead for that.
+    fn fd04_while_nobody_can_write_no_worker_takes_another_for_dead(engine: Engine) {
+        let Some(mut scene) = Scene::new(App::new(engine)) else { return };
+        let url = scene.app.database_url().unwrap();
+        scene.enroll(1);
+        scene.planned();
+        let mut holder = scene.held_at("worker", "answered");
+        let mut witness = scene.app.spawn(&["worker"]);
+        says(&mut witness, "Waiting for jobs...");
+        psql(&url, FULL);
+        // Three seconds lie between two of them: longer than it takes to bury one.
+        for _ in 0..6 {
+            says(&mut witness, "the heartbeat cannot be written");
+        }
+        says(&mut holder, "the heartbeat cannot be written");
+        psql(&url, "DROP TABLE disk_full");
+        scene.release();
+        scene.all_went_once();
+        for worker in [holder, witness] {
+            let (exit, log) = worker.stop();
+            assert!(exit.success() && !log.iter().any(|line| line.contains("an owner is dead")), "{}", log.join(""));
+        }
+    }
+
     fn fd05_a_server_that_became_read_only_and_closed_every_connection(engine: Engine) {
         let Some(mut scene) = Scene::new(App::new(engine)) else { return };
         let url = scene.app.database_url().unwrap();
@@ -279,6 +303,7 @@ mod server {
         fd02_results_wait_for_a_database_that_is_away_in_memory_and_in_the_journal
         fd03_whoever_loses_a_conflict_tries_again_and_sends_once
         fd04_a_server_with_a_full_disk_stops_the_mail_with_an_alarm_and_lets_it_go_on
+        fd04_while_nobody_can_write_no_worker_takes_another_for_dead
         fd05_a_server_that_became_read_only_and_closed_every_connection
     }
 }

@@ -3,9 +3,9 @@
 use crate::app::Engine;
 use crate::scene::{ONCE, Scene, side_by_side};
 
-/// The gate's task, the journal's before and after it has a result, and the one that writes results.
+/// The gate's task, the journal's before and after it has a result, the one that writes results, and that of the heartbeats.
 fn a_worker_that_lost_a_part_ends_with_an_error_and_the_next_one_goes_on(engine: Engine) {
-    let points = ["intending", "journaling", "journaled", "applied"].map(|point| (point, ()));
+    let points = ["intending", "journaling", "journaled", "applied", "beating"].map(|point| (point, ()));
     side_by_side(&points, |point, ()| {
         let Some(scene) = Scene::new(engine, "") else { return };
         assert_eq!(scene.app.json(&["scheduler", "--once"]).1["planned"], 1);

@@ -228,12 +228,19 @@ fn fp18_whoever_stops_a_send_before_its_dot_wins(engine: Engine) {
 
 /// Its other mail bounced, or it said so itself.
 fn fp18_a_lead_that_is_lost_before_a_dot_gets_none(engine: Engine) {
-    let points = [("fetched", "bounce"), ("fetched", "unsubscribe"), ("asking", "unsubscribe")];
+    let points = [
+        ("fetched", "bounce"),
+        ("fetched", "unsubscribe"),
+        ("asking", "unsubscribe"),
+        ("fetched", "reply"),
+        ("asking", "reply"),
+    ];
     side_by_side(&points, |point, way| {
         let Some(scene) = Scene::empty(engine) else { return };
         // The sink refuses the bouncing one's first mail alone: a second would arrive.
         let (lead, mail) = match *way {
             "bounce" => ("550-once+ana", None),
+            "reply" => ("ana", None),
             _ => ("ana", Some(one_mail(&scene.app, &scene.sink))),
         };
         scene.import("Second", lead, "");
@@ -244,6 +251,8 @@ fn fp18_a_lead_that_is_lost_before_a_dot_gets_none(engine: Engine) {
                 let way_out = mail.unsubscribe.trim_matches(['<', '>']).replace("http://127.0.0.1:8081", "");
                 assert_eq!(Tracker::start(&scene.app).ask("POST", &way_out).status, 200);
             }
+            // As whoever reads the inbox writes it.
+            None if *way == "reply" => scene.app.change("UPDATE leads SET status = 'replied'"),
             None => {
                 scene.import("Welcome", lead, "");
                 assert_eq!(scene.app.json(&["scheduler", "--once"]).1["planned"], 1);

@@ -14,6 +14,7 @@ mod database_faults;
 mod dead_parts;
 mod dialogue_kills;
 mod doctor;
+mod edits;
 mod fault_points;
 mod foreign_ids;
 mod gateway;

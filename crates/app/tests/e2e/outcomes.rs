@@ -69,7 +69,8 @@ fn new_leads_and_texts_are_taken_up_and_changed_steps_refused(engine: Engine) {
     let (exit, refused) = run(2, &["a", "b", "c"], &[]);
     assert_eq!(exit, 2);
     assert!(refused["error"]["message"].as_str().unwrap().contains("steps"), "{refused}");
-    assert_eq!(number(&run(2, &["a", "b", "c"], &["--update"]).1, "sent"), 6, "the new step goes to all");
+    assert_eq!(number(&run(2, &["a", "b", "c"], &["--update"]).1, "sent"), 3, "all have finished");
+    assert_eq!(number(&run(2, &["a", "b", "c"], &["--reopen"]).1, "sent"), 6, "the new step goes to all");
     assert_eq!(sink.accepted().len(), 6);
 }
 

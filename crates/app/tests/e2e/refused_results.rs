@@ -1,48 +1,30 @@
 //! A result that the ledger does not take for a reason of its own, here a trigger of another program: its send neither stays
 //! in `dot` nor goes again.
 
-use std::process::Command;
-
 use crate::app::{App, Engine};
 use crate::http::wait_long;
 use crate::scene::{End, ONCE, Scene};
 
-/// A statement as another program runs it, on either database.
-fn run(app: &App, statement: &str) {
-    if app.sql(statement).is_some() {
-        return;
-    }
-    let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], timeout=60)\nc.executescript(sys.argv[2])";
-    let file = app.path("data/penguinmails.db");
-    assert!(Command::new("python3").args(["-c", script]).arg(file).arg(statement).status().unwrap().success());
-}
-
 /// From now on no send may get one of these statuses.
 fn refuse(app: &App, statuses: &str) {
     if app.database_url().is_some() {
-        run(
-            app,
-            &format!(
-                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        app.change(&format!(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
                     $$ BEGIN RAISE EXCEPTION 'not in this house'; END $$;
                 CREATE TRIGGER refuse BEFORE UPDATE ON sends FOR EACH ROW WHEN (NEW.status IN ({statuses}))
                     EXECUTE FUNCTION refuse()"
-            ),
-        );
+        ));
     } else {
-        run(
-            app,
-            &format!(
-                "CREATE TRIGGER refuse BEFORE UPDATE ON sends WHEN NEW.status IN ({statuses})
+        app.change(&format!(
+            "CREATE TRIGGER refuse BEFORE UPDATE ON sends WHEN NEW.status IN ({statuses})
                     BEGIN SELECT RAISE(ABORT, 'not in this house'); END"
-            ),
-        );
+        ));
     }
 }
 
 fn allow(app: &App) {
     let on = if app.database_url().is_some() { " ON sends" } else { "" };
-    run(app, &format!("DROP TRIGGER refuse{on}"));
+    app.change(&format!("DROP TRIGGER refuse{on}"));
 }
 
 fn planned(engine: Engine) -> Option<Scene> {

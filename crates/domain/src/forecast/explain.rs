@@ -28,19 +28,38 @@ impl World {
     /// Explains the next mail of an enrollment; slots are looked for before `until`.
     pub fn explain(mut self, campaign: usize, enrollment: EnrollmentId, until: Timestamp) -> Explanation {
         let (reason, account) = self.why_not(campaign, enrollment);
-        let (mut slot, mut left_out) = (None, None);
+        let (slot, left_out) = self.follow(campaign, enrollment, until);
+        Explanation { reason, account, left_out, slot }
+    }
+
+    /// Goes on until the next mail of an enrollment leaves, or none will any more; that mail, and why one was left out.
+    pub(super) fn follow(
+        &mut self,
+        campaign: usize,
+        enrollment: EnrollmentId,
+        until: Timestamp,
+    ) -> (Option<Sent>, Option<Reason>) {
+        let (mut slot, mut left_out, mut is_over) = (None, None, !self.is_there(campaign, enrollment));
+        let asked = (campaign, enrollment);
         while slot.is_none()
+            && !is_over
             && self.step(until, &mut |event| match event {
-                Event::Sent(sent) if sent.campaign == campaign && sent.enrollment_id == enrollment => slot = Some(sent),
-                Event::Skipped { campaign: of, enrollment_id, reason }
-                    if (of, enrollment_id) == (campaign, enrollment) =>
-                {
+                Event::Sent(sent) if (sent.campaign, sent.enrollment_id) == asked => slot = Some(sent),
+                Event::Skipped { campaign, enrollment_id, reason } if (campaign, enrollment_id) == asked => {
                     left_out.get_or_insert(reason);
                 }
-                Event::Sent(_) | Event::Skipped { .. } | Event::Waited { .. } => {}
+                Event::Ended { campaign, enrollment_id } if (campaign, enrollment_id) == asked => is_over = true,
+                Event::Sent(_) | Event::Skipped { .. } | Event::Ended { .. } | Event::Waited { .. } => {}
             })
         {}
-        Explanation { reason, account, left_out, slot }
+        (slot, left_out)
+    }
+
+    /// Whether something is to come for an enrollment.
+    fn is_there(&self, campaign: usize, enrollment: EnrollmentId) -> bool {
+        let is_open =
+            self.open.values().any(|(of, send)| *of == campaign && send.candidate.enrollment_id == enrollment);
+        is_open || self.campaigns.get(campaign).is_some_and(|of| of.waiting.place_of(enrollment).is_some())
     }
 
     fn why_not(&self, campaign: usize, enrollment: EnrollmentId) -> (Option<Reason>, Option<AccountBook>) {

@@ -27,21 +27,36 @@ pub struct Outlook {
 
 impl World {
     /// What `campaign` does before `until`, with its days in `zone`.
-    pub fn outlook(mut self, campaign: usize, zone: &Zone, until: Timestamp) -> Outlook {
+    pub fn outlook(self, campaign: usize, zone: &Zone, until: Timestamp) -> Outlook {
+        self.outlook_of(campaign, zone, until, usize::MAX)
+    }
+
+    /// The same of its next `most` mails: what comes behind them is not looked at.
+    pub fn outlook_of(mut self, campaign: usize, zone: &Zone, until: Timestamp, most: usize) -> Outlook {
+        self.look_out(campaign, zone, until, most)
+    }
+
+    pub(super) fn look_out(&mut self, campaign: usize, zone: &Zone, until: Timestamp, most: usize) -> Outlook {
         let mut outlook = Outlook::default();
         let mut waits: BTreeMap<Reason, u128> = BTreeMap::new();
-        let mut tell = |event| match event {
-            Event::Sent(sent) if sent.campaign == campaign => {
-                *outlook.days.entry(zone.day(sent.at)).or_default() += 1;
-                outlook.slots.push(sent);
+        let mut seen = 0;
+        while seen < most && !self.is_done(campaign) {
+            let mut tell = |event| match event {
+                Event::Sent(sent) if sent.campaign == campaign => {
+                    seen += 1;
+                    *outlook.days.entry(zone.day(sent.at)).or_default() += 1;
+                    outlook.slots.push(sent);
+                }
+                Event::Skipped { campaign: of, .. } if of == campaign => outlook.skipped += 1,
+                Event::Waited { campaign: of, reason, lead_seconds } if of == campaign => {
+                    *waits.entry(reason).or_default() += lead_seconds;
+                }
+                Event::Sent(_) | Event::Skipped { .. } | Event::Ended { .. } | Event::Waited { .. } => {}
+            };
+            if !self.step(until, &mut tell) {
+                break;
             }
-            Event::Skipped { campaign: of, .. } if of == campaign => outlook.skipped += 1,
-            Event::Waited { campaign: of, reason, lead_seconds } if of == campaign => {
-                *waits.entry(reason).or_default() += lead_seconds;
-            }
-            Event::Sent(_) | Event::Skipped { .. } | Event::Waited { .. } => {}
-        };
-        while !self.is_done(campaign) && self.step(until, &mut tell) {}
+        }
         outlook.is_done = self.is_done(campaign);
         outlook.finish = outlook.slots.last().map(|sent| sent.at).filter(|_| outlook.is_done);
         outlook.limits = shares(waits);

@@ -271,6 +271,18 @@ fn without_any_account_the_campaign_waits() {
 }
 
 #[test]
+fn who_finds_no_account_is_told_what_those_wait_for_that_may_send() {
+    let c = campaign(vec![step(1, StepType::Email)]);
+    let mut stopped = account(8, None);
+    stopped.status = AccountStatus::Paused;
+    let mut b = books(vec![stopped, account(9, Some(0))]);
+    let (mut page, moment) = (crate::page::Page::default(), Moment { now: NOW, horizon: HORIZON });
+    page.decide(&c, (&mut [candidate(1)], 0), &mut b, &WarmupTable::default(), moment);
+    let said = page.deferrals[&0];
+    assert_eq!((said.reason, Some(said)), (Reason::AccountCap, page.stop));
+}
+
+#[test]
 fn what_was_due_in_lost_time_is_held_whatever_windows_and_limits_say() {
     let lost = LostTime { since: NOW - DAY, until: NOW };
     let mut c = CampaignPlan { lost_time: Some(lost), ..campaign(vec![step(1, StepType::Email)]) };

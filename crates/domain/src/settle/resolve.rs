@@ -192,7 +192,7 @@ mod tests {
         let attempted = Attempted {
             attempts: 2,
             unknowns: 2,
-            first_attempt_at: Some(NOW),
+            budget_began_at: Some(NOW),
             max_attempts: None,
             on_unknown: crate::campaign::OnUnknown::Resend,
             account_failures: 0,

@@ -9,7 +9,7 @@ fn first() -> Attempted {
     Attempted {
         attempts: 0,
         unknowns: 0,
-        first_attempt_at: None,
+        budget_began_at: None,
         max_attempts: None,
         on_unknown: OnUnknown::Resend,
         account_failures: 0,
@@ -58,7 +58,7 @@ fn retries_are_spread_by_a_quarter_either_way() {
 
 #[test]
 fn the_budget_ends_by_time_or_by_the_payload_and_leaves_a_dead_letter() {
-    let old = Attempted { attempts: 9, first_attempt_at: Some(NOW - 50 * 60 * MINUTE), ..first() };
+    let old = Attempted { attempts: 9, budget_began_at: Some(NOW - 50 * 60 * MINUTE), ..first() };
     let t = decide(Outcome::Refused(ReplyAction::Retry), &old);
     assert_eq!((t.status, t.reason, t.dead_letter), (SendStatus::Failed, Some(Reason::Expired), true));
     assert_eq!(t.enrollment, EnrollmentEffect::End(Reason::Expired));

@@ -68,7 +68,7 @@ impl World {
         let attempted = Attempted {
             attempts,
             unknowns,
-            first_attempt_at: None,
+            budget_began_at: None,
             max_attempts: Some(MOST_ATTEMPTS),
             on_unknown: self.on_unknown,
             account_failures: 0,

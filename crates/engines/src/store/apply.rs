@@ -16,13 +16,27 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::breaker::free_hints;
-use super::dot::days::{DayChanges, slot_columns};
+use super::dot::days::{DayChanges, slot_columns, wake_accounts};
 use super::refusals::{self, Paused};
 use super::{SystemStore, TenantStore};
 use crate::db::{Access, LockKind, Tx};
 use crate::error::{Error, Result};
 use crate::value::{Rows, Value};
 use crate::{statements, values};
+
+/// The enrollment has not gone past the step of the send.
+macro_rules! moves {
+    () => {
+        "(r.status = 'stopped' OR campaign_leads.next_step_order <= st.step_order)"
+    };
+}
+
+/// It goes on, and the sequence was edited since the try began.
+macro_rules! edited {
+    () => {
+        "(r.status <> 'stopped' AND campaign_leads.next_step_order <= st.step_order AND c.sequence_changed_at >= r.started_at)"
+    };
+}
 
 statements! {
     // A 250 is proof whenever it comes; anything else counts only while the send is still ours. What goes back to the
@@ -58,20 +72,23 @@ statements! {
         FROM {rows r(id uuid, tenant_id uuid, email_account_id uuid, campaign_id uuid, lead_id uuid, step_id uuid,
             from_email text, to_email text, subject text, message_id text)}
         WHERE true ON CONFLICT (tenant_id, message_id, direction) DO NOTHING";
-    // A send that another program asked for may be of a step behind the enrollment's place: that stays then.
-    MOVE_ON = "UPDATE campaign_leads SET
-            next_step_order = CASE WHEN (r.status = 'stopped' OR campaign_leads.next_step_order <= r.step_order) THEN r.next_step_order ELSE campaign_leads.next_step_order END,
-            due_at = CASE WHEN (r.status = 'stopped' OR campaign_leads.next_step_order <= r.step_order) THEN r.due_at ELSE campaign_leads.due_at END,
-            status = CASE WHEN (r.status = 'stopped' OR campaign_leads.next_step_order <= r.step_order) THEN r.status ELSE campaign_leads.status END,
+    // A send that another program asked for may be of a step behind the enrollment's place: that stays then. What follows was
+    // said by the sequence as the try found it: where that has changed since, planning walks on from this very step.
+    MOVE_ON = concat!("UPDATE campaign_leads SET
+            next_step_order = CASE WHEN ", edited!(), " THEN st.step_order WHEN ", moves!(), " THEN r.next_step_order ELSE campaign_leads.next_step_order END,
+            due_at = CASE WHEN ", edited!(), " THEN $1::timestamptz WHEN ", moves!(), " THEN r.due_at ELSE campaign_leads.due_at END,
+            status = CASE WHEN ", edited!(), " THEN 'active' WHEN ", moves!(), " THEN r.status ELSE campaign_leads.status END,
             stop_reason = r.stop_reason,
-            highest_sent_step = {max highest_sent_step, r.sent_step},
+            highest_sent_step = CASE WHEN r.is_sent THEN {max highest_sent_step, st.step_order} ELSE highest_sent_step END,
             last_sent_at = COALESCE(r.sent_at, last_sent_at),
             thread_message_ids = CASE WHEN r.message_id IS NULL THEN thread_message_ids
                 WHEN thread_message_ids IS NULL THEN r.message_id ELSE thread_message_ids || ' ' || r.message_id END,
             thread_subject = COALESCE(thread_subject, r.subject), updated_at = $1
-        FROM {rows r(id uuid, tenant_id uuid, step_order bigint, next_step_order bigint, due_at timestamptz, status text,
-            stop_reason text, sent_step bigint, sent_at timestamptz, message_id text, subject text)}
-        WHERE campaign_leads.id = r.id AND campaign_leads.tenant_id = r.tenant_id AND campaign_leads.status = 'active'";
+        FROM {rows r(id uuid, tenant_id uuid, next_step_order bigint, due_at timestamptz, status text,
+            stop_reason text, is_sent boolean, sent_at timestamptz, message_id text, subject text, step_id uuid, started_at timestamptz)},
+            campaign_sequence_steps st, campaigns c
+        WHERE campaign_leads.id = r.id AND campaign_leads.tenant_id = r.tenant_id AND campaign_leads.status = 'active'
+            AND st.id = r.step_id AND st.tenant_id = r.tenant_id AND c.id = st.campaign_id AND c.tenant_id = r.tenant_id");
     COUNT_STEPS = "UPDATE campaign_sequence_steps SET executed_count = executed_count + r.sent, last_executed_at = $1
         FROM {rows r(id uuid, sent bigint)} WHERE campaign_sequence_steps.id = r.id";
     // No failure lowers the ladder: one that began before others may end after them. A wait that is over keeps its time:
@@ -104,7 +121,7 @@ statements! {
             $1::timestamptz, $1::timestamptz
         FROM {rows r(id uuid, send_id uuid, payload text, error text)} JOIN sends s ON s.id = r.send_id";
     // Waiting for an account that was stopped is no lateness, and what waited goes on at once.
-    REVIVE_SENDS = "UPDATE sends SET not_before = {max not_before, $3}, hinted_at = NULL, updated_at = $3
+    REVIVE_SENDS = "UPDATE sends SET not_before = {max not_before, $3}, retry_since = $3, hinted_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND email_account_id = $2 AND open AND status IN ('planned', 'queued')";
     SET_ACCOUNT_STATUS = "UPDATE email_accounts SET status = $3, status_reason = $4, backoff_until = NULL, backoff_failures = 0,
             refusals_since = CASE WHEN $3 = 'active' THEN $5 ELSE refusals_since END, updated_at = $5
@@ -281,8 +298,9 @@ impl SystemStore {
         for result in &done {
             give_back(&mut days, result);
         }
-        days.write(&mut tx, now).await?;
+        // Behind accounts that refusals pause: whoever wakes a campaign waits for nobody.
         let paused = refusals::pause(&mut tx, &done, now).await?;
+        days.write(&mut tx, now).await?;
         tx.commit().await?;
         let applied = |r: &Settled| if changed.contains(&r.send_id) { Applied::Done } else { Applied::Stale };
         Ok(Written { applied: results.iter().map(applied).collect(), paused })
@@ -404,15 +422,16 @@ pub(super) async fn move_enrollments(tx: &mut Tx, done: &[&Settled], now: Timest
             Some(values![
                 r.enrollment_id,
                 r.tenant_id,
-                r.step_order,
                 next.map_or(r.step_order, |due| due.step_order),
                 next.map(|due| due.at),
                 status,
                 why,
-                if sent { r.step_order } else { 0 },
+                sent,
                 sent.then_some(now),
                 r.message.as_ref().filter(|_| sent).map(|m| m.message_id.clone()),
                 r.message.as_ref().filter(|_| sent).map(|m| m.subject.clone()),
+                r.step_id,
+                r.attempt.as_ref().map(|attempt| attempt.started_at),
             ])
         })
         .collect();
@@ -542,6 +561,7 @@ impl TenantStore {
         }
         if status == AccountStatus::Active {
             tx.execute(&REVIVE_SENDS, values![self.tenant_id, id, now]).await?;
+            wake_accounts(&mut tx, self.tenant_id, [id], now).await?;
         }
         tx.commit().await
     }

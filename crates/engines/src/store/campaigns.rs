@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use domain::campaign::{CampaignSettings, CampaignStatus};
-use domain::ids::{CampaignId, StepId};
+use domain::ids::{CampaignId, EmailAccountId, StepId};
 use domain::plan::CampaignPlan;
 use domain::reason::Reason;
 use domain::schedule::wait_hours;
 use domain::step::{Condition, Step};
 use domain::time::Timestamp;
 
-use super::dot::days::{DayChanges, slot_columns};
+use super::dot::days::{DayChanges, slot_columns, wake_accounts};
 use super::dot::rate;
 use super::{SystemStore, TenantStore};
 use crate::db::{Access, LockKind, Tx};
@@ -21,13 +21,24 @@ use crate::error::{Error, Result};
 use crate::value::Row;
 use crate::{statements, values};
 
+/// Which accounts go on with a campaign, `$2` of the tenant `$1`: its own that were paused for `$3`; a forecast asks the same.
+macro_rules! resumed_accounts {
+    () => {
+        "tenant_id = $1 AND status = 'paused' AND status_reason = $3 AND (
+            id IN (SELECT p.email_account_id FROM campaign_email_accounts p WHERE p.tenant_id = $1 AND p.campaign_id = $2)
+            OR id IN (SELECT st.email_account_id FROM campaign_sequence_steps st
+                WHERE st.tenant_id = $1 AND st.campaign_id = $2))"
+    };
+}
+pub(super) use resumed_accounts;
+
 statements! {
-    GET = "SELECT c.id, c.tenant_id, c.name, c.status, c.settings, c.seen_until, {max c.updated_at, co.updated_at} AS updated_at,
+    GET = "SELECT c.id, c.tenant_id, c.name, c.status, c.settings, c.seen_until, c.updated_at AS edited_at, {max c.updated_at, co.updated_at} AS updated_at,
             co.name AS company_name, co.address AS company_address
         FROM campaigns c JOIN companies co ON co.id = c.company_id AND co.tenant_id = c.tenant_id WHERE c.tenant_id = $1 AND c.id = $2";
     STEPS = "SELECT id, step_order, step_type, email_account_id, template_id, wait_duration_hours, wait_until_date,
             condition_type, condition_value, condition_url, condition_within_hours, is_active
-        FROM campaign_sequence_steps WHERE tenant_id = $1 AND campaign_id = $2 ORDER BY step_order";
+        FROM campaign_sequence_steps WHERE tenant_id = $1 AND campaign_id = $2 AND removed_at IS NULL ORDER BY step_order";
     FIND = "SELECT c.id, c.tenant_id, c.name, c.status, c.scheduled_at, t.name AS tenant_name FROM campaigns c JOIN tenants t ON t.id = c.tenant_id
         WHERE (c.name = $1 OR c.id = $2::uuid) AND ($3::text IS NULL OR t.name = $3)
         ORDER BY c.created_at";
@@ -42,14 +53,11 @@ statements! {
     RESUME = "UPDATE campaigns SET status = 'sending', status_reason = NULL, refusals_since = $3, seen_until = $3, next_plan_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status = 'paused'";
     // Whoever lets a campaign go on lets its accounts go on that refusals have paused; older refusals count no more.
-    RESUME_ACCOUNTS = "UPDATE email_accounts SET status = 'active', status_reason = NULL, refusals_since = $3, updated_at = $3
-        WHERE tenant_id = $1 AND status = 'paused' AND status_reason = $4 AND (
-            id IN (SELECT p.email_account_id FROM campaign_email_accounts p WHERE p.tenant_id = $1 AND p.campaign_id = $2)
-            OR id IN (SELECT st.email_account_id FROM campaign_sequence_steps st
-                WHERE st.tenant_id = $1 AND st.campaign_id = $2))";
+    RESUME_ACCOUNTS = concat!("UPDATE email_accounts SET status = 'active', status_reason = NULL, refusals_since = $4, updated_at = $4
+        WHERE ", resumed_accounts!(), " RETURNING id");
     IS_UNDER_WAY = "SELECT id FROM campaigns WHERE tenant_id = $1 AND id = $2 AND status IN ('scheduled', 'sending', 'paused')";
     // Waiting for a pause is no lateness; hints that workers dropped meanwhile must come again at once.
-    RESUME_SENDS = "UPDATE sends SET not_before = {max not_before, $3}, hinted_at = NULL, updated_at = $3
+    RESUME_SENDS = "UPDATE sends SET not_before = {max not_before, $3}, retry_since = $3, hinted_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND campaign_id = $2 AND open AND status IN ('planned', 'queued')";
     CANCEL = "UPDATE campaigns SET status = 'cancelled', updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status NOT IN ('completed', 'cancelled', 'archived')";
@@ -88,8 +96,10 @@ pub struct CampaignBundle {
     pub company_name: String,
     /// Its postal address.
     pub company_address: String,
-    /// When the row last changed.
+    /// When the row, or the company's, last changed.
     pub updated_at: Timestamp,
+    /// When the row itself was last edited; planning and waking are no edits.
+    pub edited_at: Timestamp,
 }
 
 /// Reads a campaign and its steps.
@@ -116,10 +126,12 @@ pub(super) async fn load(tx: &mut Tx, tenant_id: domain::ids::TenantId, id: Camp
         company_name: row.get("company_name")?,
         company_address: row.get("company_address")?,
         updated_at: row.get("updated_at")?,
+        edited_at: row.get("edited_at")?,
     })
 }
 
-fn step(row: &Row) -> Result<Step> {
+/// The step of a row that has all of its columns.
+pub(super) fn step(row: &Row) -> Result<Step> {
     let id: StepId = row.get("id")?;
     let hours = |column: &str, hours| {
         let problem = |e| Error::Column {
@@ -219,9 +231,12 @@ impl TenantStore {
             return Ok(false);
         }
         let mut changed = tx.execute(&RESUME, values![self.tenant_id, id, now]).await?;
-        changed += tx.execute(&RESUME_ACCOUNTS, values![self.tenant_id, id, now, Reason::RefusalRate]).await?;
+        let accounts = tx.query(&RESUME_ACCOUNTS, values![self.tenant_id, id, Reason::RefusalRate, now]).await?;
+        changed += accounts.len() as u64;
         if changed > 0 {
             tx.execute(&RESUME_SENDS, values![self.tenant_id, id, now]).await?;
+            let accounts: Vec<EmailAccountId> = accounts.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
+            wake_accounts(&mut tx, self.tenant_id, accounts, now).await?;
         }
         tx.commit().await?;
         Ok(changed > 0)

@@ -53,7 +53,7 @@ statements! {
             campaign_day = r.campaign_dot_day, message_id = COALESCE(sends.message_id, r.message_id),
             first_attempt_at = COALESCE(sends.first_attempt_at, r.dated_at), last_attempt_at = $2, updated_at = $2
         FROM {rows r(id uuid, tenant_id uuid, fence bigint, message_id text, dated_at timestamptz, dot_day text,
-            campaign_dot_day text, account_failures bigint)},
+            campaign_dot_day text, account_failures bigint, stop_on_reply bigint)},
             campaigns c, email_accounts a, leads l, campaign_sequence_steps st
         WHERE sends.id = r.id AND sends.tenant_id = r.tenant_id AND sends.fence = r.fence
             AND sends.status IN ('planned', 'queued')
@@ -62,7 +62,7 @@ statements! {
             AND a.backoff_failures = r.account_failures
             AND (r.account_failures > 0 OR a.backoff_until IS NULL OR a.backoff_until <= $2)
             AND st.id = sends.step_id AND st.is_active
-            AND l.id = sends.lead_id AND l.tenant_id = sends.tenant_id AND (l.status = 'active' OR l.status = 'replied')
+            AND l.id = sends.lead_id AND l.tenant_id = sends.tenant_id AND (l.status = 'active' OR (l.status = 'replied' AND r.stop_on_reply = 0))
             AND NOT EXISTS (SELECT 1 FROM suppression_list s WHERE s.email = lower(l.email)
                 AND (s.tenant_id = sends.tenant_id OR s.tenant_id IS NULL)
                 AND (s.expires_at IS NULL OR s.expires_at > $2))
@@ -105,6 +105,8 @@ pub struct DotRequest {
     pub campaign_day: Option<String>,
     /// The campaign's daily limit, and the zone of its days; none = no limit, and nothing is asked.
     pub campaign_limit: Option<(u32, Zone)>,
+    /// Whether a lead that has replied gets no more of this campaign.
+    pub stop_on_reply: bool,
     /// The account's local day now: the day that is charged.
     pub dot_day: String,
     /// The campaign's local day now: charged as well.
@@ -156,8 +158,18 @@ impl SystemStore {
             .iter()
             .map(|r| {
                 let days = [&r.dot_day, &r.campaign_dot_day];
-                let (fence, failures) = (r.fence, r.account_failures);
-                values![r.send_id, r.tenant_id, fence, &r.message_id, r.dated_at, days[0], days[1], failures]
+                let (fence, failures, stop_on_reply) = (r.fence, r.account_failures, i64::from(r.stop_on_reply));
+                values![
+                    r.send_id,
+                    r.tenant_id,
+                    fence,
+                    &r.message_id,
+                    r.dated_at,
+                    days[0],
+                    days[1],
+                    failures,
+                    stop_on_reply
+                ]
             })
             .collect();
         let granted = tx.query_rows(&INTEND, rows, values![owner, now]).await?;
@@ -356,9 +368,14 @@ pub(super) async fn lock_days(tx: &mut Tx, campaign: &CampaignBundle) -> Result<
     tx.lock(LockKind::CampaignDays, true, limited).await
 }
 
-/// Days around now: two days back covers every zone.
+/// The first of the days around now: two days back covers every zone.
+fn first_day(now: Timestamp) -> String {
+    Zone::UTC.day(now - Duration::from_secs(2 * 24 * 3600))
+}
+
+/// Days around now.
 pub(super) async fn read_days(tx: &mut Tx, scope: &str, ids: &[Uuid], now: Timestamp) -> Result<HashMap<Uuid, Days>> {
-    let from = domain::time::Zone::UTC.day(now - Duration::from_secs(2 * 24 * 3600));
+    let from = first_day(now);
     let mut found: HashMap<Uuid, Days> = HashMap::new();
     for row in tx.query(&DAYS, values![scope, ids.to_vec(), from]).await? {
         let day = DayUse { reserved: row.get("reserved")?, used: row.get("used")? };

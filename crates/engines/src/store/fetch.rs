@@ -17,10 +17,18 @@ use crate::error::{Error, Result};
 use crate::value::{Row, Rows};
 use crate::{statements, values};
 
+/// When the time budget of a send's retries began.
+macro_rules! budget_began_at {
+    () => {
+        "CASE WHEN s.retry_since > s.first_attempt_at THEN s.retry_since ELSE s.first_attempt_at END AS budget_began_at"
+    };
+}
+pub(super) use budget_began_at;
+
 statements! {
-    FETCH = "SELECT s.id AS send_id, s.tenant_id, s.campaign_id, s.step_id, s.enrollment_id, s.email_account_id, s.step_order,
-            s.fence, s.attempts, s.max_attempts, s.unknowns, s.first_attempt_at, s.not_before, s.message_id,
-            s.account_day, s.campaign_day,
+    FETCH = concat!("SELECT s.id AS send_id, s.tenant_id, s.campaign_id, s.step_id, s.enrollment_id, s.email_account_id, st.step_order,
+            s.fence, s.attempts, s.max_attempts, s.unknowns, s.first_attempt_at, ", budget_began_at!(), ",
+            s.not_before, s.message_id, s.account_day, s.campaign_day,
             st.template_id, t.version AS template_version, st.subject_override, st.from_name_override,
             {max c.updated_at, co.updated_at} AS campaign_updated_at, a.updated_at AS account_updated_at,
             a.backoff_failures, a.backoff_until,
@@ -40,7 +48,7 @@ statements! {
         WHERE s.open AND s.status IN ('planned', 'queued') AND s.not_before <= $1
             AND NOT EXISTS (SELECT 1 FROM suppression_list x WHERE x.email = lower(l.email)
                 AND (x.tenant_id = s.tenant_id OR x.tenant_id IS NULL)
-                AND (x.expires_at IS NULL OR x.expires_at > $1))";
+                AND (x.expires_at IS NULL OR x.expires_at > $1))");
     ACCOUNT = "SELECT id, tenant_id, email, from_name, reply_to, smtp_settings, status, status_reason, daily_limit,
             min_gap_seconds, warmup_started_at, timezone, last_slot_at, backoff_until, backoff_failures
         FROM email_accounts WHERE tenant_id = $1 AND id = $2";
@@ -64,7 +72,7 @@ pub struct SendJob {
     pub template: (TemplateId, i64),
     /// Its step.
     pub step_id: StepId,
-    /// The step's order.
+    /// The step's order now: an edit of the sequence may have moved it.
     pub step_order: u32,
     /// Its enrollment.
     pub enrollment_id: EnrollmentId,
@@ -78,6 +86,8 @@ pub struct SendJob {
     pub unknowns: u32,
     /// When the first attempt was made.
     pub first_attempt_at: Option<Timestamp>,
+    /// When its time budget began; none = with the attempt to come.
+    pub budget_began_at: Option<Timestamp>,
     /// When it was meant to go.
     pub not_before: Timestamp,
     /// Fixed by the first attempt.
@@ -154,6 +164,7 @@ fn send_job(row: &Row, now: Timestamp) -> Result<SendJob> {
         max_attempts: row.get("max_attempts")?,
         unknowns: row.get("unknowns")?,
         first_attempt_at: row.get("first_attempt_at")?,
+        budget_began_at: row.get("budget_began_at")?,
         // Waiting for the account is no lateness.
         not_before: row.get::<Timestamp>("not_before")?.max(backoff_until.unwrap_or(Timestamp::EPOCH)),
         message_id: row.get("message_id")?,

@@ -62,6 +62,7 @@ statements! {
         WHERE true ON CONFLICT (campaign_id, lead_id) DO NOTHING";
     FIND_ENROLLED = "SELECT l.id FROM leads l JOIN campaign_leads e ON e.lead_id = l.id AND e.tenant_id = l.tenant_id
         WHERE l.tenant_id = $1 AND e.campaign_id = $2 AND (l.id = $3::uuid OR l.address = lower($4::text))";
+    PLAN_AT_ONCE = "UPDATE campaigns SET next_plan_at = NULL WHERE tenant_id = $1 AND id = $2 AND next_plan_at IS NOT NULL";
     REOPEN = "UPDATE campaigns SET status = 'sending', completed_at = NULL, next_plan_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status = 'completed'";
 }
@@ -148,6 +149,8 @@ impl TenantStore {
             imported.enrolled = self.enroll(&mut tx, first, new.chain(known), new_id, now).await?;
             if status == Some(CampaignStatus::Completed) && imported.enrolled > 0 {
                 tx.execute(&REOPEN, values![self.tenant_id, first.campaign_id, now]).await?;
+            } else if imported.enrolled > 0 {
+                tx.execute(&PLAN_AT_ONCE, values![self.tenant_id, first.campaign_id]).await?;
             }
         }
         tx.commit().await?;

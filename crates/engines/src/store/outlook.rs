@@ -34,22 +34,27 @@ statements! {
     WAITING = concat!("SELECT ", super::plan::candidate_columns!("e.due_at", "$3"), super::plan::candidate_tables!(), "
         WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status = 'active' AND e.due_at IS NOT NULL
             AND (e.due_at, e.id) > ($4, $5) ORDER BY e.due_at, e.id LIMIT $6");
-    OPEN = concat!("SELECT ", super::plan::candidate_columns!("s.not_before", "$3"), ", s.id AS send_id, s.step_order,
+    // One that has lost its account and whose lead is due is planned anew: the lead waits for it.
+    OPEN = concat!("SELECT ", super::plan::candidate_columns!("s.not_before", "$3"), ", s.id AS send_id, st.step_order,
             s.status, s.reason, s.not_before, s.email_account_id AS send_account_id, s.account_day, s.campaign_day",
         super::plan::candidate_tables!(), " JOIN sends s ON s.enrollment_id = e.id AND s.tenant_id = e.tenant_id
-        WHERE e.tenant_id = $1 AND s.campaign_id = $2 AND s.open AND s.id > $4 ORDER BY s.id LIMIT $5");
+            JOIN campaign_sequence_steps st ON st.id = s.step_id AND st.tenant_id = s.tenant_id
+        WHERE e.tenant_id = $1 AND s.campaign_id = $2 AND s.open AND (s.email_account_id IS NOT NULL OR e.due_at IS NULL)
+            AND s.id > $4 ORDER BY s.id LIMIT $5");
     HELD = "SELECT COUNT(*) AS n FROM sends WHERE tenant_id = $1 AND campaign_id = $2 AND NOT open AND status = 'held'";
     POOL = "SELECT email_account_id FROM campaign_email_accounts WHERE tenant_id = $1 AND campaign_id = $2";
     ACCOUNTS = "SELECT id, status, daily_limit, min_gap_seconds, warmup_started_at, timezone, last_slot_at, last_dot_at,
             backoff_until, backoff_failures
         FROM email_accounts WHERE tenant_id = $1 AND id {any $2} ORDER BY id";
+    RESUMED = concat!("SELECT id FROM email_accounts WHERE ", super::campaigns::resumed_accounts!());
     RATE = "SELECT t.max_per_second, p.last_slot_at, p.window_at, p.dots
         FROM tenants t LEFT JOIN tenant_pace p ON p.tenant_id = t.id WHERE t.id = $1";
     ENROLLMENT = "SELECT e.id, e.status, e.stop_reason, e.last_sent_at, l.email
         FROM leads l LEFT JOIN campaign_leads e ON e.lead_id = l.id AND e.tenant_id = l.tenant_id AND e.campaign_id = $2
         WHERE l.tenant_id = $1 AND (l.id = $3::uuid OR l.address = lower($4::text))";
-    LAST_SEND = "SELECT step_order, status, reason, settled_at FROM sends
-        WHERE tenant_id = $1 AND enrollment_id = $2 AND NOT open ORDER BY settled_at DESC, step_order DESC LIMIT 1";
+    LAST_SEND = "SELECT st.step_order, s.status, s.reason, s.settled_at
+        FROM sends s JOIN campaign_sequence_steps st ON st.id = s.step_id AND st.tenant_id = s.tenant_id
+        WHERE s.tenant_id = $1 AND s.enrollment_id = $2 AND NOT s.open ORDER BY s.settled_at DESC, st.step_order DESC LIMIT 1";
     LEAD_ADDRESSES = "SELECT id, email FROM leads WHERE tenant_id = $1 AND id {any $2}";
     ACCOUNT_ADDRESSES = "SELECT id, email FROM email_accounts WHERE tenant_id = $1 AND id {any $2}";
 }
@@ -63,6 +68,8 @@ pub struct Prospects {
     pub asked: usize,
     /// The books that they share.
     pub shared: Shared,
+    /// Accounts that refusals have paused and that go on with the campaign that was asked for, when it is resumed.
+    pub resumed: Vec<EmailAccountId>,
 }
 
 /// Where a lead stands in a campaign.
@@ -105,16 +112,18 @@ impl SystemStore {
             }
             let mut prospect = read_prospect(&mut tx, tenant_id, row, now).await?;
             prospect.plan.lost_time = lost_time;
-            ids.extend(accounts_of(&prospect));
+            ids.extend(prospect.senders());
             campaigns.push(prospect);
         }
         let asked = place.ok_or_else(|| Error::NotFound { what: "campaign", id: asked.to_string() })?;
         let ids: Vec<Uuid> = ids.into_iter().map(EmailAccountId::uuid).collect();
         let rows = tx.query(&ACCOUNTS, values![tenant_id, ids]).await?;
         let accounts = dot::with_days(&mut tx, &rows, now).await?;
+        let resumed = tx.query(&RESUMED, values![tenant_id, campaigns[asked].plan.id, Reason::RefusalRate]).await?;
+        let resumed = resumed.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
         let tenant = tx.query_opt(&RATE, values![tenant_id]).await?.as_ref().map(tenant_book).transpose()?.flatten();
         tx.commit().await?;
-        Ok(Prospects { campaigns, asked, shared: Shared { accounts, tenant } })
+        Ok(Prospects { campaigns, asked, shared: Shared { accounts, tenant }, resumed })
     }
 }
 
@@ -207,13 +216,6 @@ fn open_send(row: &Row, candidate: Candidate, now: Timestamp) -> Result<Option<O
     }))
 }
 
-fn accounts_of(prospect: &Prospect) -> impl Iterator<Item = EmailAccountId> {
-    let steps = prospect.plan.steps.iter().filter_map(|step| step.email_account_id);
-    let leads = prospect.waiting.iter().filter_map(|candidate| candidate.email_account_id);
-    let sends = prospect.open.iter().map(|send| send.account);
-    prospect.pool.iter().copied().chain(steps).chain(leads).chain(sends).collect::<BTreeSet<_>>().into_iter()
-}
-
 impl TenantStore {
     /// Where the lead of this id or address stands in a campaign; none = the tenant has no such lead.
     ///
@@ -221,13 +223,13 @@ impl TenantStore {
     /// The database.
     pub async fn find_standing(&self, campaign_id: CampaignId, id_or_address: &str) -> Result<Option<Standing>> {
         let id: Option<Uuid> = id_or_address.parse().ok();
-        let rows = self.db.read(&ENROLLMENT, values![self.tenant_id, campaign_id, id, id_or_address]).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
+        let mut tx = self.db.begin(Access::Read).await?;
+        let found = tx.query_opt(&ENROLLMENT, values![self.tenant_id, campaign_id, id, id_or_address]).await?;
+        let Some(row) = found else { return Ok(None) };
         let mut standing = Standing { email: row.get("email")?, enrollment: None };
         if let Some(id) = row.get::<Option<EnrollmentId>>("id")? {
-            let last = self.db.read(&LAST_SEND, values![self.tenant_id, id]).await?;
+            let last = tx.query_opt(&LAST_SEND, values![self.tenant_id, id]).await?;
             let last_send = last
-                .first()
                 .map(|last| Ok((last.get("step_order")?, last.get("status")?, last.get::<Option<Reason>>("reason")?)));
             let enrollment = EnrollmentStanding {
                 status: row.get("status")?,
@@ -237,6 +239,7 @@ impl TenantStore {
             };
             standing.enrollment = Some((id, enrollment));
         }
+        tx.commit().await?;
         Ok(Some(standing))
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use domain::campaign::CampaignStatus;
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, SendId, StepId, TenantId};
 use domain::pace::{CampaignBook, Slot};
-use domain::page::{Move, NewSend, Page};
+use domain::page::{Move, NewSend, Page, senders};
 use domain::plan::{Books, Candidate, Moment};
 use domain::reason::Reason;
 use domain::schedule::WarmupTable;
@@ -19,6 +19,7 @@ use domain::time::Timestamp;
 use uuid::Uuid;
 
 use super::campaigns::{CampaignBundle, load};
+use super::dot::days::given_back;
 use super::restored::lost_time;
 use super::{SystemStore, dot, reactions};
 use crate::db::{Access, LockKind, Tx};
@@ -57,7 +58,14 @@ statements! {
         WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status = 'active' AND e.due_at IS NOT NULL
             AND e.due_at <= $3 AND (e.due_at, e.id) > ($5, $6)
         ORDER BY e.due_at, e.id LIMIT $7 {for update of e skip locked}");
-    POOL = "SELECT email_account_id FROM campaign_email_accounts WHERE tenant_id = $1 AND campaign_id = $2";
+    // An account that left the pool still serves the leads that it wrote to before. Not a join: each account is one look-up
+    // in the index, however many leads keep it.
+    SENDERS = "SELECT x.id, x.in_pool FROM (SELECT a.id AS id,
+                EXISTS (SELECT 1 FROM campaign_email_accounts p WHERE p.campaign_id = $2 AND p.email_account_id = a.id) AS in_pool,
+                (SELECT e.status FROM campaign_leads e WHERE e.campaign_id = $2 AND e.email_account_id = a.id
+                    AND e.status = 'active' LIMIT 1) IS NOT NULL AS is_kept
+            FROM email_accounts a WHERE a.tenant_id = $1) x
+        WHERE x.in_pool OR x.is_kept";
     // A row without an account has lost it (`rotate`): it is planned anew. Any other that is there stays as it is.
     INSERT_SENDS = "INSERT INTO sends (id, tenant_id, campaign_id, lead_id, step_id, enrollment_id, email_account_id, step_order,
             status, open, reason, priority, max_attempts, not_before, hinted_at, hinted_epoch, account_day, campaign_day,
@@ -84,8 +92,9 @@ statements! {
         WHERE campaign_leads.id = r.id AND campaign_leads.tenant_id = $1 AND campaign_leads.status = 'active'";
     SAVE_SLOTS = "UPDATE email_accounts SET last_slot_at = r.last_slot_at FROM {rows r(id uuid, last_slot_at timestamptz)}
         WHERE email_accounts.id = r.id AND email_accounts.tenant_id = $1";
-    SAVE_CAMPAIGN = "UPDATE campaigns SET status = 'sending', next_plan_at = $3,
-            seen_until = COALESCE($4::timestamptz, seen_until)
+    // One that was edited since it was read does not rest: what it would rest for may be gone.
+    SAVE_CAMPAIGN = "UPDATE campaigns SET status = 'sending', next_plan_at = CASE WHEN updated_at = $6 THEN $3::timestamptz END,
+            seen_until = COALESCE(CASE WHEN updated_at = $6 THEN $4::timestamptz ELSE $5::timestamptz END, seen_until)
         WHERE tenant_id = $1 AND id = $2 AND status IN ('scheduled', 'sending')";
 }
 
@@ -245,9 +254,10 @@ impl SystemStore {
         reactions::complete(&mut tx, ids, &campaign.plan.steps, &mut candidates).await?;
         let full = candidates.len() >= request.limit as usize;
         let last = candidates.last().map(|c| (c.due.at, c.enrollment_id));
-        let books = read_books(&mut tx, request, &campaign, &candidates).await?;
+        let books = read_books(&mut tx, request, &campaign).await?;
         let moment = Moment { now: request.now, horizon: request.horizon };
         let (mut candidates, mut books) = (candidates, books);
+        let taken = books.taken();
         let mut page = Page::default();
         page.decide(&campaign.plan, (&mut candidates, 0), &mut books, warmup, moment);
         let ids = page.sends.iter().map(|_| new_id()).collect();
@@ -256,10 +266,17 @@ impl SystemStore {
         let inserted = writing.insert_sends(&mut tx).await?;
         writing.correct_conflicts(&inserted);
         writing.write_progress(&mut tx).await?;
-        let until = writing.page.stop.and_then(|_| writing.page.again_at(moment));
+        // Behind the rows of accounts and sends, before its own slots are written: the order of the gate and of give-backs.
+        let until = match writing.page.stop.and_then(|_| writing.page.again_at(moment)) {
+            Some(_) if given_back(&mut tx, request.campaign_id, &writing.books, taken, request.now).await? => None,
+            until => until,
+        };
+        writing.write_days(&mut tx).await?;
         // Nobody looks at the campaign before then: waiting for its limits is no lateness.
         let seen = finished.then_some(until.map_or(request.now, |until| until.max(request.now)));
-        tx.execute(&SAVE_CAMPAIGN, values![request.tenant_id, request.campaign_id, until, seen]).await?;
+        let seen_now = finished.then_some(request.now);
+        let params = values![request.tenant_id, request.campaign_id, until, seen, seen_now, writing.campaign.edited_at];
+        tx.execute(&SAVE_CAMPAIGN, params).await?;
         let result = writing.report(&inserted, if finished { None } else { last }, moment);
         tx.commit().await?;
         Ok(result)
@@ -298,18 +315,13 @@ pub(super) fn candidate(row: &Row) -> Result<Candidate> {
     })
 }
 
-/// An account that left the pool still serves the leads that it wrote to before.
-async fn read_books(
-    tx: &mut Tx,
-    request: &PlanRequest,
-    campaign: &CampaignBundle,
-    candidates: &[Candidate],
-) -> Result<Books> {
-    let rows = tx.query(&POOL, values![request.tenant_id, request.campaign_id]).await?;
-    let pool: Vec<EmailAccountId> = rows.iter().map(|row| row.get("email_account_id")).collect::<Result<_>>()?;
-    let named = campaign.plan.steps.iter().filter_map(|step| step.email_account_id);
-    let own = candidates.iter().filter_map(|candidate| candidate.email_account_id);
-    let ids: BTreeSet<EmailAccountId> = pool.iter().copied().chain(named).chain(own).collect();
+async fn read_books(tx: &mut Tx, request: &PlanRequest, campaign: &CampaignBundle) -> Result<Books> {
+    let (mut pool, mut kept): (Vec<EmailAccountId>, Vec<EmailAccountId>) = (Vec::new(), Vec::new());
+    for row in tx.query(&SENDERS, values![request.tenant_id, request.campaign_id]).await? {
+        let list = if row.get("in_pool")? { &mut pool } else { &mut kept };
+        list.push(row.get("id")?);
+    }
+    let ids = senders(&campaign.plan, &pool, kept);
     let moment = Moment { now: request.now, horizon: request.horizon };
     Ok(Books { pool, ..books_of(tx, campaign, &ids, moment).await? })
 }
@@ -422,7 +434,11 @@ impl Writing<'_> {
         if used.is_empty() {
             return Ok(());
         }
-        save_slots(tx, request.tenant_id, &self.books, &used, request.now).await?;
+        save_slots(tx, request.tenant_id, &self.books, &used, request.now).await
+    }
+
+    async fn write_days(&self, tx: &mut Tx) -> Result<()> {
+        let request = self.request;
         let mut changes = dot::DayChanges::default();
         for send in self.reserved() {
             let (Some(account), Some(slot)) = (&send.account, &send.slot) else { continue };

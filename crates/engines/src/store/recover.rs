@@ -11,9 +11,10 @@ use uuid::Uuid;
 
 use super::apply::Settled;
 use super::dot::days::{DayChanges, slot_columns};
+use super::fetch::budget_began_at;
 use super::plan::Hint;
 use super::{SystemStore, rotate};
-use crate::db::{Access, LockKind};
+use crate::db::{Access, LockKind, Tx};
 use crate::error::Result;
 use crate::queue::Lane;
 use crate::value::Row;
@@ -48,12 +49,13 @@ statements! {
     HEARTBEAT = "INSERT INTO workers (owner, host, pid, heartbeat, created_at, updated_at) VALUES ($1, $2, $3, 1, $4, $4)
         ON CONFLICT (owner) DO UPDATE SET heartbeat = workers.heartbeat + 1, updated_at = excluded.updated_at";
     OWNERS = "SELECT owner, heartbeat FROM workers";
-    REMOVE_OWNER = "DELETE FROM workers WHERE owner = $1 AND NOT EXISTS (SELECT 1 FROM sends WHERE owner = $1 AND open)";
-    DOTS = concat!("SELECT s.id, s.tenant_id, s.campaign_id, s.lead_id, s.step_id, s.step_order, s.enrollment_id, s.email_account_id,
-            s.fence, s.attempts, s.max_attempts, s.unknowns, s.first_attempt_at, s.account_day, s.campaign_day, c.settings, ",
-            proof!(), " AS has_proof
-        FROM sends s JOIN campaigns c ON c.id = s.campaign_id
-        WHERE s.open AND s.status = 'dot' AND s.owner = $1");
+    REMOVE_OWNER = "DELETE FROM workers WHERE owner = $1 AND ($2::bigint IS NULL OR heartbeat = $2) AND NOT EXISTS (SELECT 1 FROM sends WHERE owner = $1 AND open)";
+    DOTS = concat!("SELECT s.id, s.tenant_id, s.campaign_id, s.lead_id, s.step_id, st.step_order, s.enrollment_id, s.email_account_id,
+            s.fence, s.attempts, s.max_attempts, s.unknowns, s.account_day, s.campaign_day, c.settings, ",
+            budget_began_at!(), ", ", proof!(), " AS has_proof
+        FROM sends s JOIN campaigns c ON c.id = s.campaign_id JOIN campaign_sequence_steps st ON st.id = s.step_id
+        WHERE s.open AND s.status = 'dot' AND s.owner = $1
+            AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.owner = s.owner AND w.heartbeat <> $2)");
     PROVEN = concat!("SELECT s.id, s.tenant_id FROM sends s
         WHERE NOT s.open AND s.reason IN ('unknown', 'result_refused') AND s.status = 'held' AND s.id > $1 AND ", proof!(), "
         ORDER BY s.id LIMIT $2");
@@ -115,7 +117,7 @@ pub struct OpenDot {
     pub attempts: u32,
     pub max_attempts: Option<u32>,
     pub unknowns: u32,
-    pub first_attempt_at: Option<Timestamp>,
+    pub budget_began_at: Option<Timestamp>,
     pub account_day: Option<String>,
     pub campaign_day: Option<String>,
     pub on_unknown: OnUnknown,
@@ -164,20 +166,21 @@ impl SystemStore {
         rows.iter().map(|row| Ok((row.get("owner")?, row.get("heartbeat")?))).collect()
     }
 
-    /// Forgets an owner that has nothing open any more.
+    /// Forgets an owner that has nothing open any more; where a heartbeat is given, only one that still stands there.
     ///
     /// # Errors
     /// The database.
-    pub async fn remove_owner(&self, owner: &str) -> Result<()> {
-        self.db.write(&REMOVE_OWNER, values![owner]).await.map(drop)
+    pub async fn remove_owner(&self, owner: &str, heartbeat: Option<i64>) -> Result<()> {
+        self.db.write(&REMOVE_OWNER, values![owner, heartbeat]).await.map(drop)
     }
 
-    /// The sends that `owner` left in `dot`.
+    /// The sends that `owner` left in `dot`; none where its heartbeat does not stand at `heartbeat` any more, since it
+    /// lives then and its dots may be new.
     ///
     /// # Errors
     /// The database.
-    pub async fn dots_of(&self, owner: &str) -> Result<Vec<OpenDot>> {
-        self.db.read(&DOTS, values![owner]).await?.iter().map(open_dot).collect()
+    pub async fn dots_of(&self, owner: &str, heartbeat: i64) -> Result<Vec<OpenDot>> {
+        self.db.read(&DOTS, values![owner, heartbeat]).await?.iter().map(open_dot).collect()
     }
 
     /// Sends that are held since nobody knew whether they had arrived, or since their results were not taken, and that have
@@ -229,9 +232,7 @@ impl SystemStore {
         }
         tx.execute(&NAME_OWNERS, values![now]).await?;
         let count = ended.len() as u64;
-        if count > 0 {
-            tx.execute(&FREE_ENROLLMENTS, values![now, ended]).await?;
-        }
+        free_enrollments(&mut tx, ended, now).await?;
         rotate::unplan(&mut tx, &mut days, now).await?;
         days.write(&mut tx, now).await?;
         tx.commit().await?;
@@ -257,6 +258,14 @@ impl SystemStore {
     }
 }
 
+/// Has enrollments go on whose send has ended without them.
+pub(super) async fn free_enrollments(tx: &mut Tx, ids: Vec<Uuid>, now: Timestamp) -> Result<()> {
+    if !ids.is_empty() {
+        tx.execute(&FREE_ENROLLMENTS, values![now, ids]).await?;
+    }
+    Ok(())
+}
+
 fn open_dot(row: &Row) -> Result<OpenDot> {
     let settings: serde_json::Value = row.get("settings")?;
     Ok(OpenDot {
@@ -272,7 +281,7 @@ fn open_dot(row: &Row) -> Result<OpenDot> {
         attempts: row.get("attempts")?,
         max_attempts: row.get("max_attempts")?,
         unknowns: row.get("unknowns")?,
-        first_attempt_at: row.get("first_attempt_at")?,
+        budget_began_at: row.get("budget_began_at")?,
         account_day: row.get("account_day")?,
         campaign_day: row.get("campaign_day")?,
         has_proof: row.get("has_proof")?,

@@ -27,6 +27,7 @@ statements! {
     RESOLVE = "UPDATE sends SET status = $3::text, open = $4::boolean, reason = $5::text, hinted_at = NULL, owner = NULL,
             account_day = NULL, campaign_day = NULL,
             not_before = COALESCE($6::timestamptz, not_before),
+            retry_since = CASE WHEN $4::boolean THEN $7::timestamptz ELSE retry_since END,
             fence = CASE WHEN $4::boolean AND unknowns = 0 THEN fence + 1 ELSE fence END,
             settled_at = CASE WHEN $4::boolean THEN NULL ELSE $7::timestamptz END, updated_at = $7::timestamptz
         WHERE tenant_id = $1 AND id = $2 AND status = 'held' AND fence = $8 AND ($4::boolean = false OR EXISTS (

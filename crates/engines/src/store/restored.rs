@@ -23,7 +23,7 @@ statements! {
     NAME_SERVER = "UPDATE deployment SET server = $1, updated_at = $2 WHERE server IS NULL";
     LOST_TIME = "SELECT lost_since, lost_until FROM deployment WHERE lost_since IS NOT NULL AND lost_until IS NOT NULL";
     LOSE = "UPDATE deployment SET lost_since = $1, lost_until = $2, updated_at = $3";
-    PLAN_ALL_AGAIN = "UPDATE campaigns SET next_plan_at = NULL WHERE status IN ('scheduled', 'sending') AND next_plan_at IS NOT NULL";
+    PLAN_ALL_AGAIN = "UPDATE campaigns SET next_plan_at = NULL, updated_at = $1 WHERE status IN ('scheduled', 'sending')";
     ACCEPT = "UPDATE deployment SET server = COALESCE($1, server), seen_at = {max COALESCE(seen_at, $2), $2}, updated_at = $3";
     // A dot has used its days: it holds no slot.
     HOLD = concat!("UPDATE sends SET status = 'held', open = false, reason = 'restored', owner = NULL, hinted_at = NULL,
@@ -100,7 +100,7 @@ impl SystemStore {
         let mut tx = self.db.begin(Access::Write).await?;
         let told = tx.execute(&LOSE, values![lost.since, lost.until, now]).await?;
         ensure_changed("deployment", told, 1)?;
-        tx.execute(&PLAN_ALL_AGAIN, vec![]).await?;
+        tx.execute(&PLAN_ALL_AGAIN, values![now]).await?;
         tx.commit().await
     }
 

@@ -1,10 +1,12 @@
-//! Sends that are planned at an account which may not send any more go back to planning, where another may have them.
+//! Sends that are planned at an account which may not send any more go back to planning, where another may have them; so do
+//! those that an edit puts off (`setup/places`).
 //!
 //! Such a send keeps its row, open and without account, slot and hint, under a new fence: whoever holds an old hint of it
 //! changes nothing, and the gate refuses it. Its enrollment is due at once, and planning takes the row over
 //! (`plan`, `INSERT_SENDS`). Not responsible for whose mail moves when it is planned anew (`domain::rotation`, the same
 //! rule). To add a reason to move: the WHERE of `STRANDED`.
 
+use domain::reason::Reason;
 use domain::time::Timestamp;
 
 use super::dot::DayChanges;
@@ -19,7 +21,7 @@ statements! {
         FROM sends s JOIN campaigns c ON c.id = s.campaign_id AND c.status = 'sending'
             JOIN campaign_sequence_steps st ON st.id = s.step_id AND st.email_account_id IS NULL
             JOIN campaign_leads e ON e.id = s.enrollment_id AND e.status = 'active' AND e.due_at IS NULL
-                AND e.next_step_order = s.step_order
+                AND e.next_step_order = st.step_order
         WHERE s.email_account_id IN (SELECT a.id FROM email_accounts a WHERE a.status <> 'active')
             AND s.open AND s.status IN ('planned', 'queued') AND s.attempts = 0 AND s.unknowns = 0
             AND (e.highest_sent_step = 0 OR c.settings ->> 'follow_ups' = 'move')
@@ -27,13 +29,13 @@ statements! {
                 WHERE p.campaign_id = s.campaign_id AND b.status = 'active')
         ORDER BY s.id LIMIT $1 {for update of s skip locked}";
     UNPLAN = "UPDATE sends SET status = 'planned', email_account_id = NULL, account_day = NULL, campaign_day = NULL,
-            reason = 'account_inactive', fence = sends.fence + 1, hinted_at = NULL, updated_at = $1
+            reason = $2, fence = sends.fence + 1, hinted_at = NULL, updated_at = $1
         FROM {rows r(id uuid, tenant_id uuid)}
         WHERE sends.id = r.id AND sends.tenant_id = r.tenant_id AND sends.open AND sends.status IN ('planned', 'queued')";
     // Also of one that a person sent again and that never had an account.
     PLAN_AGAIN = "UPDATE campaign_leads SET due_at = $1, email_account_id = NULL, updated_at = $1
-        FROM sends s
-        WHERE s.enrollment_id = campaign_leads.id AND s.step_order = campaign_leads.next_step_order AND s.open
+        FROM sends s JOIN campaign_sequence_steps st ON st.id = s.step_id
+        WHERE s.enrollment_id = campaign_leads.id AND st.step_order = campaign_leads.next_step_order AND s.open
             AND s.email_account_id IS NULL AND s.status IN ('planned', 'queued')
             AND campaign_leads.status = 'active' AND campaign_leads.due_at IS NULL";
 }
@@ -44,9 +46,21 @@ const PAGE: i64 = 1_000;
 /// Gives back what stands at accounts that may not send, where another account may; its slots go to `days`.
 pub(super) async fn unplan(tx: &mut Tx, days: &mut DayChanges, now: Timestamp) -> Result<()> {
     let stranded = tx.query(&STRANDED, values![PAGE]).await?;
-    stranded.iter().try_for_each(|send| days.free(send))?;
-    let row = |send: &Row| Ok(values![send.get::<uuid::Uuid>("id")?, send.get::<uuid::Uuid>("tenant_id")?]);
-    let rows: Rows = stranded.iter().map(row).collect::<Result<Vec<_>>>()?.into_iter().collect();
-    tx.execute_rows(&UNPLAN, rows, values![now]).await?;
+    take_back(tx, days, &stranded, Reason::AccountInactive, now).await?;
     tx.execute(&PLAN_AGAIN, values![now]).await.map(drop)
+}
+
+/// Takes account, slot and hint from planned sends, which are locked: rows of `id` and `slot_columns!`. Whoever has this done
+/// gives their enrollments a due time.
+pub(super) async fn take_back(
+    tx: &mut Tx,
+    days: &mut DayChanges,
+    sends: &[Row],
+    reason: Reason,
+    now: Timestamp,
+) -> Result<()> {
+    sends.iter().try_for_each(|send| days.free(send))?;
+    let row = |send: &Row| Ok(values![send.get::<uuid::Uuid>("id")?, send.get::<uuid::Uuid>("tenant_id")?]);
+    let rows: Rows = sends.iter().map(row).collect::<Result<Vec<_>>>()?.into_iter().collect();
+    tx.execute_rows(&UNPLAN, rows, values![now, reason]).await.map(drop)
 }

@@ -16,10 +16,10 @@ use crate::{statements, values};
 
 statements! {
     TENANT_OF = "SELECT tenant_id FROM sends WHERE id = $1";
-    OF_LEAD = "SELECT id FROM sends WHERE tenant_id = $1 AND campaign_id = $2 AND lead_id = $3
-            AND ($4::bigint IS NULL OR step_order = $4)
-        ORDER BY step_order DESC LIMIT 1";
-    GET = "SELECT s.id AS send_id, s.campaign_id, c.name AS campaign_name, c.status AS campaign_status, s.step_id, s.step_order,
+    OF_LEAD = "SELECT s.id FROM sends s JOIN campaign_sequence_steps st ON st.id = s.step_id AND st.tenant_id = s.tenant_id
+        WHERE s.tenant_id = $1 AND s.campaign_id = $2 AND s.lead_id = $3 AND ($4::bigint IS NULL OR st.step_order = $4)
+        ORDER BY st.step_order DESC LIMIT 1";
+    GET = "SELECT s.id AS send_id, s.campaign_id, c.name AS campaign_name, c.status AS campaign_status, s.step_id, st.step_order,
             s.enrollment_id, s.email_account_id, a.email AS account_email, s.status AS send_status, s.reason, s.fence, s.owner,
             s.priority, s.not_before, s.attempts, s.max_attempts, s.unknowns, s.first_attempt_at, s.last_attempt_at,
             s.message_id, s.reply, s.settled_at, s.created_at,
@@ -38,8 +38,9 @@ statements! {
         WHERE s.tenant_id = $1 AND s.id = $2";
     ATTEMPTS = "SELECT id, fence, owner, started_at, finished_at, stage, outcome, code, enhanced, reply, counted, transcript
         FROM send_attempts WHERE tenant_id = $1 AND send_id = $2 ORDER BY started_at DESC, id DESC LIMIT $3";
-    FAILURES = "SELECT s.id, s.lead_id, s.step_order, s.status, s.reason, s.attempts, s.unknowns, s.settled_at, a.code, a.enhanced
-        FROM sends s LEFT JOIN send_attempts a ON a.tenant_id = s.tenant_id AND a.id = (SELECT x.id FROM send_attempts x
+    FAILURES = "SELECT s.id, s.lead_id, st.step_order, s.status, s.reason, s.attempts, s.unknowns, s.settled_at, a.code, a.enhanced
+        FROM sends s JOIN campaign_sequence_steps st ON st.id = s.step_id AND st.tenant_id = s.tenant_id
+            LEFT JOIN send_attempts a ON a.tenant_id = s.tenant_id AND a.id = (SELECT x.id FROM send_attempts x
             WHERE x.send_id = s.id AND x.code IS NOT NULL ORDER BY x.started_at DESC, x.id DESC LIMIT 1)
         WHERE s.tenant_id = $1 AND s.campaign_id = $2 AND NOT s.open AND s.reason IS NOT NULL
             AND s.status IN ('failed', 'bounced', 'held') AND s.id > $3

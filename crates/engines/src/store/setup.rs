@@ -1,18 +1,27 @@
 //! Setting up a tenant's campaign in one transaction: tenant, company, accounts, templates, campaign, steps.
 //!
 //! Found by name (accounts by address), so running it again takes up what changed and doubles nothing. Leads come
-//! apart, in batches (`leads`). To add a part: its struct here, an upsert, a line in `apply_setup`.
+//! apart, in batches (`leads`). A campaign that is there is edited under its exclusive lock: its steps by `sequence`, its
+//! leads and planned mails by `places` and `starts`. To add a part: its struct here, an upsert, a line in `apply_setup`.
 
-use domain::campaign::CampaignSettings;
+pub(super) mod places;
+pub(super) mod sequence;
+pub(super) mod starts;
+
+use domain::campaign::{CampaignSettings, CampaignStatus};
 use domain::email_account::SmtpSettings;
-use domain::ids::{CampaignId, CompanyId, DomainId, EmailAccountId, StepId, TemplateId, TenantId};
+use domain::ids::{CampaignId, CompanyId, DomainId, EmailAccountId, TenantId};
 use domain::step::{Condition, StepType};
 use domain::time::{Timestamp, Zone};
 use uuid::Uuid;
 
+use self::places::Circumstances;
+use self::sequence::Target;
 use super::Store;
-use crate::db::{Access, Tx};
+use crate::db::{Access, LockKind, Tx};
+use crate::dialect::Statement;
 use crate::error::{Error, Result};
+use crate::value::{FromValue, Value};
 use crate::{statements, values};
 
 statements! {
@@ -34,37 +43,13 @@ statements! {
             status = CASE WHEN status = 'authentication_failed' OR (status = 'paused' AND status_reason IS NOT NULL)
                 THEN 'active' ELSE status END
         WHERE tenant_id = $1 AND id = $2";
-    FIND_CAMPAIGN = "SELECT id, status FROM campaigns WHERE tenant_id = $1 AND name = $2";
+    FIND_CAMPAIGN = "SELECT id FROM campaigns WHERE tenant_id = $1 AND name = $2";
+    CAMPAIGN = "SELECT status, settings, scheduled_at FROM campaigns WHERE tenant_id = $1 AND id = $2";
     INSERT_CAMPAIGN = "INSERT INTO campaigns (id, tenant_id, company_id, name, description, scheduled_at, settings, created_at, updated_at)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)";
     UPDATE_CAMPAIGN = "UPDATE campaigns SET company_id = $3, description = $4, scheduled_at = COALESCE($5, scheduled_at),
             settings = $6, next_plan_at = NULL, updated_at = $7
-        WHERE tenant_id = $1 AND id = $2";
-    LIST_STEPS = "SELECT id, step_order, step_type, template_id FROM campaign_sequence_steps
-        WHERE tenant_id = $1 AND campaign_id = $2 AND is_active ORDER BY step_order";
-    TEMPLATE = "INSERT INTO templates (id, tenant_id, name, subject, content, content_text, is_started, created_at, updated_at)
-        VALUES ($1, $2, $3, $4, $5, $6, true, $7, $7)
-        ON CONFLICT (tenant_id, name) DO UPDATE SET subject = excluded.subject, content = excluded.content,
-            content_text = excluded.content_text, updated_at = excluded.updated_at,
-            version = templates.version + CASE WHEN templates.subject = excluded.subject
-                AND templates.content = excluded.content
-                AND COALESCE(templates.content_text, '') = COALESCE(excluded.content_text, '') THEN 0 ELSE 1 END
-        RETURNING id";
-    STEP = "INSERT INTO campaign_sequence_steps (id, tenant_id, campaign_id, step_order, step_type, email_account_id,
-            template_id, wait_duration_hours, wait_until_date, condition_type, condition_value, condition_url,
-            condition_within_hours, created_at, updated_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14)
-        ON CONFLICT (campaign_id, step_order) DO UPDATE SET step_type = excluded.step_type,
-            email_account_id = excluded.email_account_id, template_id = excluded.template_id,
-            wait_duration_hours = excluded.wait_duration_hours, wait_until_date = excluded.wait_until_date,
-            condition_type = excluded.condition_type, condition_value = excluded.condition_value,
-            condition_url = excluded.condition_url, condition_within_hours = excluded.condition_within_hours, is_active = true,
-            updated_at = excluded.updated_at
-        RETURNING id";
-    SWITCH_OFF_STEPS = "UPDATE campaign_sequence_steps SET is_active = false, updated_at = $4
-        WHERE tenant_id = $1 AND campaign_id = $2 AND step_order > $3";
-    REOPEN_ENROLLMENTS = "UPDATE campaign_leads SET status = 'active', due_at = COALESCE(last_sent_at, $4), updated_at = $4
-        WHERE tenant_id = $1 AND campaign_id = $2 AND status = 'completed' AND next_step_order < $3";
+        WHERE tenant_id = $1 AND id = $2 AND status NOT IN ('cancelled', 'archived') RETURNING scheduled_at";
     POOL = "INSERT INTO campaign_email_accounts (campaign_id, email_account_id, tenant_id, created_at, updated_at)
         VALUES ($1, $2, $3, $4, $4) ON CONFLICT (campaign_id, email_account_id) DO NOTHING";
     LEAVE_POOL = "DELETE FROM campaign_email_accounts WHERE tenant_id = $1 AND campaign_id = $2 AND NOT (email_account_id {any $3})";
@@ -93,8 +78,10 @@ pub struct Setup {
     pub settings: CampaignSettings,
     /// Its steps, in order.
     pub steps: Vec<StepSetup>,
-    /// Whether a changed number or kind of steps is meant.
+    /// Whether steps that are added, left out or moved are meant.
     pub update: bool,
+    /// Whether leads who have finished go on with steps that stand behind their place now.
+    pub reopen: bool,
 }
 
 /// What a setup says of its tenant's rate, which all its campaigns share.
@@ -135,6 +122,10 @@ pub struct AccountSetup {
 /// A step of a setup.
 #[derive(Clone, Debug)]
 pub struct StepSetup {
+    /// What its author calls it: by that it is known again, whatever else changes.
+    pub key: Option<String>,
+    /// Whether it is in use; a mail that is not is skipped and shown.
+    pub is_active: bool,
     /// What it does.
     pub step_type: StepType,
     /// Elapsed hours after the previous message.
@@ -169,22 +160,30 @@ pub struct SetupReport {
     pub tenant_id: TenantId,
     /// The campaign.
     pub campaign_id: CampaignId,
+    /// Leads who have finished and would go on with steps that stand behind their place now, were they reopened.
+    pub finished: u64,
 }
 
 /// Why a setup was refused; nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// The sequence has another shape than the one that is under way.
-    #[error(
-        "the campaign `{campaign}` has the steps {had}, the file has {has} (hint: `--update` takes the new sequence; leads who finished go on with added steps)"
-    )]
+    /// The sequence is another than the one that is under way.
+    #[error("the steps of the campaign `{campaign}` would change: {change} (hint: `--update` takes the new sequence)")]
     StepsChanged {
         /// The campaign's name.
         campaign: String,
-        /// Kinds of the stored steps.
-        had: String,
-        /// Kinds of the given ones.
-        has: String,
+        /// How they would.
+        change: String,
+    },
+    /// It cannot be told which mail is which.
+    #[error(
+        "step {step} of the campaign `{campaign}` may be a changed one or a new one (hint: give the steps a `key`, or change texts in one run and the sequence in another)"
+    )]
+    StepsUnclear {
+        /// The campaign's name.
+        campaign: String,
+        /// Number of the step in the file.
+        step: usize,
     },
     /// A campaign that a person ended.
     #[error("the campaign `{0}` is {1} (hint: give the campaign another name)")]
@@ -208,7 +207,7 @@ impl Store {
     /// Finds or makes everything in one transaction.
     ///
     /// # Errors
-    /// `StepsChanged`, `Ended`, or the database; nothing is written then.
+    /// `StepsChanged`, `StepsUnclear`, `Ended`, or the database; nothing is written then.
     pub async fn apply_setup(
         &self,
         setup: &Setup,
@@ -222,31 +221,48 @@ impl Store {
         let tenant = values![new_id(), &setup.tenant, now, keeps_rate, rate];
         let tenant_id: TenantId = one(&mut tx, &TENANT, tenant).await?;
         let scope = Scope { setup, new_id, now, tenant_id };
+        let known = find_campaign(&mut tx, &scope).await?;
         let params = values![new_id(), tenant_id, &setup.company, &setup.company_address, now];
         let company_id: CompanyId = one(&mut tx, &COMPANY, params).await?;
         let mut accounts = Vec::new();
         for index in 0..setup.accounts.len() {
             accounts.push(upsert_account(&mut tx, &scope, index, seal).await?);
         }
-        let campaign_id = upsert_campaign(&mut tx, &scope, company_id).await?;
-        upsert_steps(&mut tx, &scope, campaign_id, &accounts).await?;
+        let campaign_id = match &known {
+            Some(known) => known.id,
+            None => insert_campaign(&mut tx, &scope, company_id).await?,
+        };
+        let edit = sequence::write(&mut tx, &Target { scope: &scope, campaign_id, accounts: &accounts }).await?;
+        let mut finished = 0;
+        if let Some(known) = known {
+            let scheduled_at = update_campaign(&mut tx, &scope, company_id, known.id).await?;
+            let is_due_anew = known.settings.as_ref() != Some(&setup.settings) || known.scheduled_at != scheduled_at;
+            let circumstances = Circumstances { campaign_id, scheduled_at, is_due_anew };
+            finished = places::follow(&mut tx, &scope, &edit, &circumstances).await?;
+        }
         for account in &accounts {
             tx.execute(&POOL, values![campaign_id, *account, tenant_id, now]).await?;
         }
         let pool: Vec<Uuid> = accounts.iter().map(|id| id.uuid()).collect();
         tx.execute(&LEAVE_POOL, values![tenant_id, campaign_id, pool]).await?;
         tx.commit().await?;
-        Ok(SetupReport { tenant_id, campaign_id })
+        Ok(SetupReport { tenant_id, campaign_id, finished })
     }
 }
 
-async fn one<T: crate::value::FromValue>(
+/// The id that a statement returns.
+async fn one<T: FromValue>(tx: &mut Tx, statement: &'static Statement, params: Vec<Value>) -> Result<T> {
+    one_column(tx, statement, params, "id").await
+}
+
+async fn one_column<T: FromValue>(
     tx: &mut Tx,
-    statement: &'static crate::dialect::Statement,
-    params: Vec<crate::value::Value>,
+    statement: &'static Statement,
+    params: Vec<Value>,
+    column: &str,
 ) -> Result<T> {
     let row = tx.query_opt(statement, params).await?;
-    row.ok_or(Error::Stale { what: statement.name, expected: 1, found: 0 })?.get("id")
+    row.ok_or(Error::Stale { what: statement.name, expected: 1, found: 0 })?.get(column)
 }
 
 async fn upsert_account(tx: &mut Tx, scope: &Scope<'_>, index: usize, seal: &Seal<'_>) -> Result<EmailAccountId> {
@@ -285,92 +301,50 @@ async fn upsert_account(tx: &mut Tx, scope: &Scope<'_>, index: usize, seal: &Sea
     Ok(id)
 }
 
-async fn upsert_campaign(tx: &mut Tx, scope: &Scope<'_>, company_id: CompanyId) -> Result<CampaignId, SetupError> {
-    let setup = scope.setup;
-    let settings = serde_json::to_value(&setup.settings).unwrap_or_default();
-    let description = setup.description.clone();
-    let Some(row) = tx.query_opt(&FIND_CAMPAIGN, values![scope.tenant_id, &setup.campaign]).await? else {
-        let id = CampaignId::from_uuid((scope.new_id)());
-        let params = values![
-            id,
-            scope.tenant_id,
-            company_id,
-            &setup.campaign,
-            description,
-            setup.scheduled_at,
-            settings,
-            scope.now
-        ];
-        tx.execute(&INSERT_CAMPAIGN, params).await?;
-        return Ok(id);
-    };
-    let status: domain::campaign::CampaignStatus = row.get("status")?;
-    if matches!(status, domain::campaign::CampaignStatus::Cancelled | domain::campaign::CampaignStatus::Archived) {
-        return Err(SetupError::Ended(setup.campaign.clone(), status.to_string()));
-    }
+/// A campaign that is there already.
+struct Known {
+    id: CampaignId,
+    /// None where another program has written what cannot be read.
+    settings: Option<CampaignSettings>,
+    scheduled_at: Option<Timestamp>,
+}
+
+/// The campaign of this name, under its exclusive lock from here on. Before the lock of any account, as the gate takes them.
+async fn find_campaign(tx: &mut Tx, scope: &Scope<'_>) -> Result<Option<Known>, SetupError> {
+    let name = &scope.setup.campaign;
+    let Some(row) = tx.query_opt(&FIND_CAMPAIGN, values![scope.tenant_id, name]).await? else { return Ok(None) };
     let id: CampaignId = row.get("id")?;
-    let params = values![scope.tenant_id, id, company_id, description, setup.scheduled_at, settings, scope.now];
-    tx.execute(&UPDATE_CAMPAIGN, params).await?;
+    tx.lock(LockKind::Campaign, true, [id.uuid()]).await?;
+    let row = tx.query_opt(&CAMPAIGN, values![scope.tenant_id, id]).await?;
+    let row = row.ok_or_else(|| Error::NotFound { what: "campaign", id: id.to_string() })?;
+    let status: CampaignStatus = row.get("status")?;
+    if matches!(status, CampaignStatus::Cancelled | CampaignStatus::Archived) {
+        return Err(SetupError::Ended(name.clone(), status.to_string()));
+    }
+    let settings = serde_json::from_value(row.get("settings")?).ok();
+    Ok(Some(Known { id, settings, scheduled_at: row.get("scheduled_at")? }))
+}
+
+async fn insert_campaign(tx: &mut Tx, scope: &Scope<'_>, company_id: CompanyId) -> Result<CampaignId> {
+    let setup = scope.setup;
+    let id = CampaignId::from_uuid((scope.new_id)());
+    let settings = serde_json::to_value(&setup.settings).unwrap_or_default();
+    let (description, start) = (setup.description.clone(), setup.scheduled_at);
+    let params = values![id, scope.tenant_id, company_id, &setup.campaign, description, start, settings, scope.now];
+    tx.execute(&INSERT_CAMPAIGN, params).await?;
     Ok(id)
 }
 
-async fn upsert_steps(
+/// When the campaign starts or started.
+async fn update_campaign(
     tx: &mut Tx,
     scope: &Scope<'_>,
-    campaign_id: CampaignId,
-    accounts: &[EmailAccountId],
-) -> Result<(), SetupError> {
+    company_id: CompanyId,
+    id: CampaignId,
+) -> Result<Option<Timestamp>> {
     let setup = scope.setup;
-    let stored = tx.query(&LIST_STEPS, values![scope.tenant_id, campaign_id]).await?;
-    let had: Vec<StepType> = stored.iter().map(|row| row.get("step_type")).collect::<Result<_>>()?;
-    let has: Vec<StepType> = setup.steps.iter().map(|step| step.step_type).collect();
-    if !had.is_empty() && had != has && !setup.update {
-        let words = |kinds: &[StepType]| kinds.iter().map(|k| k.as_str()).collect::<Vec<_>>().join(", ");
-        return Err(SetupError::StepsChanged { campaign: setup.campaign.clone(), had: words(&had), has: words(&has) });
-    }
-    for (order, step) in (1_u32..).zip(&setup.steps) {
-        let template_id = match &step.template {
-            Some(template) => Some(upsert_template(tx, scope, order, template).await?),
-            None => None,
-        };
-        let account = step.account.and_then(|index| accounts.get(index)).copied();
-        let stop = step.stop_if_false.then_some("stop");
-        let params = values![
-            (scope.new_id)(),
-            scope.tenant_id,
-            campaign_id,
-            order,
-            step.step_type,
-            account,
-            template_id,
-            step.wait_hours,
-            step.wait_until,
-            step.condition.asks,
-            stop,
-            step.condition.url_part.clone(),
-            step.condition.within.map(|within| within.as_secs_f64() / 3600.0),
-            scope.now
-        ];
-        let _id: StepId = one(tx, &STEP, params).await?;
-    }
-    let last = u32::try_from(has.len()).unwrap_or(u32::MAX);
-    tx.execute(&SWITCH_OFF_STEPS, values![scope.tenant_id, campaign_id, last, scope.now]).await?;
-    if had.len() < has.len() && !had.is_empty() {
-        tx.execute(&REOPEN_ENROLLMENTS, values![scope.tenant_id, campaign_id, last, scope.now]).await?;
-    }
-    Ok(())
-}
-
-async fn upsert_template(tx: &mut Tx, scope: &Scope<'_>, order: u32, template: &TemplateSetup) -> Result<TemplateId> {
-    let name = format!("{} / step {order}", scope.setup.campaign);
-    let params = values![
-        (scope.new_id)(),
-        scope.tenant_id,
-        name,
-        &template.subject,
-        &template.html,
-        template.text.clone(),
-        scope.now
-    ];
-    one(tx, &TEMPLATE, params).await
+    let settings = serde_json::to_value(&setup.settings).unwrap_or_default();
+    let (description, start) = (setup.description.clone(), setup.scheduled_at);
+    let params = values![scope.tenant_id, id, company_id, description, start, settings, scope.now];
+    one_column(tx, &UPDATE_CAMPAIGN, params, "scheduled_at").await
 }

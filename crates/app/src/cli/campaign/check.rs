@@ -70,6 +70,7 @@ pub(super) fn run(args: &FileArgs, global: &Global) -> Outcome {
         keeps_servers: false,
         skip_bad_rows: args.skip_bad_rows,
         update: false,
+        reopen: false,
     };
     let campaign = campaign_file::load(&args.file, &options)?;
     let report = Report::of(&campaign);

@@ -67,7 +67,7 @@ pub(super) fn calendar(args: &CalendarArgs, global: &Global) -> Outcome {
     Ok(Exit::Done)
 }
 
-/// Foresees a campaign; of its mails `most` are kept.
+/// Foresees a campaign, no further than its next `most` mails.
 async fn read(args: &CampaignArgs, global: &Global, most: usize) -> Result<Shown, Failure> {
     let config = config::load(&global.options(), &Environment::of_process())?;
     telemetry::init(&config, &Clock::system());
@@ -75,8 +75,7 @@ async fn read(args: &CampaignArgs, global: &Global, most: usize) -> Result<Shown
     let campaign = find(&ctx, &args.campaign, args.tenant.as_deref()).await?;
     let foresight = foresee(&ctx, campaign.tenant_id, campaign.id, Idle::AsIfItWentOn).await?;
     let zone = foresight.settings.timezone;
-    let mut outlook = foresight.world.outlook(foresight.campaign, &zone, foresight.now + FAR);
-    outlook.slots.truncate(most);
+    let outlook = foresight.world.outlook_of(foresight.campaign, &zone, foresight.now + FAR, most);
     let tenant = ctx.store.tenant(campaign.tenant_id);
     let leads = tenant.lead_addresses(outlook.slots.iter().map(|sent| sent.lead_id)).await?;
     let mut ids: Vec<EmailAccountId> = outlook.slots.iter().map(|sent| sent.account).collect();

@@ -20,13 +20,15 @@ pub(super) fn run(args: &ImportArgs, global: &Global) -> Outcome {
         smtp: smtp.as_ref(),
         keeps_servers: false,
         skip_bad_rows: args.file.skip_bad_rows,
-        update: args.update,
+        update: args.edit.update,
+        reopen: args.edit.reopen,
     };
     let campaign = campaign_file::load(&args.file.file, &options)?;
     telemetry::init(&config, &clock::Clock::system());
     block_on(async {
         let ctx = Context::open(config, 1.0).await?;
         let report = setup::set_up(&ctx, &campaign, &|_| {}).await?;
+        args.edit.tell(&report);
         let mut started = false;
         if args.start {
             let tenant = ctx.store.tenant(report.tenant_id);

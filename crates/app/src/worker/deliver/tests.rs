@@ -28,7 +28,7 @@ fn after(account_failures: u32, delivery: &Delivery) -> Transition {
     let attempted = Attempted {
         attempts: 0,
         unknowns: 0,
-        first_attempt_at: None,
+        budget_began_at: None,
         max_attempts: None,
         on_unknown: OnUnknown::Resend,
         account_failures,

@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use domain::ids::SendId;
 use engines::store::apply::{Applied, Settled};
 use tokio::time::Instant;
 
@@ -35,6 +36,12 @@ pub(in crate::worker) enum Replay {
     ByAnother,
 }
 
+/// What every version finds in a result.
+#[derive(serde::Deserialize)]
+struct Named {
+    send_id: SendId,
+}
+
 /// A file that a dead process left; locked while it is held.
 pub(in crate::worker) struct Abandoned {
     _lock: File,
@@ -43,12 +50,14 @@ pub(in crate::worker) struct Abandoned {
     pub(in crate::worker) results: Vec<Settled>,
     /// Lines that are no results: the last may be cut off by the kill.
     pub(in crate::worker) unreadable: usize,
+    /// Sends of whole lines that are results to a newer version alone.
+    pub(in crate::worker) newer: HashSet<SendId>,
 }
 
 /// Writes down what dead processes left in this directory.
 ///
-/// A directory that cannot be read is logged: what lies in it becomes unknown, which is safe. A file whose results the
-/// ledger does not take stays, and is read again later.
+/// A directory that cannot be read is logged: what lies in it becomes unknown, which is safe. A file stays, and is read
+/// again later, where the ledger does not take its results or this version does not understand them.
 ///
 /// # Errors
 /// The ledger does not answer: try again, before anybody's dots are judged.
@@ -65,7 +74,7 @@ pub(in crate::worker) async fn replay(ctx: &Context, patience: &mut Patience) ->
     let mut paths = tokio::task::spawn_blocking(move || journals(&folder)).await.unwrap_or_default();
     paths.retain(|path| !patience.has_to_wait(path, Instant::now()));
     for file in tokio::task::spawn_blocking(move || abandoned(paths)).await.unwrap_or_default() {
-        let (mut new, mut known) = (0, HashSet::new());
+        let (mut new, mut known) = (0, file.newer.clone());
         for results in file.results.chunks(BATCH) {
             let (written, refused) = write_down(ctx, results, &file.owner).await?;
             let aside: Vec<Settled> = refused.iter().map(refused::aside).collect();
@@ -168,18 +177,28 @@ impl Abandoned {
         }
         let text = String::from_utf8_lossy(&std::fs::read(path)?).into_owned();
         let lines = text.lines().filter(|line| !line.is_empty());
-        let results: Vec<Settled> = lines.clone().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let unreadable = lines.count() - results.len();
+        let (mut results, mut newer, mut unreadable) = (Vec::new(), HashSet::new(), 0);
+        for line in lines {
+            match serde_json::from_str::<Settled>(line) {
+                Ok(result) => results.push(result),
+                Err(_) => {
+                    unreadable += 1;
+                    newer.extend(serde_json::from_str::<Named>(line).ok().map(|named| named.send_id));
+                }
+            }
+        }
         let owner = path.file_stem().and_then(|stem| Path::new(stem).file_stem()).unwrap_or_default();
         let owner = owner.to_string_lossy().into_owned();
-        Ok(Some(Self { _lock: file, path: path.to_owned(), owner, results, unreadable }))
+        Ok(Some(Self { _lock: file, path: path.to_owned(), owner, results, unreadable, newer }))
     }
 
     /// Says what became of it.
     fn tell(&self, new: u64, is_refused: bool) {
         let (owner, results, unreadable) = (&self.owner, self.results.len(), self.unreadable);
-        if is_refused {
-            let file = self.path.display();
+        let file = self.path.display();
+        if !self.newer.is_empty() {
+            tracing::error!(owner, results, new, newer = self.newer.len(), %file, "the journal of a dead worker stays: a newer version wrote it (hint: start a worker of that version on this directory; without the file its sends would be unknown)");
+        } else if is_refused {
             tracing::error!(owner, results, new, unreadable, %file, "the journal of a dead worker stays: the database takes a result of it in no form");
         } else {
             tracing::warn!(owner, results, new, unreadable, "the journal of a dead worker was written down");

@@ -59,8 +59,7 @@ fn why_not(row: &Row, asked: &DotRequest, now: Timestamp) -> Result<Option<Reaso
     let (campaign, account): (CampaignStatus, AccountStatus) =
         (row.get("campaign_status")?, row.get("account_status")?);
     let step = (!row.get::<bool>("step_active")?).then_some(Reason::StepInactive);
-    // A reply stops planning; at the dot it does not count.
-    let lead = exclusion(row.get("lead_status")?, row.get("suppressed")?, false);
+    let lead = exclusion(row.get("lead_status")?, row.get("suppressed")?, asked.stop_on_reply);
     let failures = row.get("backoff_failures")?;
     let is_open = Breaker::of(failures, row.get("backoff_until")?, now) != Breaker::Closed;
     let backoff = (is_open || failures != asked.account_failures).then_some(Reason::AccountBackoff);

@@ -1,4 +1,4 @@
-//! First steps over some hours: from the enrollment on, and anew from the start of a draft.
+//! First steps over some hours: from the enrollment on, anew from the start of a draft, and by an edited wait or spread.
 
 use domain::first_step::FirstStep;
 use domain::ids::LeadId;
@@ -60,8 +60,40 @@ fn waiting_for_the_start_is_no_lateness(engine: Engine) {
     });
 }
 
+fn an_edited_wait_or_spread_counts_for_each_lead_who_waits(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let mut f = Scene::started(store, 0, |s| s.settings.first_step_spread_hours = 24.0).await;
+        f.enroll(0..2100).await;
+        f.edit(NOW, |s| s.steps[0].wait_hours = 5.0).await;
+        let (found, expected) = due_times(&f, &f.first_step(NOW).await).await;
+        assert_eq!(found, expected);
+        f.edit(NOW, |s| s.settings.first_step_spread_hours = 6.0).await;
+        let (found, expected) = due_times(&f, &f.first_step(NOW).await).await;
+        assert_eq!((found, expected.iter().max() < Some(&(NOW + 11 * HOUR))), (expected.clone(), true));
+        f.edit(NOW, |s| s.settings.first_step_spread_hours = 0.0).await;
+        let (found, _) = due_times(&f, &f.first_step(NOW).await).await;
+        assert_eq!(found, vec![NOW + 5 * HOUR; 2100]);
+    });
+}
+
+/// Each lead has its own slot, so a longer wait puts those off that would go too early.
+fn planned_first_mails_are_put_off_by_the_spread_of_each(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let mut f = Scene::started(store, 0, |s| s.settings.first_step_spread_hours = 24.0).await;
+        f.enroll(0..60).await;
+        assert_eq!(f.plan_within(24 * HOUR, NOW).await.planned.len(), 60);
+        f.edit(NOW, |s| s.steps[0].wait_hours = 1.0).await;
+        let (found, expected) = due_times(&f, &f.first_step(NOW).await).await;
+        assert_eq!((found, f.account_days().await), (expected, (0, 0)));
+        assert_eq!(f.plan_within(25 * HOUR, NOW).await.planned.len(), 60);
+        assert_eq!(f.sends().await, vec!["planned"; 60]);
+    });
+}
+
 on_every_engine! {
     leads_are_due_over_the_spread_from_their_enrollment_on
     the_leads_of_a_draft_are_due_from_its_start_on
     waiting_for_the_start_is_no_lateness
+    an_edited_wait_or_spread_counts_for_each_lead_who_waits
+    planned_first_mails_are_put_off_by_the_spread_of_each
 }

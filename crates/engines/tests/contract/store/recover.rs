@@ -39,11 +39,11 @@ fn dots_of_gives_an_owners_open_dots_and_nobody_elses(engine: Engine) {
         let fence = f.granted(&jobs[0], NOW).await;
         let settled = f.granted(&jobs[1], NOW).await;
         f.settled(&jobs[1], settled, Outcome::Accepted, NOW).await;
-        let dots = f.store.system().dots_of(OWNER).await.unwrap();
+        let dots = f.store.system().dots_of(OWNER, 1).await.unwrap();
         assert_eq!(dots.len(), 1);
         assert_eq!((dots[0].send_id, dots[0].fence, dots[0].on_unknown), (jobs[0].send_id, fence, OnUnknown::Hold));
-        assert_eq!((dots[0].account_day.as_deref(), dots[0].first_attempt_at), (Some("2026-03-02"), Some(NOW)));
-        assert!(f.store.system().dots_of("another").await.unwrap().is_empty());
+        assert_eq!((dots[0].account_day.as_deref(), dots[0].budget_began_at), (Some("2026-03-02"), Some(NOW)));
+        assert!(f.store.system().dots_of("another", 1).await.unwrap().is_empty());
     });
 }
 
@@ -51,7 +51,7 @@ fn settings_that_make_no_sense_leave_a_dead_owners_dot_to_a_person(engine: Engin
     with_store(engine, async |store: Store| {
         let (f, job, _) = Scene::one_dot(store, |_| {}).await;
         f.write("UPDATE campaigns SET settings = '{\"send_days\": 7}'", vec![]).await;
-        let dots = f.store.system().dots_of(OWNER).await.unwrap();
+        let dots = f.store.system().dots_of(OWNER, 1).await.unwrap();
         assert_eq!((dots[0].send_id, dots[0].on_unknown), (job.send_id, OnUnknown::Hold));
     });
 }
@@ -77,7 +77,7 @@ fn what_only_the_message_could_tell_proves_that_it_has_arrived(engine: Engine) {
         let system = f.store.system();
         assert_eq!(system.store_events(&events, NOW).await.unwrap().stored, 4);
         let with_proof: Vec<_> =
-            system.dots_of(OWNER).await.unwrap().iter().filter(|dot| dot.has_proof).map(|dot| dot.send_id).collect();
+            system.dots_of(OWNER, 1).await.unwrap().iter().filter(|dot| dot.has_proof).map(|dot| dot.send_id).collect();
         assert_eq!(HashSet::from_iter(with_proof), HashSet::from([jobs[0].send_id, jobs[3].send_id]));
 
         for (job, fence) in jobs.iter().zip(fences) {
@@ -98,10 +98,27 @@ fn an_owner_with_an_open_dot_is_not_forgotten(engine: Engine) {
         let (f, job, fence) = Scene::one_dot(store, |_| {}).await;
         let system = f.store.system();
         system.heartbeat(OWNER, "host", 1, NOW).await.unwrap();
-        system.remove_owner(OWNER).await.unwrap();
+        system.remove_owner(OWNER, None).await.unwrap();
         assert_eq!(system.list_owners().await.unwrap().len(), 1);
         f.settled(&job, fence, Outcome::Unknown, NOW).await;
-        system.remove_owner(OWNER).await.unwrap();
+        system.remove_owner(OWNER, None).await.unwrap();
+        assert!(system.list_owners().await.unwrap().is_empty());
+    });
+}
+
+/// It was stopped, was seen to stand still, and goes on: its dots may be new.
+fn an_owner_whose_heartbeat_moved_since_is_left_alone(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, job, fence) = Scene::one_dot(store, |_| {}).await;
+        let system = f.store.system();
+        system.heartbeat(OWNER, "host", 1, NOW).await.unwrap();
+        assert_eq!(system.dots_of(OWNER, 1).await.unwrap().len(), 1);
+        system.heartbeat(OWNER, "host", 1, NOW).await.unwrap();
+        assert!(system.dots_of(OWNER, 1).await.unwrap().is_empty());
+        f.settled(&job, fence, Outcome::Accepted, NOW).await;
+        system.remove_owner(OWNER, Some(1)).await.unwrap();
+        assert_eq!(system.list_owners().await.unwrap().len(), 1);
+        system.remove_owner(OWNER, Some(2)).await.unwrap();
         assert!(system.list_owners().await.unwrap().is_empty());
     });
 }
@@ -112,7 +129,7 @@ fn the_sweep_names_an_owner_whose_dot_no_heartbeat_shows(engine: Engine) {
         let (f, job) = Scene::one_job(store, |_| {}).await;
         let system = f.store.system();
         system.heartbeat(OWNER, "host", 1, NOW).await.unwrap();
-        system.remove_owner(OWNER).await.unwrap();
+        system.remove_owner(OWNER, None).await.unwrap();
         let fence = f.granted(&job, NOW).await;
         assert!(system.list_owners().await.unwrap().is_empty(), "no reaper would ever ask for its dots");
         assert_eq!(system.sweep(NOW).await.unwrap(), 0);
@@ -122,7 +139,7 @@ fn the_sweep_names_an_owner_whose_dot_no_heartbeat_shows(engine: Engine) {
         system.heartbeat(OWNER, "host", 1, NOW).await.unwrap();
         assert_eq!(system.list_owners().await.unwrap(), [(OWNER.to_owned(), 1)]);
         f.settled(&job, fence, Outcome::Accepted, NOW).await;
-        system.remove_owner(OWNER).await.unwrap();
+        system.remove_owner(OWNER, None).await.unwrap();
         assert!(system.list_owners().await.unwrap().is_empty());
     });
 }
@@ -130,7 +147,7 @@ fn the_sweep_names_an_owner_whose_dot_no_heartbeat_shows(engine: Engine) {
 fn a_wrong_reapers_verdict_leaves_the_fence_for_the_slow_owners_250(engine: Engine) {
     with_store(engine, async |store: Store| {
         let (f, job, fence) = Scene::one_dot(store, |_| {}).await;
-        let dot = f.store.system().dots_of(OWNER).await.unwrap().remove(0);
+        let dot = f.store.system().dots_of(OWNER, 1).await.unwrap().remove(0);
         f.settled(&job, dot.fence, Outcome::Unknown, NOW).await;
         assert_eq!(f.sends().await, ["queued"]);
         f.settled(&job, fence, Outcome::Accepted, NOW).await;
@@ -305,6 +322,7 @@ fn a_completed_campaign_with_new_leads_goes_on(engine: Engine) {
 on_every_engine! {
     a_heartbeat_counts_up
     dots_of_gives_an_owners_open_dots_and_nobody_elses
+    an_owner_whose_heartbeat_moved_since_is_left_alone
     settings_that_make_no_sense_leave_a_dead_owners_dot_to_a_person
     what_only_the_message_could_tell_proves_that_it_has_arrived
     an_owner_with_an_open_dot_is_not_forgotten

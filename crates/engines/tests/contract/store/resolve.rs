@@ -89,6 +89,7 @@ fn resend_goes_out_as_the_same_message_and_another_unknown_is_held(engine: Engin
         assert_eq!((again.unknowns, again.fence), (1, fence), "counted still, and a late 250 is proof still");
         assert_eq!(again.message_id, Some(super::scene::message_id(&job)));
         assert_eq!(again.first_attempt_at, Some(NOW), "its Date stays");
+        assert_eq!(again.budget_began_at, Some(LATER), "a person's word counts for a whole budget");
         assert_eq!(
             f.store.system().reconcile(engines::queue::Lane::Base, 1, NOW, 10, LATER).await.unwrap().len(),
             1,

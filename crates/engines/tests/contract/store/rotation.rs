@@ -15,7 +15,7 @@ use engines::store::dot::DotAnswer;
 use engines::store::fetch::SendJob;
 use engines::store::setup::Setup;
 
-use super::scene::{DAY, HOUR, MINUTE, Scene, account, message_id, result};
+use super::scene::{DAY, HOUR, MINUTE, Scene, account, email_step, message_id, result};
 use super::slots::WRONG_DAYS;
 use crate::engine::{Engine, NOW, new_id, with_store, with_two_stores};
 use crate::on_every_engine;
@@ -79,6 +79,19 @@ fn planned_first_mails_move_to_an_account_that_may_send(engine: Engine) {
             assert_eq!(kept, [other; 4], "each keeps it from now on");
         });
     }
+}
+
+fn they_move_also_where_an_edit_has_renumbered_their_step(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let mut f = two_accounts(store, 2, |_| {}).await;
+        let jobs = f.jobs(NOW).await;
+        f.edit(NOW, |s| s.steps.insert(0, email_step("Before", 0.0))).await;
+        set(&f, jobs[0].account.0, AccountStatus::Paused).await;
+        sweep(&f, NOW).await;
+        let moved = f.plan(NOW).await.planned;
+        assert_eq!(moved.iter().map(|hint| hint.send_id).collect::<Vec<_>>(), [jobs[0].send_id]);
+        assert_eq!(moved[0].email_account_id, jobs[1].account.0);
+    });
 }
 
 fn what_was_tried_or_may_have_arrived_stays(engine: Engine) {
@@ -254,6 +267,7 @@ fn accounts_that_come_and_go_lose_and_repeat_nothing(engine: Engine) {
 
 on_every_engine! {
     planned_first_mails_move_to_an_account_that_may_send
+    they_move_also_where_an_edit_has_renumbered_their_step
     what_was_tried_or_may_have_arrived_stays
     with_no_other_account_or_one_of_its_own_it_waits
     follow_ups_wait_for_their_account

@@ -45,6 +45,7 @@ pub fn acme() -> Setup {
         settings: CampaignSettings::default(),
         steps: vec![email_step("Hello", 0.0), email_step("Following up", 48.0)],
         update: false,
+        reopen: false,
     }
 }
 
@@ -65,6 +66,8 @@ pub fn account(email: &str) -> AccountSetup {
 pub fn email_step(subject: &str, wait_hours: f64) -> StepSetup {
     let template = TemplateSetup { subject: subject.into(), html: "<p>Hi</p>".into(), text: None };
     StepSetup {
+        key: None,
+        is_active: true,
         step_type: StepType::Email,
         wait_hours,
         wait_until: None,
@@ -76,6 +79,10 @@ pub fn email_step(subject: &str, wait_hours: f64) -> StepSetup {
 }
 
 pub async fn apply_setup(store: &Store, setup: &Setup) -> Result<SetupReport, SetupError> {
+    apply_setup_at(store, setup, NOW).await
+}
+
+pub async fn apply_setup_at(store: &Store, setup: &Setup, now: Timestamp) -> Result<SetupReport, SetupError> {
     let smtp = |_, _, _| SmtpSettings {
         host: "mail.test".into(),
         port: 25,
@@ -84,7 +91,7 @@ pub async fn apply_setup(store: &Store, setup: &Setup) -> Result<SetupReport, Se
         auth: LogInMethod::Password,
         password: None,
     };
-    store.apply_setup(setup, &smtp, &new_id, NOW).await
+    store.apply_setup(setup, &smtp, &new_id, now).await
 }
 
 pub struct Scene {
@@ -193,7 +200,7 @@ impl Scene {
     /// What a connection asks the gate for this send, with its campaign's limit.
     pub fn request(&self, job: &SendJob, now: Timestamp) -> DotRequest {
         let campaign_limit = self.setup.settings.daily_limit.map(|most| (most, Zone::UTC));
-        DotRequest { campaign_limit, ..request(job, now) }
+        DotRequest { campaign_limit, stop_on_reply: self.setup.settings.stop_on_reply, ..request(job, now) }
     }
 
     /// The fence of a dot that must be granted.
@@ -322,6 +329,7 @@ pub fn request(job: &SendJob, now: Timestamp) -> DotRequest {
         reserved_day: job.account_day.clone(),
         campaign_day: job.campaign_day.clone(),
         campaign_limit: None,
+        stop_on_reply: true,
         dot_day: Zone::UTC.day(now),
         campaign_dot_day: Zone::UTC.day(now),
         message_id: message_id(job),
@@ -345,7 +353,7 @@ pub fn attempted(job: &SendJob, now: Timestamp, soft_bounces: u32) -> Attempted 
     Attempted {
         attempts: job.attempts,
         unknowns: job.unknowns,
-        first_attempt_at: job.first_attempt_at,
+        budget_began_at: job.budget_began_at,
         max_attempts: job.max_attempts,
         on_unknown: domain::campaign::OnUnknown::Resend,
         account_failures: job.account_failures,

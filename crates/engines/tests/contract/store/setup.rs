@@ -54,6 +54,7 @@ fn a_changed_sequence_is_refused_and_nothing_is_written(engine: Engine) {
         f.setup.steps.push(email_step("Last call", 24.0));
         let refused = apply_setup(&f.store, &f.setup).await.unwrap_err();
         assert!(matches!(refused, SetupError::StepsChanged { .. }), "{refused}");
+        assert!(refused.to_string().contains("1 added, 0 left out"), "{refused}");
         assert_eq!(f.one::<String>("SELECT address AS x FROM companies").await, "1 Main Street");
         assert_eq!(f.one::<i64>("SELECT COUNT(*) AS x FROM campaign_sequence_steps").await, 2);
     });

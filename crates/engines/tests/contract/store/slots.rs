@@ -84,6 +84,28 @@ fn a_step_that_is_switched_off_gives_its_slots_back(engine: Engine) {
     });
 }
 
+fn an_edit_that_switches_a_step_off_gives_its_slots_back(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (mut first, second, _) = two_campaigns(store).await;
+        first.edit(NOW, |s| s.steps[0].is_active = false).await;
+        is_given_back(&first, &second, 3).await;
+    });
+}
+
+/// The first lead's mail was tried already, so it keeps its time and its slot.
+fn an_edit_that_puts_mails_off_gives_their_slots_back(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (mut first, second, jobs) = two_campaigns(store).await;
+        first.write("UPDATE sends SET attempts = 1 WHERE id = $1", values![jobs[0].send_id]).await;
+        first.edit(NOW, |s| s.steps[0].wait_hours = 24.0).await;
+        assert_eq!(first.column::<i64>("SELECT COUNT(*) AS x FROM sends WHERE email_account_id IS NULL").await, [2]);
+        is_given_back(&first, &second, 2).await;
+        assert!(first.plan(NOW + 23 * HOUR).await.planned.is_empty());
+        assert_eq!(first.plan(NOW + 24 * HOUR).await.planned.len(), 2, "the next day has room for them");
+        assert_eq!(first.column::<String>(WRONG_DAYS).await, [] as [String; 0]);
+    });
+}
+
 fn what_another_program_suppressed_or_ended_gives_its_slot_back(engine: Engine) {
     with_store(engine, async |store: Store| {
         let (first, second, _) = two_campaigns(store).await;
@@ -138,6 +160,8 @@ on_every_engine! {
     a_cancelled_campaign_gives_its_slots_back
     an_unsubscribed_lead_gives_its_slot_back
     a_step_that_is_switched_off_gives_its_slots_back
+    an_edit_that_switches_a_step_off_gives_its_slots_back
+    an_edit_that_puts_mails_off_gives_their_slots_back
     what_another_program_suppressed_or_ended_gives_its_slot_back
     a_bounce_gives_back_what_the_leads_other_mail_had_reserved
     what_is_held_since_a_restore_gives_its_slot_back_once

@@ -176,7 +176,7 @@ impl<'a> Driver<'a> {
                 let begun = self.dead.len();
                 self.names[w] = format!("{}-{begun}", self.names[w]);
             }
-            A::Stop(_) => self.system().remove_owner(&self.names[w]).await.unwrap(),
+            A::Stop(_) => self.system().remove_owner(&self.names[w], None).await.unwrap(),
             A::Kill(_) => {
                 let in_journal = matches!(self.state.workers[w].phase, Phase::Ended { in_journal: true, .. });
                 self.journals[w] = self.ended(w).filter(|_| in_journal).or(self.journals[w].take());
@@ -225,7 +225,7 @@ impl<'a> Driver<'a> {
         let attempted = Attempted {
             attempts,
             unknowns,
-            first_attempt_at: None,
+            budget_began_at: None,
             max_attempts: Some(MOST_ATTEMPTS),
             on_unknown: self.world.on_unknown,
             account_failures: 0,
@@ -249,15 +249,17 @@ impl<'a> Driver<'a> {
             owner => vec![self.names[owner as usize].clone()],
         };
         let mut left = 0;
+        let seen = self.system().list_owners().await.unwrap();
         for name in names {
-            for dot in self.system().dots_of(&name).await.unwrap() {
+            let heartbeat = seen.iter().find(|(owner, _)| *owner == name).map_or(0, |(_, heartbeat)| *heartbeat);
+            for dot in self.system().dots_of(&name, heartbeat).await.unwrap() {
                 left += 1;
                 let unknown = self.settle(Outcome::Unknown, dot.attempts, dot.unknowns);
                 let applied =
                     self.system().apply(&[dot.settled(unknown)], &name, &new_id, self.clock).await.unwrap().applied;
                 assert_eq!(applied, [Applied::Done]);
             }
-            self.system().remove_owner(&name).await.unwrap();
+            self.system().remove_owner(&name, Some(heartbeat)).await.unwrap();
         }
         assert_eq!(left, usize::from(self.state.row.is_some_and(|row| row.is_left_by(owner))), "{:?}", self.trace);
     }

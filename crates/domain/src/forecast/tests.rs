@@ -1,0 +1,177 @@
+//! Cases of the forecast: several campaigns in one world, and what it costs.
+
+use super::*;
+use crate::campaign::{CampaignSettings, CampaignStatus};
+use crate::email_account::{AccountPace, AccountStatus};
+use crate::ids::{CampaignId, StepId, TemplateId};
+use crate::lead::LeadStatus;
+use crate::pace::Days;
+use crate::step::{ConditionType, Reactions, Step, StepType};
+use crate::time::Zone;
+
+const NOW: Timestamp = Timestamp::from_unix_seconds(1_772_366_400); // Sunday 2026-03-01T12:00:00Z
+const HOUR: Duration = Duration::from_secs(3600);
+const FAR: Duration = Duration::from_secs(400 * 24 * 3600);
+
+fn uuid(kind: u32, n: usize) -> uuid::Uuid {
+    uuid::Uuid::from_u128(u128::from(kind) << 64 | n as u128)
+}
+
+fn account_id(n: usize) -> EmailAccountId {
+    EmailAccountId::from_uuid(uuid(1, n))
+}
+
+/// An account with a gap, and so many mails a day.
+fn account(n: usize, gap: u64, daily_limit: Option<u32>) -> (EmailAccountId, AccountBook) {
+    let pace = AccountPace {
+        daily_limit,
+        min_gap: Duration::from_secs(gap),
+        warmup_started_at: None,
+        zone: Zone::UTC,
+        last_slot_at: None,
+        backoff_until: None,
+        backoff_failures: 0,
+    };
+    let id = account_id(n);
+    (id, AccountBook { id, status: AccountStatus::Active, pace, days: Days::new(), last_dot_at: None })
+}
+
+fn step(campaign: usize, step_order: u32) -> Step {
+    Step {
+        id: StepId::from_uuid(uuid(2, campaign * 100 + step_order as usize)),
+        step_order,
+        step_type: StepType::Email,
+        email_account_id: None,
+        template_id: Some(TemplateId::from_uuid(uuid(3, 0))),
+        wait: if step_order == 1 { Duration::ZERO } else { HOUR },
+        wait_until: None,
+        condition: ConditionType::Always.into(),
+        stop_if_false: false,
+        is_active: true,
+    }
+}
+
+fn lead(campaign: usize, n: usize) -> Candidate {
+    Candidate {
+        enrollment_id: EnrollmentId::from_uuid(uuid(4, campaign * 1_000_000 + n)),
+        lead_id: LeadId::from_uuid(uuid(5, n)),
+        due: Due { step_order: 1, at: NOW },
+        email_account_id: None,
+        lead_status: LeadStatus::Active,
+        lead_zone: None,
+        suppressed: false,
+        is_new: true,
+        reactions: Reactions::default(),
+    }
+}
+
+/// A campaign of two mails to so many leads, from these accounts.
+fn prospect(campaign: usize, leads: usize, pool: &[usize]) -> Prospect {
+    let plan = CampaignPlan {
+        id: CampaignId::from_uuid(uuid(6, campaign)),
+        status: CampaignStatus::Sending,
+        settings: CampaignSettings::default(),
+        steps: vec![step(campaign, 1), step(campaign, 2)],
+        seen_until: None,
+        lost_time: None,
+    };
+    Prospect {
+        plan,
+        starts_at: None,
+        next_plan_at: None,
+        waiting: (0..leads).map(|n| lead(campaign, n)).collect(),
+        stranded: 0,
+        open: Vec::new(),
+        pool: pool.iter().map(|n| account_id(*n)).collect(),
+        book: CampaignBook { daily_limit: None, zone: Zone::UTC, days: Days::new() },
+    }
+}
+
+fn world(accounts: &[(EmailAccountId, AccountBook)], prospects: Vec<Prospect>) -> World {
+    let rhythm = Rhythm {
+        tick: Duration::from_secs(1),
+        horizon: Duration::from_secs(60),
+        page: 500,
+        warmup: WarmupTable::default(),
+    };
+    World::new(NOW, rhythm, Shared { accounts: accounts.iter().cloned().collect(), tenant: None }, prospects)
+}
+
+fn outlook(world: World) -> Outlook {
+    world.outlook(0, &Zone::UTC, NOW + FAR)
+}
+
+/// It rests when its own accounts have no slot, whatever others have: each turn asks no more of its leads then.
+#[test]
+fn another_campaigns_accounts_change_nothing() {
+    let accounts = [account(1, 120, None), account(2, 90, None), account(3, 0, None), account(4, 600, Some(3))];
+    let alone = outlook(world(&accounts[..2], vec![prospect(0, 30, &[1, 2])]));
+    let others = || vec![prospect(0, 30, &[1, 2]), prospect(1, 10, &[3]), prospect(2, 10, &[4])];
+    let beside = outlook(world(&accounts, others()));
+    assert!(alone.is_done && alone.slots.len() == 60);
+    assert!(alone == beside, "{:?} {:?}", alone.limits, beside.limits);
+}
+
+/// An account that is in no pool any more serves the leads that keep it, and its limits hold nobody else.
+#[test]
+fn an_account_that_leads_keep_counts_until_they_are_done() {
+    let accounts = [account(1, 3_600, None), account(2, 0, None)];
+    let mut prospect = prospect(0, 10, &[1]);
+    for candidate in &mut prospect.waiting {
+        candidate.email_account_id = Some(account_id(1));
+    }
+    let kept = prospect.waiting.last_mut().unwrap();
+    kept.email_account_id = Some(account_id(2));
+    kept.due.at = NOW + HOUR / 2;
+    let slots = outlook(world(&accounts, vec![prospect])).slots;
+    let of_kept = slots.iter().find(|sent| sent.account == account_id(2)).unwrap();
+    assert_eq!(of_kept.at, NOW + HOUR / 2);
+}
+
+/// The account's one slot of the day is held for a lead who has unsubscribed: it comes free when that is seen.
+#[test]
+fn a_slot_that_is_given_back_wakes_who_rests_for_it() {
+    let mut accounts = [account(1, 0, Some(1))];
+    let day = Zone::UTC.day(NOW);
+    accounts[0].1.days.entry(day.clone()).or_default().reserved = 1;
+    let mut holds = prospect(1, 0, &[1]);
+    let excluded = Candidate { lead_status: LeadStatus::Unsubscribed, ..lead(1, 50) };
+    let (at, days) = (NOW + HOUR, (Some(day.clone()), Some(day)));
+    holds.open.push(OpenSend { candidate: excluded, account: account_id(1), at, is_dot: false, reason: None, days });
+    let rests = prospect(0, 1, &[1]);
+    let slots = outlook(world(&accounts, vec![rests, holds])).slots;
+    assert_eq!(slots[0].at, NOW + HOUR, "in the turn of that moment, not on the next day");
+}
+
+/// How many things happen until a forecast has its answer.
+fn steps(look: impl FnOnce(&mut World)) -> u64 {
+    let accounts = [account(1, 30, Some(400)), account(2, 40, None)];
+    let mut asked = prospect(0, 2_000, &[1, 2]);
+    asked.waiting[40].lead_status = LeadStatus::Unsubscribed;
+    let mut world = world(&accounts, vec![asked, prospect(1, 500, &[2])]);
+    look(&mut world);
+    world.steps
+}
+
+#[test]
+fn a_forecast_ends_with_its_answer() {
+    let all = steps(|world| {
+        let outlook = world.look_out(0, &Zone::UTC, NOW + FAR, usize::MAX);
+        assert_eq!(outlook.slots.len(), 2 * 1_999);
+    });
+    let calendar = steps(|world| {
+        let outlook = world.look_out(0, &Zone::UTC, NOW + FAR, 20);
+        assert_eq!((outlook.slots.len(), outlook.is_done, outlook.finish), (20, false, None));
+    });
+    let explained = |n: usize, leaves: bool| {
+        steps(|world| {
+            let told = world.follow(0, lead(0, n).enrollment_id, NOW + FAR);
+            assert_eq!(told.0.is_some(), leaves);
+        })
+    };
+    let (first, ended, unknown) = (explained(0, true), explained(40, false), explained(5_000, false));
+    assert!(calendar < 100 && first < 5, "{calendar} {first}");
+    assert!(ended < 500, "the lead gets no mail, which is seen when its turn comes: {ended}");
+    assert_eq!(unknown, 0);
+    assert!(all > 5_000, "{all}");
+}
