@@ -113,8 +113,9 @@ fn one_slow_account_among_fifty_takes_less_than_five_percent_of_the_others_rate(
     if beside("[log]\njobs = false\n[worker]\nconnections = 4\n", &[]).is_none() {
         return;
     }
-    // Servers that take a second for each message: what is measured is who waits for whom, and not this machine.
-    let (settings, unhurried) = ("[log]\njobs = false\n[worker]\nconnections_per_account = 1\n", ["--delay", "dot=1s"]);
+    // Servers that take three seconds for each message, on three connections: what is measured is who waits for whom, and
+    // not this machine.
+    let (settings, unhurried) = ("[log]\njobs = false\n[worker]\nconnections_per_account = 3\n", ["--delay", "dot=3s"]);
     let with = beside(settings, &unhurried).unwrap();
     let app = App::new(engine).unwrap();
     let (fast, last) = (Sink::start(&app, &unhurried), Sink::named(&app, "-last", &[]));
