@@ -99,6 +99,7 @@ pub(crate) fn decide(
         account_day: None,
         campaign_day: None,
         was_dot: false,
+        sequence_seen: campaign.sequence_seen,
         transition,
         attempt: None,
         message: message(send, campaign),

@@ -231,9 +231,16 @@ impl Edit {
             .collect();
         let last_passed = passed.iter().copied().max().unwrap_or(0);
         let old_of: BTreeMap<u32, u32> = self.orders.iter().map(|(old, new)| (*new, *old)).collect();
-        // A known step is got once, wherever it stands now; a new one where the lead has not been yet.
+        let was_there = |old: u32| self.before.iter().any(|step| step.step_order == old);
+        // A known step is got once, wherever it stands now; a new one where the lead has not been yet; one that comes back
+        // likewise, but by whom it was sent to.
         let is_ahead = |step: &&Step| {
-            is_stop(step) && old_of.get(&step.step_order).map_or(step.step_order > last_passed, |old| !has_passed(*old))
+            is_stop(step)
+                && match old_of.get(&step.step_order) {
+                    Some(&old) if was_there(old) => !has_passed(old),
+                    Some(&old) => step.step_order > last_passed && old > place.sent,
+                    None => step.step_order > last_passed,
+                }
         };
         let sent = self.order(place.sent);
         let Some(next) = self.after.iter().find(is_ahead) else {

@@ -476,6 +476,7 @@ fn record(
         account_day: ended.days.account,
         campaign_day: ended.days.campaign,
         was_dot: ended.was_dot,
+        sequence_seen: job.sequence_seen,
         transition,
         attempt,
         message: ended.message,

@@ -198,6 +198,7 @@ pub(super) mod tests {
             account_day: Some("2023-11-14".into()),
             campaign_day: Some("2023-11-14".into()),
             was_dot: true,
+            sequence_seen: None,
             transition: settle(Outcome::Accepted, &attempted, &RetryPolicy::default(), now, 0.5),
             attempt: Some(engines::store::apply::AttemptRecord {
                 started_at: now,

@@ -177,6 +177,14 @@ fn each_known_step_is_got_once_wherever_it_stands_now() {
 }
 
 #[test]
+fn a_step_that_comes_back_is_got_by_who_was_never_sent_it() {
+    let mut back = edit(&[A, B, C], &[A, B, C]);
+    back.before.remove(1);
+    assert_eq!(back.resumed(at(3, 1), false), goes_on(2, 1, waits(48)), "it was passed over while it was away");
+    assert_eq!(back.resumed(at(3, 2), false), goes_on(3, 2, None), "it was sent before");
+}
+
+#[test]
 fn a_changed_wait_counts_for_who_waits_for_it() {
     let longer = edit(&[A, B, C], &[A, (2, 'B', 72), C]);
     assert_eq!(longer.resumed(at(2, 1), false), goes_on(2, 1, waits(72)));

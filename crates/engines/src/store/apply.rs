@@ -31,10 +31,12 @@ macro_rules! moves {
     };
 }
 
-/// It goes on, and the sequence was edited since the try began.
+/// It goes on, and what follows was said by another sequence than that of now. Never by times: no clock tells which of the
+/// two a result was made by.
 macro_rules! edited {
     () => {
-        "(r.status <> 'stopped' AND campaign_leads.next_step_order <= st.step_order AND c.sequence_changed_at >= r.started_at)"
+        "(r.status <> 'stopped' AND campaign_leads.next_step_order <= st.step_order AND c.sequence_changed_at IS NOT NULL
+            AND (r.sequence_seen IS NULL OR c.sequence_changed_at <> r.sequence_seen))"
     };
 }
 
@@ -73,7 +75,7 @@ statements! {
             from_email text, to_email text, subject text, message_id text)}
         WHERE true ON CONFLICT (tenant_id, message_id, direction) DO NOTHING";
     // A send that another program asked for may be of a step behind the enrollment's place: that stays then. What follows was
-    // said by the sequence as the try found it: where that has changed since, planning walks on from this very step.
+    // said by the sequence as it was fetched: where that has changed since, planning walks on from this very step.
     MOVE_ON = concat!("UPDATE campaign_leads SET
             next_step_order = CASE WHEN ", edited!(), " THEN st.step_order WHEN ", moves!(), " THEN r.next_step_order ELSE campaign_leads.next_step_order END,
             due_at = CASE WHEN ", edited!(), " THEN $1::timestamptz WHEN ", moves!(), " THEN r.due_at ELSE campaign_leads.due_at END,
@@ -85,7 +87,7 @@ statements! {
                 WHEN thread_message_ids IS NULL THEN r.message_id ELSE thread_message_ids || ' ' || r.message_id END,
             thread_subject = COALESCE(thread_subject, r.subject), updated_at = $1
         FROM {rows r(id uuid, tenant_id uuid, next_step_order bigint, due_at timestamptz, status text,
-            stop_reason text, is_sent boolean, sent_at timestamptz, message_id text, subject text, step_id uuid, started_at timestamptz)},
+            stop_reason text, is_sent boolean, sent_at timestamptz, message_id text, subject text, step_id uuid, sequence_seen timestamptz)},
             campaign_sequence_steps st, campaigns c
         WHERE campaign_leads.id = r.id AND campaign_leads.tenant_id = r.tenant_id AND campaign_leads.status = 'active'
             AND st.id = r.step_id AND st.tenant_id = r.tenant_id AND c.id = st.campaign_id AND c.tenant_id = r.tenant_id");
@@ -176,6 +178,9 @@ pub struct Settled {
     pub campaign_day: Option<String>,
     /// Whether the dot's intent was recorded.
     pub was_dot: bool,
+    /// Which sequence says what follows: when it had last been edited; none = never, or as an earlier version wrote it.
+    #[serde(default)]
+    pub sequence_seen: Option<Timestamp>,
     /// What to write.
     pub transition: Transition,
     /// The try, where there was one.
@@ -431,7 +436,7 @@ pub(super) async fn move_enrollments(tx: &mut Tx, done: &[&Settled], now: Timest
                 r.message.as_ref().filter(|_| sent).map(|m| m.message_id.clone()),
                 r.message.as_ref().filter(|_| sent).map(|m| m.subject.clone()),
                 r.step_id,
-                r.attempt.as_ref().map(|attempt| attempt.started_at),
+                r.sequence_seen,
             ])
         })
         .collect();
@@ -541,6 +546,16 @@ pub(super) async fn exclude_lead(
     tx.execute(&END_ENROLLMENTS, values![tenant_id, lead_id, exclusion.reason, now]).await.map(drop)
 }
 
+/// Has the mail of an account that may send again go at once, none of it late.
+pub(super) async fn revive_sends(
+    tx: &mut Tx,
+    tenant_id: TenantId,
+    account: EmailAccountId,
+    now: Timestamp,
+) -> Result<()> {
+    tx.execute(&REVIVE_SENDS, values![tenant_id, account, now]).await.map(drop)
+}
+
 impl TenantStore {
     /// Sets an account's status; no dot from it is written after this returns, unless the status is `active`.
     ///
@@ -560,7 +575,7 @@ impl TenantStore {
             return Err(Error::NotFound { what: "email account", id: id.to_string() });
         }
         if status == AccountStatus::Active {
-            tx.execute(&REVIVE_SENDS, values![self.tenant_id, id, now]).await?;
+            revive_sends(&mut tx, self.tenant_id, id, now).await?;
             wake_accounts(&mut tx, self.tenant_id, [id], now).await?;
         }
         tx.commit().await

@@ -13,6 +13,7 @@ use domain::schedule::wait_hours;
 use domain::step::{Condition, Step};
 use domain::time::Timestamp;
 
+use super::apply::revive_sends;
 use super::dot::days::{DayChanges, slot_columns, wake_accounts};
 use super::dot::rate;
 use super::{SystemStore, TenantStore};
@@ -33,7 +34,7 @@ macro_rules! resumed_accounts {
 pub(super) use resumed_accounts;
 
 statements! {
-    GET = "SELECT c.id, c.tenant_id, c.name, c.status, c.settings, c.seen_until, c.updated_at AS edited_at, {max c.updated_at, co.updated_at} AS updated_at,
+    GET = "SELECT c.id, c.tenant_id, c.name, c.status, c.settings, c.seen_until, c.updated_at AS edited_at, c.sequence_changed_at, {max c.updated_at, co.updated_at} AS updated_at,
             co.name AS company_name, co.address AS company_address
         FROM campaigns c JOIN companies co ON co.id = c.company_id AND co.tenant_id = c.tenant_id WHERE c.tenant_id = $1 AND c.id = $2";
     STEPS = "SELECT id, step_order, step_type, email_account_id, template_id, wait_duration_hours, wait_until_date,
@@ -100,6 +101,8 @@ pub struct CampaignBundle {
     pub updated_at: Timestamp,
     /// When the row itself was last edited; planning and waking are no edits.
     pub edited_at: Timestamp,
+    /// When the sequence was last edited; none = never.
+    pub sequence_seen: Option<Timestamp>,
 }
 
 /// Reads a campaign and its steps.
@@ -127,6 +130,7 @@ pub(super) async fn load(tx: &mut Tx, tenant_id: domain::ids::TenantId, id: Camp
         company_address: row.get("company_address")?,
         updated_at: row.get("updated_at")?,
         edited_at: row.get("edited_at")?,
+        sequence_seen: row.get("sequence_changed_at")?,
     })
 }
 
@@ -236,6 +240,10 @@ impl TenantStore {
         if changed > 0 {
             tx.execute(&RESUME_SENDS, values![self.tenant_id, id, now]).await?;
             let accounts: Vec<EmailAccountId> = accounts.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
+            // Other campaigns' mail waits there too.
+            for account in &accounts {
+                revive_sends(&mut tx, self.tenant_id, *account, now).await?;
+            }
             wake_accounts(&mut tx, self.tenant_id, accounts, now).await?;
         }
         tx.commit().await?;

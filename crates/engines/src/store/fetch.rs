@@ -30,7 +30,7 @@ statements! {
             s.fence, s.attempts, s.max_attempts, s.unknowns, s.first_attempt_at, ", budget_began_at!(), ",
             s.not_before, s.message_id, s.account_day, s.campaign_day,
             st.template_id, t.version AS template_version, st.subject_override, st.from_name_override,
-            {max c.updated_at, co.updated_at} AS campaign_updated_at, a.updated_at AS account_updated_at,
+            {max c.updated_at, co.updated_at} AS campaign_updated_at, c.sequence_changed_at, a.updated_at AS account_updated_at,
             a.backoff_failures, a.backoff_until,
             e.thread_message_ids, e.thread_subject,
             l.id, l.email, l.name, l.first_name, l.last_name, l.company, l.job_title, l.phone, l.city, l.state, l.country,
@@ -74,6 +74,8 @@ pub struct SendJob {
     pub step_id: StepId,
     /// The step's order now: an edit of the sequence may have moved it.
     pub step_order: u32,
+    /// When the sequence was last edited; none = never.
+    pub sequence_seen: Option<Timestamp>,
     /// Its enrollment.
     pub enrollment_id: EnrollmentId,
     /// The fence that a dot must find unchanged.
@@ -158,6 +160,7 @@ fn send_job(row: &Row, now: Timestamp) -> Result<SendJob> {
         template: (row.get("template_id")?, row.get("template_version")?),
         step_id: row.get("step_id")?,
         step_order: row.get("step_order")?,
+        sequence_seen: row.get("sequence_changed_at")?,
         enrollment_id: row.get("enrollment_id")?,
         fence: row.get("fence")?,
         attempts: row.get("attempts")?,

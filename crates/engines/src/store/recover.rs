@@ -91,11 +91,18 @@ statements! {
                         AND (x.tenant_id = s.tenant_id OR x.tenant_id IS NULL)
                         AND (x.expires_at IS NULL OR x.expires_at > $1))))
         RETURNING enrollment_id, ", slot_columns!());
-    // An enrollment whose send ended without it (see above) goes on or ends.
+    // Taken from its account to be planned anew, and its lead's sequence ended before it.
+    SKIP_FORSAKEN = concat!("UPDATE sends SET status = 'skipped', open = false, settled_at = $1, updated_at = $1,
+            reason = COALESCE((SELECT e.stop_reason FROM campaign_leads e WHERE e.id = sends.enrollment_id), 'step_inactive')
+        WHERE open AND status IN ('planned', 'queued') AND email_account_id IS NULL
+            AND enrollment_id IN (SELECT id FROM campaign_leads WHERE status <> 'active')
+        RETURNING enrollment_id, ", slot_columns!());
+    // An enrollment whose send ended without it (see above) goes on or ends. What was taken from its account holds nobody
+    // up: planning comes to it.
     FREE_ENROLLMENTS = "UPDATE campaign_leads SET due_at = $1, updated_at = $1
         WHERE id {any $2} AND status = 'active' AND due_at IS NULL
             AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.enrollment_id = campaign_leads.id
-                AND (s.open OR s.status = 'held'))";
+                AND ((s.open AND s.email_account_id IS NOT NULL) OR s.status = 'held'))";
     COMPLETABLE = concat!("SELECT id FROM campaigns WHERE ", completable!());
     COMPLETE = concat!("UPDATE campaigns SET status = 'completed', completed_at = $1, updated_at = $1
         WHERE id {any $2} AND ", completable!(), " RETURNING id");
@@ -141,6 +148,8 @@ impl OpenDot {
             account_day: self.account_day,
             campaign_day: self.campaign_day,
             was_dot: true,
+            // It moves nobody.
+            sequence_seen: None,
             transition,
             attempt: None,
             message: None,
@@ -215,7 +224,7 @@ impl SystemStore {
         Ok(hints)
     }
 
-    /// Ends open sends that can never go (step switched off, campaign ended, lead excluded), gives their slots back and
+    /// Ends open sends that can never go (step switched off, campaign ended, lead excluded, sequence over), gives their slots back and
     /// frees their enrollments; how many. Has planned again what stands at an account that may not send, where another may. Gives owners of dots a heartbeat that stands still where they have none.
     ///
     /// # Errors
@@ -224,7 +233,7 @@ impl SystemStore {
         let mut tx = self.db.begin(Access::Write).await?;
         let mut ended: Vec<Uuid> = Vec::new();
         let mut days = DayChanges::default();
-        for statement in [&SKIP_INACTIVE, &CANCEL_ENDED, &CANCEL_EXCLUDED] {
+        for statement in [&SKIP_INACTIVE, &CANCEL_ENDED, &CANCEL_EXCLUDED, &SKIP_FORSAKEN] {
             for row in tx.query(statement, values![now]).await? {
                 ended.push(row.get("enrollment_id")?);
                 days.free(&row)?;

@@ -18,6 +18,8 @@ use uuid::Uuid;
 use self::places::Circumstances;
 use self::sequence::Target;
 use super::Store;
+use super::apply::revive_sends;
+use super::dot::days::wake_accounts;
 use crate::db::{Access, LockKind, Tx};
 use crate::dialect::Statement;
 use crate::error::{Error, Result};
@@ -36,6 +38,8 @@ statements! {
     INSERT_ACCOUNT = "INSERT INTO email_accounts (id, tenant_id, domain_id, email, from_name, reply_to, smtp_settings,
             daily_limit, min_gap_seconds, warmup_started_at, timezone, created_at, updated_at)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)";
+    IS_STOPPED = "SELECT id FROM email_accounts WHERE tenant_id = $1 AND id = $2
+            AND (status = 'authentication_failed' OR (status = 'paused' AND status_reason IS NOT NULL))";
     // A new password or server is a reason to try a stopped account again.
     UPDATE_ACCOUNT = "UPDATE email_accounts SET from_name = $3, reply_to = $4, smtp_settings = COALESCE($5, smtp_settings), daily_limit = $6,
             min_gap_seconds = $7, warmup_started_at = $8, timezone = $9, updated_at = $10, backoff_until = NULL,
@@ -245,6 +249,8 @@ impl Store {
         }
         let pool: Vec<Uuid> = accounts.iter().map(|id| id.uuid()).collect();
         tx.execute(&LEAVE_POOL, values![tenant_id, campaign_id, pool]).await?;
+        // Their limits may be wider now, for other campaigns too.
+        wake_accounts(&mut tx, tenant_id, accounts.iter().copied(), now).await?;
         tx.commit().await?;
         Ok(SetupReport { tenant_id, campaign_id, finished })
     }
@@ -280,7 +286,11 @@ async fn upsert_account(tx: &mut Tx, scope: &Scope<'_>, index: usize, seal: &Sea
     if known.is_some() {
         let smtp = (!account.keeps_server).then_some(smtp);
         let params = values![tenant_id, id, from_name, reply_to, smtp, limit, gap, warmup, zone, scope.now];
+        let was_stopped = tx.query_opt(&IS_STOPPED, values![tenant_id, id]).await?.is_some();
         tx.execute(&UPDATE_ACCOUNT, params).await?;
+        if was_stopped {
+            revive_sends(tx, tenant_id, id, scope.now).await?;
+        }
     } else {
         let params = values![
             id,

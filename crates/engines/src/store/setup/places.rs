@@ -61,6 +61,10 @@ statements! {
     ASK_AGAIN = "UPDATE sends SET not_before = $3, hinted_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND campaign_id = $2 AND open AND status IN ('planned', 'queued')
             AND reason IN ('window_closed', 'campaign_cap') AND not_before > $3";
+    // Processes of the version before go by the send's own order.
+    ORDER_AGAIN = "UPDATE sends SET step_order = st.step_order FROM campaign_sequence_steps st
+        WHERE sends.tenant_id = $1 AND sends.campaign_id = $2 AND sends.open AND st.id = sends.step_id
+            AND sends.step_order <> st.step_order";
     SEQUENCE_CHANGED = "UPDATE campaigns SET sequence_changed_at = $3 WHERE tenant_id = $1 AND id = $2";
     PLANNED_PLACES = "SELECT DISTINCT s.step_id, e.next_step_order, e.highest_sent_step
         FROM sends s JOIN campaign_leads e ON e.id = s.enrollment_id AND e.tenant_id = s.tenant_id
@@ -119,6 +123,7 @@ pub(super) async fn follow(tx: &mut Tx, scope: &Scope<'_>, edit: &Edit, of: &Cir
     let params = values![tenant_id, campaign_id, now, of.start()];
     if edit.changes_the_walk() {
         tx.execute(&SEQUENCE_CHANGED, values![tenant_id, campaign_id, now]).await?;
+        tx.execute(&ORDER_AGAIN, values![tenant_id, campaign_id]).await?;
         put_off(tx, edit, &starts, &mut days).await?;
     }
     let places = tx.query(&PLACES, values![tenant_id, campaign_id]).await?;

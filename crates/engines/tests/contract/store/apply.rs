@@ -6,6 +6,7 @@ use domain::time::Timestamp;
 use engines::Store;
 use engines::store::apply::Applied;
 use engines::store::dot::DotAnswer;
+use engines::values;
 
 use super::scene::{HOUR, MINUTE, OWNER, Scene, message_id, request, result};
 use crate::engine::{Engine, NOW, with_store};
@@ -119,9 +120,11 @@ fn what_stopped_an_account_is_kept_in_words(engine: Engine) {
         f.apply(&[refused], NOW).await;
         let reason = f.one::<String>("SELECT status_reason AS x FROM email_accounts WHERE status = 'paused'").await;
         assert!(reason.ends_with("the server offers no STARTTLS"), "{reason}");
-        // Setting up again is a person's word that it was mended.
+        // Setting up again is a person's word that it was mended; what waited for it is not late.
+        f.write("UPDATE sends SET not_before = $1", values![NOW - 5 * HOUR]).await;
         super::scene::apply_setup(&f.store, &f.setup).await.unwrap();
         assert_eq!(f.one::<String>("SELECT status AS x FROM email_accounts").await, "active");
+        assert_eq!(f.one::<Timestamp>("SELECT not_before AS x FROM sends").await, NOW);
         f.tenant()
             .set_account_status(f.account_of(&job), domain::email_account::AccountStatus::Paused, None, NOW)
             .await

@@ -336,8 +336,8 @@ fn a_result_under_way_during_an_edit_goes_on_in_the_new_sequence(engine: Engine)
         let mut f = Scene::started(store, 1, three).await;
         let job = f.jobs(NOW).await.remove(0);
         let fence = f.granted(&job, NOW).await;
-        // It says, as it was read before the edit: B is next, in 48 hours.
-        let sent = result(&job, fence, Outcome::Accepted, NOW);
+        // It says, as it was read before the edit: B is next, in 48 hours. Its try begins behind the edit, by its clock.
+        let sent = result(&job, fence, Outcome::Accepted, NOW + 2 * HOUR);
         f.edit(NOW + HOUR, |s| s.steps.insert(1, x(10.0))).await;
         assert_eq!(f.apply(&[sent], NOW + HOUR).await, [engines::store::apply::Applied::Done]);
         f.plan(NOW + HOUR).await;
@@ -350,7 +350,34 @@ fn a_result_under_way_during_an_edit_goes_on_in_the_new_sequence(engine: Engine)
     });
 }
 
+/// B is put off behind X, X is taken out again, and the lead's sequence ends before B.
+fn a_mail_that_was_put_off_holds_up_nobody(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let mut f = Scene::started(store, 1, three).await;
+        assert_eq!(f.send_all(NOW).await, ["A"]);
+        f.plan(NOW + 48 * HOUR).await;
+        let later = |s: &mut StepSetup| s.wait_hours = 100.0;
+        f.edit(NOW + 48 * HOUR, |s| {
+            s.steps.insert(1, x(60.0));
+            later(&mut s.steps[2]);
+        })
+        .await;
+        let put_off = "SELECT COUNT(*) AS x FROM sends WHERE open AND email_account_id IS NULL";
+        assert_eq!(f.one::<i64>(put_off).await, 1, "B was planned, and comes later");
+        f.plan(NOW + 60 * HOUR).await;
+        assert_eq!(f.place().await, (2, None), "X is planned");
+        f.edit(NOW + 60 * HOUR, |s| drop(s.steps.remove(1))).await;
+        f.plan(NOW + 60 * HOUR).await;
+        assert_eq!(f.place().await.1, Some(NOW + 100 * HOUR), "it waits for B");
+        f.write("UPDATE campaign_leads SET status = 'stopped', due_at = NULL, stop_reason = 'replied'", vec![]).await;
+        f.store.system().sweep(NOW + 61 * HOUR).await.unwrap();
+        let skipped = f.column::<String>("SELECT status AS x FROM sends WHERE reason = 'replied'").await;
+        assert_eq!((skipped, f.one::<i64>(put_off).await), (vec!["skipped".to_owned()], 0), "nothing stays open");
+    });
+}
+
 on_every_engine! {
+    a_mail_that_was_put_off_holds_up_nobody
     nothing_moves_where_nothing_was_changed
     an_added_step_is_got_by_who_has_not_been_there
     an_added_last_step_is_got_by_who_had_finished_only_where_that_is_asked

@@ -395,6 +395,7 @@ pub fn result(job: &SendJob, fence: i64, outcome: Outcome, now: Timestamp) -> Se
         account_day: Some(Zone::UTC.day(now)),
         campaign_day: Some(Zone::UTC.day(now)),
         was_dot: true,
+        sequence_seen: job.sequence_seen,
         transition: settle(outcome, &attempted, &RetryPolicy::default(), now, 0.5),
         attempt: Some(attempt),
         message: Some(message),
