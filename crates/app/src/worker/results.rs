@@ -210,7 +210,7 @@ async fn write(
         if acknowledges.load(Ordering::Acquire) {
             acknowledge(&ctx, &mut owed).await;
         } else {
-            owed.clear();
+            keep_what_goes_back(&mut owed);
         }
         show_dead_letters(&ctx, &told.buried).await;
         for ending in endings {
@@ -245,10 +245,15 @@ async fn acknowledge(ctx: &Context, owed: &mut Vec<(Token, Verdict)>) {
         Ok(_) => owed.clear(),
         Err(e) => {
             tracing::warn!(error = %e, count = owed.len(), "jobs cannot be acknowledged now");
-            owed.retain(|(_, verdict)| *verdict != Verdict::Ack);
-            owed.drain(..owed.len().saturating_sub(OWED));
+            keep_what_goes_back(owed);
         }
     }
+}
+
+/// Forgets what is done, and of the rest the oldest where there is too much.
+fn keep_what_goes_back(owed: &mut Vec<(Token, Verdict)>) {
+    owed.retain(|(_, verdict)| *verdict != Verdict::Ack);
+    owed.drain(..owed.len().saturating_sub(OWED));
 }
 
 /// What came of results.
@@ -409,6 +414,19 @@ mod tests {
     fn of(folder: &tempfile::TempDir, queue: mpsc::Sender<Ending>) -> Results {
         let last_resort = LastResort { folder: folder.path().into(), owner: "w".into() };
         Results { queue, last_resort, open: Arc::default(), acknowledges: Arc::default() }
+    }
+
+    #[test]
+    fn of_what_the_queue_did_not_hear_what_goes_back_is_kept() {
+        let token = |number| Token { id: uuid::Uuid::nil(), number };
+        let now = domain::time::Timestamp::EPOCH;
+        let back = |number| (token(number), Verdict::RetryAt(now));
+        let mut owed = vec![back(1), (token(2), Verdict::Ack), back(3)];
+        keep_what_goes_back(&mut owed);
+        assert_eq!(owed, [back(1), back(3)]);
+        owed.extend((4..).take(OWED).map(back));
+        keep_what_goes_back(&mut owed);
+        assert_eq!((owed.len(), owed[0]), (OWED, back(4)), "the oldest go first");
     }
 
     #[tokio::test]

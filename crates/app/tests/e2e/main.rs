@@ -66,10 +66,10 @@ macro_rules! on_every_database {
 /// The same, and PostgreSQL with Redis.
 macro_rules! on_every_engine {
     ($($case:ident)*) => {
-        $crate::on_every_database! { $($case)* }
-        mod redis {
-            $(#[test] fn $case() { super::$case($crate::app::Engine::Redis); })*
+        mod sqlite {
+            $(#[test] fn $case() { super::$case($crate::app::Engine::Sqlite); })*
         }
+        $crate::on_every_server! { $($case)* }
     };
 }
 /// The same without SQLite, which has no server.
