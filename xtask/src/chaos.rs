@@ -136,8 +136,8 @@ fn brew(args: &ChaosArgs, env: &[(&'static str, String)]) -> anyhow::Result<Vec<
     let random = || std::time::UNIX_EPOCH.elapsed().map_or(1, |t| u64::from(t.subsec_nanos()));
     let first = args.seed.unwrap_or_else(random);
     let wanted = wanted(first, args.seeds, &args.engines);
-    // Built once, before they meet at cargo's lock.
-    let built = Command::new("cargo").args(["test", "-p", "penguinmails", "--test", "e2e", "--no-run"]).status()?;
+    // Built once, before they meet at cargo's lock, and as the faults were.
+    let built = Command::new("cargo").args(["test", "--workspace", "--test", "e2e", "--no-run"]).status()?;
     anyhow::ensure!(built.success(), "the storms do not build");
     let (next, storms) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     let brew_on = || -> anyhow::Result<()> {
@@ -162,7 +162,7 @@ fn brew_one(one: Wanted<'_>, args: &ChaosArgs, env: &[(&'static str, String)]) -
     let mut command = Command::new("cargo");
     let test =
         if is_calm { format!("storm::calm::{engine}::{CALM_STORM}") } else { format!("storm::{engine}::{STORM}") };
-    command.args(["test", "-p", "penguinmails", "--test", "e2e", "--", "--exact", &test, "--nocapture"]);
+    command.args(["test", "--workspace", "--test", "e2e", "--", "--exact", &test, "--nocapture"]);
     command.envs(env.iter().cloned()).env("REQUIRE_ENGINES", engine).env("STORM_POLICY", policy);
     command.env("STORM_SEED", seed.to_string()).env("STORM_KILLS", args.kills.to_string());
     command.env("STORM_SENDS", args.sends.to_string());

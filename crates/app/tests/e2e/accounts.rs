@@ -99,6 +99,8 @@ fn fifty(app: &App, fast: &Sink, slow: &Sink, settings: &str) -> Duration {
 
 /// Its server takes every connection and says nothing, until the client gives up after a minute. In a worker of four
 /// connections, which it could all have, the others are done before that.
+///
+/// `TARPIT_PAIRS=7` measures the median of as many pairs, one after the other, where a machine is noisy.
 fn one_slow_account_among_fifty_takes_less_than_five_percent_of_the_others_rate(engine: Engine) {
     let beside = |settings: &str, fast: &[&str]| {
         let app = App::new(engine)?;
@@ -116,13 +118,21 @@ fn one_slow_account_among_fifty_takes_less_than_five_percent_of_the_others_rate(
     // Servers that take three seconds for each message, on three connections: what is measured is who waits for whom, and
     // not this machine.
     let (settings, unhurried) = ("[log]\njobs = false\n[worker]\nconnections_per_account = 3\n", ["--delay", "dot=3s"]);
-    let with = beside(settings, &unhurried).unwrap();
-    let app = App::new(engine).unwrap();
-    let (fast, last) = (Sink::start(&app, &unhurried), Sink::named(&app, "-last", &[]));
-    let without = fifty(&app, &fast, &last, settings);
-    println!("{engine:?}: {with:.1?} beside a tarpit, {without:.1?} without");
-    let what = format!("tarpit, {engine:?}: the mail of {FAST} accounts beside one takes");
-    figure(&what, with.as_secs_f64() / without.as_secs_f64(), 1.05, "times as long");
+    let without = || {
+        let app = App::new(engine).unwrap();
+        let (fast, last) = (Sink::start(&app, &unhurried), Sink::named(&app, "-last", &[]));
+        fifty(&app, &fast, &last, settings)
+    };
+    let ratio = |_| {
+        let (with, without) = (beside(settings, &unhurried).unwrap(), without());
+        println!("{engine:?}: {with:.1?} beside a tarpit, {without:.1?} without");
+        with.as_secs_f64() / without.as_secs_f64()
+    };
+    let pairs = std::env::var("TARPIT_PAIRS").map_or(1, |pairs| pairs.parse().unwrap());
+    let mut ratios: Vec<f64> = (0..pairs).map(ratio).collect();
+    ratios.sort_by(f64::total_cmp);
+    let what = format!("tarpit, {engine:?}: the mail of {FAST} accounts beside one takes, {pairs} pairs");
+    figure(&what, ratios[ratios.len() / 2], 1.05, "times as long");
 }
 
 crate::on_every_engine! {

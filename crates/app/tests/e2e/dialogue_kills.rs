@@ -6,12 +6,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use crate::app::Engine;
+use crate::app::{Engine, Process};
 use crate::scene::{End, NEVER, ONCE, Scene, side_by_side};
 
 /// Behind what of the dialogue the way stands still.
@@ -43,7 +41,7 @@ impl Step {
 /// A way to a server whose first traveller comes as far as `Step`; the others pass.
 struct Standstill {
     url: String,
-    reached: mpsc::Receiver<()>,
+    reached: mpsc::Receiver<Arc<Mutex<Way>>>,
 }
 
 impl Standstill {
@@ -64,40 +62,79 @@ impl Standstill {
         });
         Self { url, reached }
     }
+
+    /// Waits until the first traveller stands still.
+    fn reached(&self) -> Arc<Mutex<Way>> {
+        self.reached.recv_timeout(Duration::from_secs(120)).expect("the fault did not fire")
+    }
 }
 
-/// Passes what both sides say, until the step is reached; then waits for the client's end.
+/// Both directions of one traveller: what is said while it stands still waits until it is let go.
+struct Way {
+    stands: bool,
+    to_server: TcpStream,
+    to_client: TcpStream,
+    said: Vec<u8>,
+    answered: Vec<u8>,
+}
+
+impl Way {
+    fn say(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        if self.stands {
+            self.said.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.to_server.write_all(bytes)
+    }
+
+    fn answer(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        if self.stands {
+            self.answered.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.to_client.write_all(bytes)
+    }
+
+    /// It goes on; either side may have left meanwhile.
+    fn release(&mut self) {
+        self.stands = false;
+        let (said, answered) = (std::mem::take(&mut self.said), std::mem::take(&mut self.answered));
+        let _either_side_left = (self.say(&said), self.answer(&answered));
+    }
+}
+
+/// Passes what both sides say, until the step is reached; from then on only when it is let go.
 fn travel(
-    client: &TcpStream,
+    mut client: &TcpStream,
     server: &TcpStream,
-    step: Option<Step>,
-    arrived: &mpsc::Sender<()>,
+    mut step: Option<Step>,
+    arrived: &mpsc::Sender<Arc<Mutex<Way>>>,
 ) -> std::io::Result<()> {
-    let stands = Arc::new(AtomicBool::new(matches!(step, Some(Step::Connect))));
-    let (mut answers, mut hears, stops) = (server.try_clone()?, client.try_clone()?, Arc::clone(&stands));
+    let (to_server, to_client) = (server.try_clone()?, client.try_clone()?);
+    let stands = matches!(step, Some(Step::Connect));
+    let way = Arc::new(Mutex::new(Way { stands, to_server, to_client, said: Vec::new(), answered: Vec::new() }));
+    let (mut answers, back) = (server.try_clone()?, Arc::clone(&way));
     std::thread::spawn(move || {
         let mut bytes = [0; 4096];
         while let Ok(count) = answers.read(&mut bytes)
             && count > 0
-            && !stops.load(Ordering::SeqCst)
-            && hears.write_all(&bytes[..count]).is_ok()
+            && back.lock().unwrap().answer(&bytes[..count]).is_ok()
         {}
     });
     let (mut said, mut passed, mut bytes) = (Vec::new(), 0, [0; 4096]);
-    let (mut from, mut to) = (client, server);
     loop {
         if let Some(end) = step.and_then(|step| step.passes(&said)) {
+            let mut stopping = way.lock().unwrap();
             // Before its last bytes come through: their answer does not.
-            stands.store(true, Ordering::SeqCst);
-            to.write_all(&said[passed..end])?;
-            let _case_is_over = arrived.send(());
-            while from.read(&mut bytes)? > 0 {}
-            return Ok(());
+            stopping.stands = true;
+            stopping.to_server.write_all(&said[passed..end])?;
+            (step, passed) = (None, end);
+            let _case_is_over = arrived.send(Arc::clone(&way));
         }
-        let safe = said.len() - begun_dot(&said);
-        to.write_all(&said[passed..safe])?;
+        let safe = if step.is_some() { said.len() - begun_dot(&said) } else { said.len() };
+        way.lock().unwrap().say(&said[passed..safe])?;
         passed = safe;
-        let count = from.read(&mut bytes)?;
+        let count = client.read(&mut bytes)?;
         if count == 0 {
             return Ok(());
         }
@@ -123,15 +160,21 @@ const STEPS: [(&str, Step); 7] = [
     ("the dot", Step::Dot),
 ];
 
-fn killed(engine: Engine, policy: &str, step: Step, end: &End) {
-    let options = ["--without", "pipelining,chunking"];
-    let Some(scene) = Scene::with_sink(engine, &options) else { return };
+/// A mail whose dialogue stands still at this step, in the hands of this worker.
+fn standing(scene: &Scene, policy: &str, step: Step) -> (Arc<Mutex<Way>>, Process) {
     let address = scene.sink.url.trim_start_matches("smtp://").split('?').next().unwrap().to_owned();
     let way = Standstill::before(address, step);
     scene.import_by(&way.url, "Welcome", "ana", &format!("on_unknown = \"{policy}\""));
     assert_eq!(scene.app.json(&["scheduler", "--once"]).1["planned"], 1);
-    let dead = scene.next_worker();
-    assert!(way.reached.recv_timeout(Duration::from_secs(120)).is_ok(), "the fault did not fire");
+    let worker = scene.app.spawn(&["worker"]);
+    (way.reached(), worker)
+}
+
+const ONE_BY_ONE: [&str; 2] = ["--without", "pipelining,chunking"];
+
+fn killed(engine: Engine, policy: &str, step: Step, end: &End) {
+    let Some(scene) = Scene::with_sink(engine, &ONE_BY_ONE) else { return };
+    let (_way, dead) = standing(&scene, policy, step);
     dead.kill();
     let worker = scene.next_worker();
     assert_eq!(&scene.settled(), end);
@@ -152,7 +195,24 @@ fn fp05_to_fp07_under_hold_a_kill_between_two_steps_makes_no_copy(engine: Engine
     side_by_side(&points, |_, (step, end)| killed(engine, "hold", *step, end));
 }
 
+/// The way goes on when the worker has said that it awaits its open dialogues.
+fn fp09_a_graceful_stop_between_two_steps_of_the_dialogue_leaves_nothing_unknown(engine: Engine) {
+    side_by_side(&STEPS, |_, step| {
+        let Some(scene) = Scene::with_sink(engine, &ONE_BY_ONE) else { return };
+        let (way, mut stopping) = standing(&scene, "resend", *step);
+        stopping.signal("-TERM");
+        assert!(stopping.wait_for("stopping: open dialogues are awaited", 1), "{}", stopping.seen.join(""));
+        way.lock().unwrap().release();
+        let (exit, log) = stopping.ended();
+        assert_eq!(exit.code(), Some(0), "{}", log.join(""));
+        let worker = scene.next_worker();
+        assert_eq!(scene.settled(), ONCE);
+        assert!(worker.stop().0.success());
+    });
+}
+
 crate::on_every_engine! {
+    fp09_a_graceful_stop_between_two_steps_of_the_dialogue_leaves_nothing_unknown
     fp05_to_fp07_a_worker_killed_between_two_steps_of_the_dialogue_loses_nothing
     fp05_to_fp07_under_hold_a_kill_between_two_steps_makes_no_copy
 }
