@@ -296,6 +296,27 @@ mod server {
         ends(worker);
     }
 
+    /// What was begun waits for the promotion; a process that starts asks first whether the ledger has lost anything.
+    fn fd05_a_failover_to_a_standby_is_waited_for_until_it_is_promoted(engine: Engine) {
+        let Some(mut scene) = Scene::new(App::on_own_postgres(engine)) else { return };
+        scene.enroll(1);
+        scene.planned();
+        let mut worker = scene.held_at("worker", "asking");
+        let life = scene.app.postgres().life();
+        scene.app.postgres().fail_over();
+        assert_ne!(scene.app.postgres().life(), life, "another server answers");
+        scene.release();
+        assert!(worker.wait_for("(25006)", 2), "{}", worker.seen.join(""));
+        scene.nothing_more_went(0);
+        scene.app.postgres().promote();
+        scene.all_went_once();
+        let (exit, said) = scene.app.json(&["worker"]);
+        assert!(exit == 2 && said.to_string().contains("--nothing-lost"), "{said}");
+        assert_eq!(scene.app.json(&["restored", "--nothing-lost"]).0, 0);
+        scene.goes_on();
+        ends(worker);
+    }
+
     crate::on_every_server! {
         fd01_a_server_killed_before_the_dot_costs_nothing
         fd01_a_server_killed_after_the_intent_costs_nothing
@@ -305,6 +326,7 @@ mod server {
         fd04_a_server_with_a_full_disk_stops_the_mail_with_an_alarm_and_lets_it_go_on
         fd04_while_nobody_can_write_no_worker_takes_another_for_dead
         fd05_a_server_that_became_read_only_and_closed_every_connection
+        fd05_a_failover_to_a_standby_is_waited_for_until_it_is_promoted
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::app::{psql, service};
@@ -16,6 +16,7 @@ use crate::port;
 pub struct PostgresServer {
     port: u16,
     folder: tempfile::TempDir,
+    data: PathBuf,
     postmaster: Child,
 }
 
@@ -39,7 +40,7 @@ impl PostgresServer {
         );
         std::fs::write(data.join("postgresql.auto.conf"), settings).unwrap();
         let postmaster = spawn(&data);
-        Some(Self { port, folder, postmaster })
+        Some(Self { port, folder, data, postmaster })
     }
 
     /// Its superuser's database.
@@ -48,8 +49,8 @@ impl PostgresServer {
     }
 
     /// Where it keeps its files.
-    pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+    pub fn data(&self) -> &Path {
+        &self.data
     }
 
     /// When this life of the server began, in its own words: another answer means another life.
@@ -73,10 +74,37 @@ impl PostgresServer {
 
     /// Starts it with what it kept; returns when it takes connections.
     pub fn start_again(&mut self) {
-        let data = self.folder.path().join("data");
         // A child that was born in the moment of the kill lives until it notices; a server waits for it.
-        let started = (0..500).find_map(|_| try_spawn(&data).ok());
+        let started = (0..500).find_map(|_| try_spawn(&self.data).ok());
         self.postmaster = started.expect("postgres starts again");
+    }
+
+    /// It is killed, and a hot standby that has all its commits takes its address: nothing can be written there until
+    /// `promote`.
+    pub fn fail_over(&mut self) {
+        let data = self.folder.path().join("standby");
+        let mut copy = program("pg_basebackup");
+        copy.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-c", "fast", "-R", "-D"]);
+        assert!(copy.arg(&data).status().unwrap().success(), "{copy:?}");
+        set(&data, &format!("port = {}", port::free()));
+        let mut standby = spawn(&data);
+        for setting in ["synchronous_standby_names = '*'", "synchronous_commit = remote_apply"] {
+            psql(&self.url(), &format!("ALTER SYSTEM SET {setting}"));
+        }
+        psql(&self.url(), "SELECT pg_reload_conf()");
+        // Answered when the standby has it, and so all that was committed before.
+        psql(&self.url(), "CREATE TABLE is_followed ()");
+        self.kill();
+        assert!(Command::new("kill").args(["-INT", &standby.id().to_string()]).status().unwrap().success());
+        standby.wait().unwrap();
+        set(&data, &format!("port = {}\nprimary_conninfo = ''", self.port));
+        self.postmaster = spawn(&data);
+        self.data = data;
+    }
+
+    /// The standby that took over becomes a primary.
+    pub fn promote(&self) {
+        assert_eq!(psql(&self.url(), "SELECT pg_promote()").trim(), "t");
     }
 
     fn signal(&mut self, signal: &str, children: &[&str]) {
@@ -116,19 +144,26 @@ fn program(name: &str) -> Command {
     command
 }
 
-fn spawn(data: &std::path::Path) -> Child {
+/// The last word for a setting counts.
+fn set(data: &Path, settings: &str) {
+    let file = data.join("postgresql.auto.conf");
+    let before = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(file, format!("{before}{settings}\n")).unwrap();
+}
+
+fn spawn(data: &Path) -> Child {
     try_spawn(data).unwrap_or_else(|said| panic!("postgres did not start: {said}"))
 }
 
-/// The server when it takes connections; else what it said.
-fn try_spawn(data: &std::path::Path) -> Result<Child, String> {
+/// The server when it takes connections, a standby those that read; else what it said.
+fn try_spawn(data: &Path) -> Result<Child, String> {
     let mut command = program("postgres");
     command.arg("-D").arg(data).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
     let mut seen = Vec::new();
     let is_ready = lines.by_ref().any(|line| {
-        let ready = line.contains("ready to accept connections");
+        let ready = line.contains("ready to accept");
         seen.push(line);
         ready
     });
