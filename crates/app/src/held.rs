@@ -55,9 +55,6 @@ pub(crate) enum NotDecided {
     /// The send is not one to be decided about, or may not go.
     #[error(transparent)]
     Unresolvable(#[from] Unresolvable),
-    /// It was skipped before it had one.
-    #[error("it has no email account")]
-    NoAccount,
     /// It could not be asked.
     #[error(transparent)]
     Database(#[from] engines::error::Error),
@@ -85,7 +82,6 @@ pub(crate) fn decide(
         lost_time: lost_time.filter(|_| send.reason.as_deref() == Some(Reason::Restored.as_str())),
     };
     let transition = resolve(decision, &held, now)?;
-    let email_account_id = send.email_account_id.ok_or(NotDecided::NoAccount)?;
     Ok(Settled {
         send_id: send.send_id,
         tenant_id: send.lead.tenant_id,
@@ -94,7 +90,7 @@ pub(crate) fn decide(
         step_id: send.step_id,
         step_order: send.step_order,
         enrollment_id: send.enrollment_id,
-        email_account_id,
+        email_account_id: send.email_account_id,
         fence: send.fence,
         account_day: None,
         campaign_day: None,

@@ -64,6 +64,8 @@ words! {
         UnknownRecipient = "unknown_recipient",
         /// The recipient cannot take the message: mailbox full, too large, routing.
         RecipientRefused = "recipient_refused",
+        /// The server refuses it for good, and does not say why.
+        Refused = "refused",
         /// The server refuses for policy or reputation.
         PolicyRefusal = "policy_refusal",
         /// Too many of the last results were refusals for policy: a campaign or an account is paused.
@@ -119,6 +121,7 @@ impl Reason {
             Self::Expired => "it was tried until its time was over",
             Self::UnknownRecipient => "the server says that the address does not exist",
             Self::RecipientRefused => "the recipient cannot take the message",
+            Self::Refused => "the server refused it for a reason that it does not name",
             Self::PolicyRefusal => "the server refused it for policy or reputation",
             Self::RefusalRate => "too many of the last mails were refused for policy or reputation",
             Self::ContentRefused => "the server refused its content",

@@ -36,6 +36,8 @@ pub enum ReplyAction {
     PauseUntilWindow,
     /// A temporary answer about this message.
     Retry,
+    /// A temporary answer about the address: a soft bounce, if it is still so when the time for retries is over.
+    RetrySoft,
     /// The recipient does not exist: suppress it.
     BounceHard,
     /// The recipient cannot take it: suppress after three in thirty days.
@@ -48,6 +50,8 @@ pub enum ReplyAction {
     FailContent,
     /// Policy or reputation.
     FailPolicy,
+    /// For good, and for a reason that the server does not name.
+    FailUnknown,
 }
 
 /// How an attempt ended.
@@ -282,13 +286,15 @@ fn refused(action: ReplyAction, send: &Attempted, policy: &RetryPolicy, now: Tim
             account_waits(AccountEffect::AuthenticationFailed, now, Reason::AuthenticationFailed)
         }
         ReplyAction::PauseAccount => account_waits(AccountEffect::Paused, now, Reason::AccountInactive),
-        ReplyAction::Retry => retry(send, policy, now, chance),
+        ReplyAction::Retry => retry(send, policy, now, chance).unwrap_or(Transition::failed(Reason::Expired)),
+        ReplyAction::RetrySoft => retry(send, policy, now, chance).unwrap_or_else(|| bounced_softly(send)),
         ReplyAction::BounceHard => bounced(Reason::UnknownRecipient, true),
-        ReplyAction::BounceSoft => bounced(Reason::RecipientRefused, send.soft_bounces + 1 >= SOFT_BOUNCE_LIMIT),
+        ReplyAction::BounceSoft => bounced_softly(send),
         ReplyAction::FailRouting => Transition::failed(Reason::RecipientRefused),
         ReplyAction::FailOurFault => Transition::failed(Reason::ProtocolRefused),
         ReplyAction::FailContent => Transition::failed(Reason::ContentRefused),
         ReplyAction::FailPolicy => Transition::failed(Reason::PolicyRefusal),
+        ReplyAction::FailUnknown => Transition::failed(Reason::Refused),
     }
 }
 
@@ -299,15 +305,20 @@ fn bounced(reason: Reason, suppress: bool) -> Transition {
     }
 }
 
-fn retry(send: &Attempted, policy: &RetryPolicy, now: Timestamp, chance: f64) -> Transition {
+fn bounced_softly(send: &Attempted) -> Transition {
+    bounced(Reason::RecipientRefused, send.soft_bounces + 1 >= SOFT_BOUNCE_LIMIT)
+}
+
+/// None where its time or its attempts are used up.
+fn retry(send: &Attempted, policy: &RetryPolicy, now: Timestamp, chance: f64) -> Option<Transition> {
     let attempts = send.attempts.saturating_add(1);
     let delay = nth(&policy.delays, send.attempts);
     let again_at = now + spread(delay, chance);
     let expires_at = send.budget_began_at.unwrap_or(now) + policy.expire;
     if again_at > expires_at || send.max_attempts.is_some_and(|most| attempts >= most) {
-        return Transition::failed(Reason::Expired);
+        return None;
     }
-    Transition { counted: true, ..Transition::again(again_at, Reason::TemporaryRefusal) }
+    Some(Transition { counted: true, ..Transition::again(again_at, Reason::TemporaryRefusal) })
 }
 
 /// The one place that holds the policy for a cut after the dot.

@@ -18,7 +18,7 @@ use super::handles::{Kept, Latency, Names};
 pub(crate) const PAYLOAD: &str = "payload";
 
 /// Every way in which `settle` ends an attempt, and `set_aside`; a test asks them.
-pub(super) const SETTLED: [(SendStatus, Option<Reason>); 25] = [
+pub(super) const SETTLED: [(SendStatus, Option<Reason>); 26] = [
     (Sent, None),
     (Queued, Some(Reason::TemporaryRefusal)),
     (Queued, Some(Reason::AccountBackoff)),
@@ -34,6 +34,7 @@ pub(super) const SETTLED: [(SendStatus, Option<Reason>); 25] = [
     (Bounced, Some(Reason::UnknownRecipient)),
     (Bounced, Some(Reason::RecipientRefused)),
     (Failed, Some(Reason::RecipientRefused)),
+    (Failed, Some(Reason::Refused)),
     (Failed, Some(Reason::PolicyRefusal)),
     (Failed, Some(Reason::ContentRefused)),
     (Failed, Some(Reason::ProtocolRefused)),

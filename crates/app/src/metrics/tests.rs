@@ -109,12 +109,14 @@ fn every_way_to_settle_has_its_handle() {
         PauseAccount,
         PauseUntilWindow,
         Retry,
+        RetrySoft,
         BounceHard,
         BounceSoft,
         FailRouting,
         FailOurFault,
         FailContent,
         FailPolicy,
+        FailUnknown,
     ];
     let others = [
         Outcome::Accepted,

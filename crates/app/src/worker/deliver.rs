@@ -140,6 +140,12 @@ async fn work_on(
         }
     };
     lane.learn(worker, ended.outcome, started_at);
+    if ended.outcome == Outcome::Refused(ReplyAction::FailOurFault) {
+        tracing::error!(
+            send_id = %job.send_id, email_account_id = %job.account.0,
+            "the server says that we broke the protocol (hint: `penguinmails send show` has the dialogue; report it)"
+        );
+    }
     let gave_back = ended.outcome == Outcome::GivenBack;
     let settled = conclude(worker, &parts, job, ended, started_at).await;
     let stops = settled.transition.account.is_some_and(|effect| effect != AccountEffect::Recovered);
@@ -428,7 +434,8 @@ fn outcome(delivery: &Delivery) -> Option<Outcome> {
 async fn conclude(worker: &Worker, parts: &Parts, job: &SendJob, ended: Ended, started_at: Timestamp) -> Settled {
     let ctx = &worker.ctx;
     let now = ctx.clock.now();
-    let soft_bounces = if ended.outcome == Outcome::Refused(ReplyAction::BounceSoft) {
+    let may_bounce_softly = [ReplyAction::BounceSoft, ReplyAction::RetrySoft].map(Outcome::Refused);
+    let soft_bounces = if may_bounce_softly.contains(&ended.outcome) {
         let since = now - Duration::from_secs(30 * 86_400);
         // Not knowing is no reason to suppress anybody.
         ctx.store.tenant(job.tenant_id).count_soft_bounces(job.lead.id, since).await.unwrap_or(0)
@@ -471,7 +478,7 @@ fn record(
         step_id: job.step_id,
         step_order: job.step_order,
         enrollment_id: job.enrollment_id,
-        email_account_id: job.account.0,
+        email_account_id: Some(job.account.0),
         fence: ended.fence,
         account_day: ended.days.account,
         campaign_day: ended.days.campaign,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use domain::reason::Reason;
 use domain::settle::loop_delay;
 use engines::store::dot::{DotAnswer, DotRequest};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::vital::Vital;
 use crate::context::Context;
@@ -133,40 +133,65 @@ impl Gate {
 async fn run(ctx: Arc<Context>, shut: Shut, mut queue: mpsc::Receiver<Request>) {
     let mut batch: Vec<Request> = Vec::with_capacity(BATCH);
     let pulse = ctx.liveness.pulse(Loop::Gate);
+    let asking = Arc::new(Semaphore::new(1));
     while queue.recv_many(&mut batch, BATCH).await > 0 {
         pulse.works();
         fault_point::reach("intending").await;
         let (requests, replies): (Vec<DotRequest>, Vec<_>) = batch.drain(..).unzip();
         let began = Instant::now();
-        let answers = intend(&ctx, &requests, &pulse).await;
-        let is_late = began.elapsed() >= TOO_LATE || shut.is_shut();
+        let mut answers = intend(&ctx, &requests, &pulse).await;
+        if began.elapsed() >= TOO_LATE || shut.is_shut() {
+            // Before anybody hears it: a process that ends when all have heard leaves none behind.
+            take_back(&ctx, &requests, &mut answers, &pulse).await;
+        }
         let mut in_vain = Vec::new();
         for ((request, reply), answer) in requests.iter().zip(replies).zip(&answers) {
-            let is_granted = matches!(answer, Answer::Granted(_));
-            let told = if is_granted && is_late { Answer::Unavailable } else { *answer };
-            // Where nobody hears it, its job panicked.
-            let is_gone = reply.send(told).is_err();
-            if is_granted && (is_gone || is_late) {
+            // Where nobody hears it, its job panicked: no dot follows.
+            if reply.send(*answer).is_err() && is_granted(answer) {
                 in_vain.push(request.clone());
             }
         }
         if !in_vain.is_empty() {
-            // No dot follows.
             withdraw(&ctx, &in_vain, &pulse).await;
         }
         let refused = requests.into_iter().zip(answers).filter(|(_, answer)| *answer == Answer::Refused);
-        count_refusals(&ctx, refused.map(|(request, _)| request).collect()).await;
+        let refused: Vec<DotRequest> = refused.map(|(request, _)| request).collect();
+        match Arc::clone(&asking).try_acquire_owned() {
+            // Beside the gate: no dot waits for it.
+            Ok(turn) if !refused.is_empty() => {
+                let ctx = Arc::clone(&ctx);
+                tokio::spawn(async move {
+                    count_refusals(&ctx, &refused).await;
+                    drop(turn);
+                });
+            }
+            Ok(_) => {}
+            Err(_) => ctx.metrics.worker.intents_refused.add(["not_known"], refused.len() as u64),
+        }
         pulse.waits();
     }
 }
 
-/// Asks why, after nobody waits for it any more.
-async fn count_refusals(ctx: &Context, refused: Vec<DotRequest>) {
-    if refused.is_empty() {
-        return;
+fn is_granted(answer: &Answer) -> bool {
+    matches!(answer, Answer::Granted(_))
+}
+
+/// Takes those back that were granted too late: no dot follows.
+async fn take_back(ctx: &Context, requests: &[DotRequest], answers: &mut [Answer], pulse: &Pulse) {
+    let mut granted = Vec::new();
+    for (request, answer) in requests.iter().zip(answers).filter(|(_, answer)| is_granted(answer)) {
+        granted.push(request.clone());
+        *answer = Answer::Unavailable;
     }
+    if !granted.is_empty() {
+        withdraw(ctx, &granted, pulse).await;
+    }
+}
+
+/// Asks why, after nobody waits for it any more.
+async fn count_refusals(ctx: &Context, refused: &[DotRequest]) {
     let counts = &ctx.metrics.worker.intents_refused;
-    match ctx.store.system().why_refused(&refused, ctx.clock.now()).await {
+    match ctx.store.system().why_refused(refused, ctx.clock.now()).await {
         Ok(reasons) => reasons.iter().for_each(|reason| counts.inc([reason.map_or("superseded", Reason::as_str)])),
         Err(e) => {
             counts.add(["not_known"], refused.len() as u64);

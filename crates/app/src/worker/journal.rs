@@ -193,7 +193,7 @@ pub(super) mod tests {
             step_id: StepId::from_uuid(id),
             step_order: 1,
             enrollment_id: EnrollmentId::from_uuid(id),
-            email_account_id: EmailAccountId::from_uuid(id),
+            email_account_id: Some(EmailAccountId::from_uuid(id)),
             fence: 1,
             account_day: Some("2023-11-14".into()),
             campaign_day: Some("2023-11-14".into()),

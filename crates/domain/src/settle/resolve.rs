@@ -47,7 +47,9 @@ pub struct Held<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unresolvable {
     /// Nobody has to decide.
-    #[error("it is {0}, and only a send that is held waits for a person")]
+    #[error(
+        "it is {0}, and only a send that is held waits for a person (hint: `campaign resend-failed` sends failed ones again)"
+    )]
     NotHeld(SendStatus),
     /// Nothing of the campaign is sent any more.
     #[error("its campaign is {0}, so it cannot go (hint: --sent or --cancel end it)")]

@@ -86,7 +86,9 @@ fn trouble_with_the_server_backs_the_account_off_and_costs_no_attempt() {
 fn a_probe_closes_the_breaker_moves_it_one_rung_or_leaves_it() {
     use ReplyAction::*;
     let probe = Attempted { account_failures: 2, ..first() };
-    for action in [Retry, BounceHard, BounceSoft, FailRouting, FailOurFault, FailContent, FailPolicy] {
+    for action in
+        [Retry, RetrySoft, BounceHard, BounceSoft, FailRouting, FailOurFault, FailContent, FailPolicy, FailUnknown]
+    {
         let outcome = Outcome::Refused(action);
         assert_eq!(decide(outcome, &probe).account, Some(AccountEffect::Recovered), "{action:?}: it was dealt with");
         assert_eq!(decide(outcome, &first()).account, None, "{action:?}: a closed one is not written");
@@ -125,11 +127,23 @@ fn a_hard_bounce_suppresses_at_once_and_a_soft_one_after_three() {
     }
 }
 
+/// 4.1.1 and 4.2.1: the address is to blame, where nothing has changed within the time for retries.
+#[test]
+fn a_temporary_answer_about_the_address_becomes_a_soft_bounce() {
+    let outcome = Outcome::Refused(ReplyAction::RetrySoft);
+    assert_eq!(decide(outcome, &first()), decide(Outcome::Refused(ReplyAction::Retry), &first()), "tried again first");
+    for (before, effect) in [(0, None), (2, Some(LeadEffect::Bounced))] {
+        let old = Attempted { budget_began_at: Some(NOW - 80 * 60 * MINUTE), soft_bounces: before, ..first() };
+        let t = decide(outcome, &old);
+        let end = (t.status, t.reason, t.lead);
+        assert_eq!(end, (SendStatus::Bounced, Some(Reason::RecipientRefused), effect));
+    }
+}
+
 #[test]
 fn policy_content_and_protocol_fail_without_suppression() {
-    for action in
-        [ReplyAction::FailPolicy, ReplyAction::FailContent, ReplyAction::FailOurFault, ReplyAction::FailRouting]
-    {
+    use ReplyAction::*;
+    for action in [FailPolicy, FailContent, FailOurFault, FailRouting, FailUnknown] {
         let t = decide(Outcome::Refused(action), &first());
         assert_eq!((t.status, t.lead, t.dead_letter), (SendStatus::Failed, None, true));
         assert!(matches!(t.enrollment, EnrollmentEffect::End(_)));

@@ -383,9 +383,10 @@ fn error(statement: &'static str, e: &tokio_postgres::Error) -> Error {
     match db.code().code() {
         "40001" | "40P01" | "55P03" => Error::Conflict { statement, code: db.code().code().to_owned() },
         "23505" => Error::Unique { statement, constraint: db.constraint().unwrap_or("unknown").to_owned() },
-        // Shutdown, crash recovery, standby, too many connections, statement timeout: the server is not usable now.
-        "57P01" | "57P02" | "57P03" | "57014" | "25006" | "53300" | "53100" => Error::Unavailable(text(e)),
-        code if code.starts_with("08") => Error::Unavailable(text(e)),
+        // Shutdown, crash recovery, standby, statement timeout: the server is not usable now.
+        "57P01" | "57P02" | "57P03" | "57014" | "25006" => Error::Unavailable(text(e)),
+        // Of connections, of memory, disk and connections that are used up, and of the system below the server.
+        code if ["08", "53", "58"].iter().any(|class| code.starts_with(class)) => Error::Unavailable(text(e)),
         _ => Error::Statement { statement, message: text(e) },
     }
 }

@@ -111,7 +111,9 @@ statements! {
     SUPPRESS = "INSERT INTO suppression_list (id, tenant_id, email, reason, source, added_at, created_at, updated_at)
         SELECT $1::uuid, tenant_id, lower(email), $4::text, $5::text, $6::timestamptz, $6::timestamptz, $6::timestamptz
         FROM leads WHERE tenant_id = $2 AND id = $3
-        ON CONFLICT (tenant_id, email, scope) WHERE tenant_id IS NOT NULL DO NOTHING";
+        ON CONFLICT (tenant_id, email, scope) WHERE tenant_id IS NOT NULL DO UPDATE SET expires_at = NULL,
+            reason = excluded.reason, source = excluded.source, added_at = excluded.added_at, updated_at = excluded.updated_at
+            WHERE suppression_list.expires_at IS NOT NULL";
     CANCEL_SENDS = concat!("UPDATE sends SET status = 'cancelled', open = false, reason = $3, settled_at = $4, updated_at = $4
         WHERE tenant_id = $1 AND lead_id = $2 AND open AND status IN ('planned', 'queued')
         RETURNING ", slot_columns!());
@@ -168,8 +170,8 @@ pub struct Settled {
     pub step_order: u32,
     /// Its enrollment.
     pub enrollment_id: EnrollmentId,
-    /// Its account.
-    pub email_account_id: EmailAccountId,
+    /// Its account; none only where a person ends one that never had one.
+    pub email_account_id: Option<EmailAccountId>,
     /// The fence that the result belongs to.
     pub fence: i64,
     /// The account day that is charged (after a dot) or reserved (before it).
@@ -280,7 +282,7 @@ impl SystemStore {
         let mut tx = self.db.begin(Access::Write).await?;
         refusals::lock(&mut tx, results).await?;
         let accounts: BTreeSet<Uuid> =
-            results.iter().filter(|r| r.transition.account.is_some()).map(|r| r.email_account_id.uuid()).collect();
+            results.iter().filter(|r| r.transition.account.is_some()).filter_map(account_of).collect();
         if !accounts.is_empty() {
             tx.query(&LOCK_ACCOUNTS, values![accounts.into_iter().collect::<Vec<_>>()]).await?;
         }
@@ -336,6 +338,10 @@ fn settle_row(r: &Settled) -> Vec<Value> {
     ]
 }
 
+pub(super) fn account_of(r: &Settled) -> Option<Uuid> {
+    r.email_account_id.map(EmailAccountId::uuid)
+}
+
 fn give_back(days: &mut DayChanges, r: &Settled) {
     let (reserved, used) = match r.was_dot {
         true if r.transition.give_back => (0, -1),
@@ -343,9 +349,9 @@ fn give_back(days: &mut DayChanges, r: &Settled) {
         _ => return,
     };
     for (scope, id, day) in
-        [("account", r.email_account_id.uuid(), &r.account_day), ("campaign", r.campaign_id.uuid(), &r.campaign_day)]
+        [("account", account_of(r), &r.account_day), ("campaign", Some(r.campaign_id.uuid()), &r.campaign_day)]
     {
-        if let Some(day) = day {
+        if let (Some(id), Some(day)) = (id, day) {
             days.add(scope, id, r.tenant_id, day, reserved, used);
         }
     }
@@ -393,11 +399,11 @@ pub(super) async fn write_outbound(
     let mut rows = Vec::new();
     for r in sent {
         *steps.entry(r.step_id).or_default() += 1;
-        if let Some(m) = &r.message {
+        if let (Some(m), Some(account)) = (&r.message, r.email_account_id) {
             rows.push(values![
                 new_id(),
                 r.tenant_id,
-                r.email_account_id,
+                account,
                 r.campaign_id,
                 r.lead_id,
                 r.step_id,
@@ -444,27 +450,27 @@ pub(super) async fn move_enrollments(tx: &mut Tx, done: &[&Settled], now: Timest
 }
 
 /// One effect per account. The last one stands, but that none undoes what needs a person, and no wait shortens a longer one.
-fn lasting_effects<'a>(done: &[&'a Settled]) -> Vec<(&'a Settled, AccountEffect)> {
+fn lasting_effects<'a>(done: &[&'a Settled]) -> BTreeMap<EmailAccountId, (&'a Settled, AccountEffect)> {
     let mut lasting: BTreeMap<EmailAccountId, (&Settled, AccountEffect)> = BTreeMap::new();
     for r in done {
-        let Some(effect) = r.transition.account else { continue };
-        let stays = lasting.get(&r.email_account_id).is_some_and(|(_, before)| match (*before, effect) {
+        let (Some(effect), Some(account)) = (r.transition.account, r.email_account_id) else { continue };
+        let stays = lasting.get(&account).is_some_and(|(_, before)| match (*before, effect) {
             (AccountEffect::AuthenticationFailed | AccountEffect::Paused, _) => true,
             (AccountEffect::BackOff { until: longer, .. }, AccountEffect::BackOff { until, .. }) => longer > until,
             _ => false,
         });
         if !stays {
-            lasting.insert(r.email_account_id, (r, effect));
+            lasting.insert(account, (r, effect));
         }
     }
-    lasting.into_values().collect()
+    lasting
 }
 
 async fn write_accounts(tx: &mut Tx, done: &[&Settled], now: Timestamp) -> Result<()> {
     let mut effects: BTreeMap<EmailAccountId, Vec<Value>> = BTreeMap::new();
-    for (r, effect) in lasting_effects(done) {
+    for (id, (r, effect)) in lasting_effects(done) {
         let none = Option::<&str>::None;
-        let (id, tenant_id) = (r.email_account_id, r.tenant_id);
+        let tenant_id = r.tenant_id;
         let row = match effect {
             AccountEffect::Recovered => values![id, tenant_id, none, none, Option::<Timestamp>::None, 0_i64],
             AccountEffect::BackOff { until, failures } => values![id, tenant_id, none, none, until, failures],
@@ -486,7 +492,7 @@ async fn write_accounts(tx: &mut Tx, done: &[&Settled], now: Timestamp) -> Resul
     }
     tx.execute_rows(&ACCOUNT_STATE, effects.into_values().collect(), values![now]).await?;
     let recovered = done.iter().filter(|r| r.transition.account == Some(AccountEffect::Recovered));
-    free_hints(tx, recovered.map(|r| (r.email_account_id, r.tenant_id)), now).await
+    free_hints(tx, recovered.filter_map(|r| Some((r.email_account_id?, r.tenant_id))), now).await
 }
 
 /// What the server said, or what went wrong with it: a person has to mend it.

@@ -143,7 +143,7 @@ impl OpenDot {
             step_id: self.step_id,
             step_order: self.step_order,
             enrollment_id: self.enrollment_id,
-            email_account_id: self.email_account_id,
+            email_account_id: Some(self.email_account_id),
             fence: self.fence,
             account_day: self.account_day,
             campaign_day: self.campaign_day,

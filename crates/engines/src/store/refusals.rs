@@ -15,7 +15,7 @@ use domain::send::SendStatus;
 use domain::time::Timestamp;
 use uuid::Uuid;
 
-use super::apply::Settled;
+use super::apply::{Settled, account_of};
 use crate::db::{LockKind, Tx};
 use crate::dialect::Statement;
 use crate::error::Result;
@@ -57,7 +57,7 @@ struct Kind {
     since: &'static Statement,
     refused: &'static Statement,
     pause: &'static Statement,
-    id: fn(&Settled) -> Uuid,
+    id: fn(&Settled) -> Option<Uuid>,
     paused: fn(Uuid) -> Paused,
 }
 
@@ -66,14 +66,14 @@ const KINDS: [Kind; 2] = [
         since: &CAMPAIGN,
         refused: &OF_CAMPAIGN,
         pause: &PAUSE_CAMPAIGN,
-        id: |r| r.campaign_id.uuid(),
+        id: |r| Some(r.campaign_id.uuid()),
         paused: |id| Paused::Campaign(CampaignId::from_uuid(id)),
     },
     Kind {
         since: &ACCOUNT,
         refused: &OF_ACCOUNT,
         pause: &PAUSE_ACCOUNT,
-        id: |r| r.email_account_id.uuid(),
+        id: account_of,
         paused: |id| Paused::EmailAccount(EmailAccountId::from_uuid(id)),
     },
 ];
@@ -89,7 +89,7 @@ pub(super) async fn lock(tx: &mut Tx, results: &[Settled]) -> Result<()> {
         return Ok(());
     }
     tx.lock(LockKind::Campaign, true, refusals().map(|r| r.campaign_id.uuid())).await?;
-    tx.lock(LockKind::EmailAccount, true, refusals().map(|r| r.email_account_id.uuid())).await
+    tx.lock(LockKind::EmailAccount, true, refusals().filter_map(account_of)).await
 }
 
 /// Pauses the campaigns and accounts of these results, which have been written, where refusals became too many.
@@ -97,7 +97,7 @@ pub(super) async fn pause(tx: &mut Tx, done: &[&Settled], now: Timestamp) -> Res
     let mut paused = Vec::new();
     for kind in &KINDS {
         let ids: BTreeSet<(TenantId, Uuid)> =
-            done.iter().filter(|r| is_refusal(r)).map(|r| (r.tenant_id, (kind.id)(r))).collect();
+            done.iter().filter(|r| is_refusal(r)).filter_map(|r| Some((r.tenant_id, (kind.id)(r)?))).collect();
         for (tenant_id, id) in ids {
             let Some(row) = tx.query_opt(kind.since, values![tenant_id, id]).await? else { continue };
             let since = row.get::<Option<Timestamp>>("refusals_since")?.unwrap_or(Timestamp::EPOCH);

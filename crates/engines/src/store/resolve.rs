@@ -45,9 +45,10 @@ statements! {
             JOIN leads l ON l.id = s.lead_id AND l.tenant_id = s.tenant_id
         WHERE s.id {any $1} AND ($2::uuid IS NULL OR s.tenant_id = $2) AND s.status = 'failed'
         ORDER BY s.id {for update of s}";
-    // A new fence: the failure, written again from a journal, must not end the send a second time.
-    REQUEUE = "UPDATE sends SET status = 'queued', open = true, reason = NULL, attempts = 0, first_attempt_at = NULL,
-            fence = fence + 1, not_before = $1, hinted_at = NULL, settled_at = NULL, updated_at = $1
+    // A new fence: the failure, written again from a journal, must not end the send a second time. Where it may have arrived
+    // before, it keeps its Date, by which receivers know a copy.
+    REQUEUE = "UPDATE sends SET status = 'queued', open = true, reason = NULL, attempts = 0, retry_since = $1,
+            first_attempt_at = CASE WHEN unknowns = 0 THEN NULL ELSE first_attempt_at END, fence = fence + 1, not_before = $1, hinted_at = NULL, settled_at = NULL, updated_at = $1
         FROM {rows r(id uuid, tenant_id uuid)}
         WHERE sends.id = r.id AND sends.tenant_id = r.tenant_id AND sends.status = 'failed'";
     REOPEN_ENROLLMENTS = "UPDATE campaign_leads SET status = 'active', stop_reason = NULL, due_at = NULL, updated_at = $1

@@ -16,12 +16,15 @@ use std::future::Future;
 use std::time::Duration;
 
 use domain::email_account::{LogInMethod, TlsMode};
+use domain::settle::ReplyAction;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 use super::stream::{Bytes, Trust};
 use super::target::HostPolicy;
 use super::transaction::{Verdict, accepted, judge, judge_data, local_refusal, mail_command, rcpt_command};
+use crate::replies::classify;
+
 use super::{Capabilities, Delivery, Envelope, ReplyParser, Report, Stage, Step, Timeouts, Trouble};
 
 /// How long a server that is leaving, or is left, may take over it.
@@ -157,7 +160,11 @@ impl Connection {
         let attempt = self.attempt(envelope, message, gate, &mut gate_opened).await;
         let delivery = attempt.unwrap_or_else(|(stage, trouble)| Delivery::Failed(stage, trouble));
         let over = match &delivery {
-            Delivery::Refused(_, reply) => reply.code == 421,
+            // The two do not agree on the protocol, or the server hangs up.
+            Delivery::Refused(stage, reply) => {
+                let action = classify(*stage, reply).map(|rule| rule.action);
+                reply.code == 421 || action == Some(ReplyAction::FailOurFault)
+            }
             Delivery::Failed(..) | Delivery::Unknown(_) => true,
             Delivery::Accepted(_) | Delivery::NotGranted => false,
         };

@@ -9,7 +9,7 @@ use engines::store::dot::DotAnswer;
 use engines::values;
 
 use super::scene::{HOUR, MINUTE, OWNER, Scene, message_id, request, result};
-use crate::engine::{Engine, NOW, with_store};
+use crate::engine::{Engine, NOW, new_id, with_store};
 use crate::on_every_engine;
 
 fn an_accepted_send_writes_reference_attempt_and_progress(engine: Engine) {
@@ -159,7 +159,12 @@ fn a_bounce_suppresses_the_address_and_cancels_the_leads_other_sends(engine: Eng
         other.tenant().start_campaign(other.campaign_id, NOW).await.unwrap();
         let (job, cancelled) = (f.jobs(NOW).await.remove(0), other.jobs(NOW).await.remove(0));
         let fence = f.granted(&job, NOW).await;
+        let over = "INSERT INTO suppression_list (id, tenant_id, email, reason, source, added_at, expires_at, created_at, updated_at)
+            VALUES ($1, $2, 'lead0@example.test', 'complaint', 'api', $3, $3, $3, $3)";
+        f.write(over, values![new_id(), f.tenant_id, NOW]).await;
         f.settled(&job, fence, Outcome::Refused(ReplyAction::BounceHard), NOW).await;
+        assert_eq!(f.one::<Option<Timestamp>>("SELECT expires_at AS x FROM suppression_list").await, None, "not over");
+        assert_eq!(f.one::<String>("SELECT reason AS x FROM suppression_list").await, "lead_bounced");
         assert_eq!(f.sends().await, ["bounced", "cancelled"]);
         assert_eq!(f.one::<String>("SELECT status AS x FROM leads").await, "bounced");
         assert_eq!(f.one::<String>("SELECT email AS x FROM suppression_list").await, "lead0@example.test");

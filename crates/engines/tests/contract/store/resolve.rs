@@ -289,6 +289,41 @@ fn sending_again_opens_a_completed_campaign_and_leaves_a_cancelled_one(engine: E
     });
 }
 
+/// Its Date and its Message-ID tell a receiver that it has it already.
+fn a_failed_send_that_may_have_arrived_goes_again_as_the_same_message(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, job, fence) = Scene::one_dot(store, |_| {}).await;
+        f.settled(&job, fence, Outcome::Unknown, NOW).await;
+        let second = f.refetch(&job, NOW).await.unwrap();
+        let fence = f.granted(&second, NOW).await;
+        f.settled(&second, fence, Outcome::Refused(ReplyAction::FailContent), NOW).await;
+        assert_eq!(again(&f, None).await, SentAgain { queued: 1, excluded: 0 });
+        let third = f.refetch(&job, LATER).await.unwrap();
+        assert_eq!((third.first_attempt_at, third.budget_began_at), (Some(NOW), Some(LATER)));
+        assert_eq!(third.message_id, Some(super::scene::message_id(&job)));
+    });
+}
+
+/// Planned in lost time while no account could send: whatever a person says of it is done.
+fn a_held_send_without_an_account_is_decided_about(engine: Engine) {
+    for decision in ALL {
+        with_store(engine, async |store: Store| {
+            let (f, job) = Scene::one_job(store, |_| {}).await;
+            let held = "UPDATE sends SET status = 'held', open = false, reason = 'restored', email_account_id = NULL,
+                account_day = NULL, campaign_day = NULL";
+            f.write(held, vec![]).await;
+            let decided = Settled { email_account_id: None, message: None, ..decided(&f, &job, decision).await };
+            assert_eq!(write(&f, &decided).await, Applied::Done);
+            let status = f.sends().await.remove(0);
+            assert_ne!(status, "held");
+            f.store.system().sweep(LATER).await.unwrap();
+            f.plan(LATER).await;
+            let planned: bool = f.one("SELECT email_account_id IS NOT NULL AS x FROM sends WHERE step_order = 1").await;
+            assert_eq!(planned, decision == Decision::Resend, "what goes again is given one: {status}");
+        });
+    }
+}
+
 fn failed_sends_go_again_page_by_page(engine: Engine) {
     with_store(engine, async |store: Store| {
         let (f, _) = troubled(store).await;
@@ -317,4 +352,6 @@ on_every_engine! {
     only_failed_sends_of_leads_who_may_get_mail_go_again_and_once
     sending_again_opens_a_completed_campaign_and_leaves_a_cancelled_one
     failed_sends_go_again_page_by_page
+    a_failed_send_that_may_have_arrived_goes_again_as_the_same_message
+    a_held_send_without_an_account_is_decided_about
 }

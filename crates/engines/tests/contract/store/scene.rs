@@ -390,7 +390,7 @@ pub fn result(job: &SendJob, fence: i64, outcome: Outcome, now: Timestamp) -> Se
         step_id: job.step_id,
         step_order: job.step_order,
         enrollment_id: job.enrollment_id,
-        email_account_id: job.account.0,
+        email_account_id: Some(job.account.0),
         fence,
         account_day: Some(Zone::UTC.day(now)),
         campaign_day: Some(Zone::UTC.day(now)),

@@ -69,6 +69,18 @@ async fn fs33_after_an_error_comes_rset_and_mail_never_comes_twice() {
     assert_eq!(order, [&["MAIL", "RCPT", "DATA", "RSET"][..], &message, &message].concat());
 }
 
+/// 5.5.x, 500 to 504 and 555: the two sides do not agree on the protocol.
+#[tokio::test(start_paused = true)]
+async fn a_connection_on_which_we_broke_the_protocol_is_retired() {
+    for (answer, usable) in [("550 5.5.2 syntax", false), ("501 syntax", false), ("550 5.1.1 no such user", true)] {
+        let reply: &'static str = format!("250 a\r\n{answer}\r\n503 b\r\n").leak();
+        let (mut connection, server) = played(vec![("DATA", reply)]);
+        assert!(matches!(send(&mut connection).await.delivery, Delivery::Refused(Stage::Rcpt, _)));
+        assert_eq!(connection.is_usable(), usable, "{answer}");
+        server.await.unwrap();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn fs34_a_server_that_closes_after_some_messages_costs_none() {
     let goodbye = "250 kept\r\n421 4.7.0 enough for one connection\r\n";
