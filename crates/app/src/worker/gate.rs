@@ -33,6 +33,8 @@ pub(super) enum Answer {
     Granted(i64),
     /// The ledger says no, and holds why.
     Refused,
+    /// What the message was made of was changed meanwhile.
+    Outdated,
     /// Nobody could be asked: try again later.
     Unavailable,
 }
@@ -112,7 +114,7 @@ impl Gate {
         metrics.intent.observe(asked.elapsed());
         metrics.intents.inc([match answer {
             Answer::Granted(_) => "granted",
-            Answer::Refused => "refused",
+            Answer::Refused | Answer::Outdated => "refused",
             Answer::Unavailable => "unavailable",
         }]);
         answer
@@ -154,6 +156,8 @@ async fn run(ctx: Arc<Context>, shut: Shut, mut queue: mpsc::Receiver<Request>) 
             // No dot follows.
             withdraw(&ctx, &in_vain, &pulse).await;
         }
+        let outdated = answers.iter().filter(|answer| **answer == Answer::Outdated).count() as u64;
+        ctx.metrics.worker.intents_refused.add(["outdated"], outdated);
         let refused = requests.into_iter().zip(answers).filter(|(_, answer)| *answer == Answer::Refused);
         count_refusals(&ctx, refused.map(|(request, _)| request).collect()).await;
         pulse.waits();
@@ -183,6 +187,7 @@ async fn intend(ctx: &Context, requests: &[DotRequest], pulse: &Pulse) -> Vec<An
             .map(|answer| match answer {
                 DotAnswer::Granted { fence } => Answer::Granted(fence),
                 DotAnswer::Refused => Answer::Refused,
+                DotAnswer::Outdated => Answer::Outdated,
             })
             .collect(),
         Err(e) => {
