@@ -19,6 +19,7 @@ mod settle;
 mod shared;
 mod steering;
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +41,7 @@ use crate::lifecycle::Shutdown;
 use crate::sink::{Listening, SinkOptions};
 use crate::{scheduler, setup, worker};
 
-use engine::{Engine, Ledger};
+use engine::{Engine, Ledger, WIDE};
 use rules::Letter;
 
 /// Between two turns of the scheduler.
@@ -93,6 +94,8 @@ struct Simulation {
     written: Arc<Notify>,
     /// Every turn until then is taken, also where nothing can happen.
     takes_every_turn_until: Timestamp,
+    /// Whether the last turns were not left out, but missed.
+    stood_still: Cell<bool>,
     /// Dropped last.
     _ledger: Ledger,
 }
@@ -112,11 +115,11 @@ fn is_only_one() -> bool {
 }
 
 impl Simulation {
-    /// Begins at `origin`, with nothing in the ledger; none where the engine is missing.
-    async fn begin_on(engine: Engine, origin: Timestamp) -> Option<Self> {
+    /// Begins at `origin`, with nothing in the ledger and so much room in the worker; none where the engine is missing.
+    async fn begin_with(engine: Engine, origin: Timestamp, room: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let ledger = Ledger::make(engine)?;
-        let config = ledger.config(folder.path());
+        let config = ledger.config(folder.path(), room);
         let clock = Clock::test(origin);
         let written = Arc::new(Notify::new());
         let ctx = Context::open_at(config, clock.clone(), Arc::clone(&written)).await.unwrap();
@@ -137,8 +140,13 @@ impl Simulation {
             folder,
             written,
             takes_every_turn_until: origin,
+            stood_still: Cell::new(false),
             _ledger: ledger,
         })
+    }
+
+    async fn begin_on(engine: Engine, origin: Timestamp) -> Option<Self> {
+        Self::begin_with(engine, origin, WIDE).await
     }
 
     async fn begin(origin: Timestamp) -> Self {
@@ -204,13 +212,17 @@ impl Simulation {
         self.see().await;
     }
 
-    /// Nothing runs for so long: neither scheduler nor worker.
+    /// Nothing runs for so long: neither scheduler nor worker, so no turn has seen anything.
     fn stand_still(&self, time: Duration) {
         self.clock.advance(time);
+        self.stood_still.set(true);
     }
 
     /// Writes down what the turns have seen that the clock jumped over.
     async fn see(&self) {
+        if self.stood_still.take() {
+            return;
+        }
         self.ctx.store.db().write(&SEE, values![self.clock.now() - TICK]).await.unwrap();
     }
 

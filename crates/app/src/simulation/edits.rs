@@ -214,3 +214,30 @@ impl Author {
         self.expected.is_met(&self.plan.steps, lead, letters)
     }
 }
+
+/// A file that names the start of its campaign is imported again long after it, with a lead more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leads_who_are_added_begin_when_they_are() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let origin: Timestamp = "2026-03-20T10:00:00Z".parse().unwrap();
+    let simulation = Simulation::begin(origin).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("campaign.toml");
+    let text = "[tenant]\nname = \"Acme\"\n[company]\nname = \"Acme Ltd\"\naddress = \"1 Main Street\"\n\
+        [[email_account]]\nemail = \"ana@acme.test\"\nsmtp = \"smtp://mail.acme.test\"\n\
+        [campaign]\nname = \"C\"\nleads = \"leads.csv\"\nscheduled_at = 2026-03-20T12:00:00Z\n\
+        [[step]]\nwait_hours = 5\nsubject = \"One\"\nhtml = \"hello.html\"\n";
+    std::fs::write(&file, text).unwrap();
+    std::fs::write(folder.path().join("hello.html"), "<p>Hello</p>").unwrap();
+    let list = |leads: &str| std::fs::write(folder.path().join("leads.csv"), format!("email\n{leads}")).unwrap();
+    list("first@example.test\n");
+    simulation.start(&file).await;
+    simulation.live_until(origin + HOUR * 30).await;
+    list("first@example.test\nsecond@example.test\n");
+    simulation.import(&file, false, false).await;
+    simulation.live(origin + HOUR * 1_000).await;
+    let happened: Vec<_> = simulation.accepted().into_iter().map(|(at, to, _)| (to, at.since(origin))).collect();
+    let expected = [("first@example.test", HOUR * 7), ("second@example.test", HOUR * 35)];
+    assert_eq!(happened, expected.map(|(to, after)| (to.to_owned(), after)));
+    simulation.end().await;
+}

@@ -10,6 +10,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::config::{self, Config, Environment, Options};
 
+/// For all that is due at one moment.
+pub(super) const WIDE: &str = "connections = 500\nconnections_per_account = 120";
+/// For two mails of an account: its worker hands all others back.
+pub(super) const NARROW: &str = "connections = 4\nconnections_per_account = 1";
 const VARIABLE: &str = "TEST_POSTGRES_URL";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +43,10 @@ impl Ledger {
         Some(Self(Some(Database { server, name })))
     }
 
-    /// What a process on it is configured by; its files lie in `folder`.
-    pub(super) fn config(&self, folder: &Path) -> Config {
+    /// What a process on it is configured by, its worker with `room`; its files lie in `folder`.
+    pub(super) fn config(&self, folder: &Path, room: &str) -> Config {
         let file = folder.join("penguinmails.toml");
-        // Room for what is due at one moment.
-        std::fs::write(&file, "[worker]\nconnections = 500\nconnections_per_account = 120\n[log]\njobs = false\n")
-            .unwrap();
+        std::fs::write(&file, format!("[worker]\n{room}\n[log]\njobs = false\n")).unwrap();
         let options = Options { data: folder.join("data"), file: Some(file), log_addresses: false, log_format: None };
         let env = match &self.0 {
             None => Environment::default(),

@@ -24,7 +24,8 @@ const LONG: Duration = Duration::from_secs(500 * 24 * 3600);
 
 static ACTIVE: Statement = Statement::new(
     "ACTIVE",
-    "SELECT e.id, l.email, l.timezone, e.due_at FROM campaign_leads e JOIN leads l ON l.id = e.lead_id
+    "SELECT e.id, l.email, l.timezone, e.due_at, st.step_type FROM campaign_leads e JOIN leads l ON l.id = e.lead_id
+        LEFT JOIN campaign_sequence_steps st ON st.campaign_id = e.campaign_id AND st.step_order = e.next_step_order
         WHERE e.campaign_id = $1 AND e.status = 'active'",
 );
 static STATUS: Statement = Statement::new(
@@ -64,7 +65,12 @@ pub(super) async fn explain_all(simulation: &Simulation, tenant_id: TenantId, id
             Some(Reason::CampaignPaused) => status == "paused" && told.slot.is_none(),
             Some(Reason::TenantRate) => rate.is_some(),
             Some(Reason::TooLate) => foresight.settings.max_lateness.is_some(),
-            Some(Reason::NotDue) => due.is_some_and(|due| due > foresight.now + HORIZON),
+            // What the lead does until a condition is due counts, so it is not asked ahead.
+            Some(Reason::NotDue) => {
+                let is_condition = row.get::<Option<String>>("step_type").unwrap().as_deref() == Some("condition");
+                let ahead = if is_condition { Duration::ZERO } else { HORIZON };
+                due.is_some_and(|due| due > foresight.now + ahead)
+            }
             // One that has its slot was moved; another would leave within the horizon.
             Some(Reason::WindowClosed) => !window.is_open(due.map_or(foresight.now, |_| foresight.now + HORIZON)),
             Some(Reason::CampaignCap) => {
@@ -105,7 +111,7 @@ fn next_mail<'a>(accepted: &'a [Mail], said: &Said) -> Option<&'a Mail> {
 async fn explanations_are_what_then_happens() {
     let origin: Timestamp = ORIGIN.parse().unwrap();
     let mut reasons: BTreeMap<Option<Reason>, usize> = BTreeMap::new();
-    for seed in seeds(11, 8) {
+    for seed in seeds(8, 9) {
         let simulation = Simulation::begin(origin).await;
         let folder = tempfile::tempdir().unwrap();
         let (tenant_id, id) = simulation.start(&Plan::write(seed, 60, Use::Foreseen, folder.path()).file).await;

@@ -1,5 +1,8 @@
 //! Nothing runs for some hours: whatever is later than its campaign allows is left out and shown, as was foreseen right after
 //! it, and nothing else is.
+//!
+//! Not responsible for waiting for limits, which is no lateness: no limit binds here. To add a time in which nothing runs: a pair
+//! of hours in `compare`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -39,7 +42,7 @@ fn is_too_late(plan: &Plan, letters: &[Letter], letter: &Letter, (origin, latest
 }
 
 /// A campaign that waits for no limit, so that only its windows and the time in which nothing runs hold anybody up.
-fn unlimited(seed: u64, folder: &Path) -> Plan {
+pub(super) fn unlimited(seed: u64, folder: &Path) -> Plan {
     let mut plan = Plan::write(seed, 40, Use::Steered, folder);
     plan.settings.max_lateness = Some(2);
     plan.settings.daily_limit = None;

@@ -12,6 +12,9 @@ use engines::value::Row;
 use engines::values;
 
 use super::Simulation;
+use super::engine::{Engine, NARROW};
+use super::forecast::foreseen;
+use super::late::unlimited;
 use crate::worker;
 
 /// Real time in which nothing leaves any more and nothing is tried: far more than a busy machine takes for one dialogue.
@@ -116,4 +119,21 @@ impl Simulation {
         let told: String = rows.iter().map(tell).collect();
         panic!("nothing moves any more at {now}; {} handed back:\n{told}", self.number(&HANDED_BACK).await);
     }
+}
+
+/// Ten mails of each account at one moment, and lanes for two of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_lanes_hold_up_nobody_while_the_clock_stands() {
+    let origin: Timestamp = "2026-03-20T10:00:00Z".parse().unwrap();
+    let simulation = Simulation::begin_with(Engine::Sqlite, origin, NARROW).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (tenant_id, id) = simulation.start(&unlimited(5, folder.path()).file).await;
+    let mut foreseen = foreseen(&simulation, tenant_id, id).await;
+    simulation.live(origin + Duration::from_secs(500 * 24 * 3600)).await;
+    let mut happened = simulation.accepted();
+    foreseen.sort();
+    happened.sort();
+    assert_eq!(foreseen, happened);
+    assert_eq!(happened.len(), 120);
+    simulation.end().await;
 }

@@ -2,7 +2,8 @@
 //! happens to it, also where one starts while the other is under way.
 //!
 //! Who is first at a moment at which both may take the slot is drawn by a hash of campaign and second
-//! (`domain::page::turn_rank`), so a forecast knows it too.
+//! (`domain::page::turn_rank`), so a forecast knows it too. Not responsible for what one campaign does alone (`forecast`). To add
+//! something that campaigns share: its line in `write`, and its rule.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -30,8 +30,11 @@ statements! {
     TENANT = "INSERT INTO tenants (id, name, max_per_second, created_at, updated_at) VALUES ($1, $2, $5, $3, $3)
         ON CONFLICT (name) DO UPDATE SET updated_at = excluded.updated_at,
             max_per_second = CASE WHEN $4::boolean THEN tenants.max_per_second ELSE excluded.max_per_second END RETURNING id";
+    // What is made of it is made anew when it changes: by a new address, not by each file that names it.
     COMPANY = "INSERT INTO companies (id, tenant_id, name, address, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
-        ON CONFLICT (tenant_id, name) DO UPDATE SET address = excluded.address, updated_at = excluded.updated_at RETURNING id";
+        ON CONFLICT (tenant_id, name) DO UPDATE SET address = excluded.address,
+            updated_at = CASE WHEN companies.address = excluded.address THEN companies.updated_at ELSE excluded.updated_at END
+        RETURNING id";
     DOMAIN = "INSERT INTO domains (id, tenant_id, name, created_at, updated_at) VALUES ($1, $2, $3, $4, $4)
         ON CONFLICT (tenant_id, name) DO UPDATE SET updated_at = excluded.updated_at RETURNING id";
     FIND_ACCOUNT = "SELECT id FROM email_accounts WHERE tenant_id = $1 AND lower(email) = lower($2::text)";
