@@ -15,7 +15,7 @@ use engines::dialect::Statement;
 use super::Simulation;
 use super::explain::explain_all;
 use super::forecast::foreseen;
-use super::plans::{Plan, Use, name};
+use super::plans::{Plan, Step, Use, name};
 use super::rules::{Letter, Rules, is_open};
 
 const ORIGIN: &str = "2026-03-20T10:00:00Z";
@@ -25,17 +25,19 @@ const HOUR: Duration = Duration::from_secs(3600);
 static LEFT_OUT: Statement =
     Statement::new("LEFT_OUT", "SELECT COUNT(*) AS n FROM sends WHERE status = 'skipped' AND reason = 'too_late'");
 
-/// Whether a letter could have left so long before `latest` that it should have been left out: due, and its window open.
+/// Whether a letter could have left so long before `latest` that it should have been left out: due, and its window open. Behind
+/// a mail that was left out itself, its due time does not follow from what was accepted.
 fn is_too_late(plan: &Plan, letters: &[Letter], letter: &Letter, (origin, latest): (Timestamp, Timestamp)) -> bool {
-    let before = letters.iter().filter(|other| other.to == letter.to && other.at < letter.at).next_back();
-    let is_its = |step: &super::plans::Step| step.what.as_ref().is_ok_and(|what| name(what) == name(&letter.subject));
-    let from = plan.steps.iter().position(is_its).unwrap();
-    let last = before.map_or(0, |before| {
-        let is_before =
-            |step: &super::plans::Step| step.what.as_ref().is_ok_and(|what| name(what) == name(&before.subject));
-        plan.steps.iter().position(is_before).unwrap() + 1
-    });
-    let waited: f64 = plan.steps[last..=from].iter().map(|step| step.wait_hours).sum();
+    let place_of = |letter: &Letter| {
+        let is_it = |step: &Step| step.what.as_ref().is_ok_and(|what| name(what) == name(&letter.subject));
+        plan.steps.iter().position(is_it).unwrap()
+    };
+    let before = letters.iter().rfind(|other| other.to == letter.to && other.at < letter.at);
+    let way = &plan.steps[before.map_or(0, |before| place_of(before) + 1)..=place_of(letter)];
+    if way.iter().filter(|step| step.what.is_ok()).count() > 1 {
+        return false;
+    }
+    let waited: f64 = way.iter().map(|step| step.wait_hours).sum();
     let due = before.map_or(origin, |before| before.at) + Duration::from_secs_f64(waited * 3600.0);
     let moments = std::iter::successors(Some(due), |at| Some(*at + MINUTE));
     moments.take_while(|at| *at < latest).any(|at| is_open(plan, &letter.to, at))
