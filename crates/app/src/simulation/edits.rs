@@ -204,8 +204,8 @@ impl Author {
         // What was reserved under a wider limit still leaves.
         let lately = now - Duration::from_secs(48 * 3600);
         let before = self.limits.iter().rposition(|(since, _)| *since <= lately).unwrap_or(0);
-        let limits = self.limits[before..].iter().map(|(_, limit)| *limit);
-        let widest = limits.fold(Some(0), |widest: Option<u64>, limit| Some(widest?.max(limit?)));
+        let limits: Option<Vec<u64>> = self.limits[before..].iter().map(|(_, limit)| *limit).collect();
+        let widest = limits.and_then(|limits| limits.into_iter().max());
         Rules::of(letters).from(first).judge(&self.plan, widest);
     }
 

@@ -34,9 +34,12 @@ fn a_planned_mail_goes_with_the_text_of_the_moment(engine: Engine) {
     });
 }
 
+/// What is changed, and how.
+type NamedEdit = (&'static str, fn(&mut Setup));
+
 /// What was read before an edit gets no dot, and costs nothing; read anew it goes at once.
 fn what_is_in_hand_is_made_anew_where_text_or_settings_were_changed(engine: Engine) {
-    let edits: [(&str, fn(&mut Setup)); 5] = [
+    let edits: [NamedEdit; 5] = [
         ("text", |s| s.steps[1] = email_step("B, better", 48.0)),
         ("settings", |s| s.settings.track_opens = false),
         ("the company's address", |s| s.company_address = "2 Side Street".into()),
