@@ -130,11 +130,16 @@ impl Context {
         Ok(parts.into_context(config, store, clock, queue))
     }
 
-    /// Opens everything to go by a test's clock.
+    /// Opens everything to go by a test's clock; `written` is rung whenever a transaction has written something.
     #[cfg(test)]
-    pub(crate) async fn open_at(config: Config, clock: Clock) -> Result<Arc<Self>, Failure> {
+    pub(crate) async fn open_at(config: Config, clock: Clock, written: Arc<Notify>) -> Result<Arc<Self>, Failure> {
         let parts = Parts::of(&config)?;
         let (db, _) = database::open(&config, &clock).await?;
+        let db = db.observed(Arc::new(move |seen| {
+            if seen.access == engines::Access::Write {
+                written.notify_one();
+            }
+        }));
         let store = Store::new(db.clone());
         let queue = queue::open(&config, db, &store, &clock).await?;
         Ok(parts.into_context(config, store, clock, queue))

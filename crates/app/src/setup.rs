@@ -53,7 +53,9 @@ async fn enroll(
 ) -> Result<(), Failure> {
     let tenant = ctx.store.tenant(report.tenant_id);
     let stored = tenant.get_campaign(report.campaign_id).await?;
-    let start = campaign.setup.scheduled_at.unwrap_or_else(|| ctx.clock.now());
+    // Of a campaign that has begun, new leads begin now.
+    let now = ctx.clock.now();
+    let start = report.scheduled_at.map_or(now, |at| at.max(now));
     let Some(first) = FirstStep::of(&stored.plan, start) else { return Ok(()) };
     lead_import::import(ctx, &tenant, Some(first), &campaign.leads, progress).await.map(drop)
 }

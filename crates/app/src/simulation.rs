@@ -1,16 +1,25 @@
 //! Weeks of a campaign in minutes: the real scheduler, ledger, queue, worker and a real SMTP server, by a clock that stands
 //! until the test moves it to the next moment at which something can happen. Nothing sleeps.
 //!
-//! Judges forecasts by what then happens. Not responsible for faults (`tests/e2e`). To add a moment that the clock must stop
-//! at: `Simulation::next_moment`.
+//! Judges forecasts by what then happens, and both by `rules`, which know nothing of the product. Not responsible for faults
+//! (`tests/e2e`). To add a moment that the clock must stop at: `Simulation::next_moment`.
+//!
+//! `SIMULATED_LEADS=5000` lives larger campaigns, `SIMULATED_SEEDS=100` more of them, `SIMULATED_SEED=27` one alone.
 
 mod edits;
+mod engine;
+mod expected;
 mod explain;
 mod forecast;
+mod late;
 mod plans;
 mod resumed;
+mod rules;
+mod settle;
+mod shared;
 mod steering;
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,31 +29,26 @@ use domain::time::Timestamp;
 use engines::dialect::Statement;
 use engines::store::setup::SetupReport;
 use engines::values;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::campaign_file::{self, LoadOptions};
 use crate::clock::Clock;
-use crate::config::{self, Environment, Options};
+use crate::config::Environment;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::lifecycle::Shutdown;
 use crate::sink::{Listening, SinkOptions};
 use crate::{scheduler, setup, worker};
 
-use edits::Letter;
+use engine::{Engine, Ledger, WIDE};
+use rules::Letter;
 
 /// Between two turns of the scheduler.
 const TICK: Duration = Duration::from_secs(1);
 /// Slots are granted so far ahead.
 const HORIZON: Duration = Duration::from_secs(60);
 
-/// Sends that may go now: campaign and account are not stopped.
-static NOT_SETTLED: Statement = Statement::new(
-    "NOT_SETTLED",
-    "SELECT COUNT(*) AS n FROM sends s JOIN campaigns c ON c.id = s.campaign_id
-        JOIN email_accounts a ON a.id = s.email_account_id
-        WHERE s.open AND s.not_before <= $1 AND c.status = 'sending' AND a.status = 'active'",
-);
 static NEXT_SEND: Statement =
     Statement::new("NEXT_SEND", "SELECT MIN(not_before) AS at FROM sends WHERE open AND not_before > $1");
 static NEXT_DUE: Statement = Statement::new(
@@ -86,28 +90,67 @@ struct Simulation {
     sink: JoinHandle<(u64, Vec<(String, u64)>)>,
     url: String,
     folder: tempfile::TempDir,
+    /// Rung when a transaction has written something.
+    written: Arc<Notify>,
+    /// Every turn until then is taken, also where nothing can happen.
+    takes_every_turn_until: Timestamp,
+    /// Whether the last turns were not left out, but missed.
+    stood_still: Cell<bool>,
+    /// Dropped last.
+    _ledger: Ledger,
+}
+
+/// The seeds that a suite lives, from `first` on.
+fn seeds(first: u64, many: u64) -> std::ops::Range<u64> {
+    let many = std::env::var("SIMULATED_SEEDS").map_or(many, |many| many.parse().unwrap());
+    match std::env::var("SIMULATED_SEED") {
+        Ok(only) => only.parse().unwrap()..only.parse::<u64>().unwrap() + 1,
+        Err(_) => first..first + many,
+    }
+}
+
+/// Whether one seed alone is lived: what all together must have tried is not asked then.
+fn is_only_one() -> bool {
+    std::env::var("SIMULATED_SEED").is_ok()
 }
 
 impl Simulation {
-    /// Begins at `origin`, with nothing in the ledger.
-    async fn begin(origin: Timestamp) -> Self {
+    /// Begins at `origin`, with nothing in the ledger and so much room in the worker; none where the engine is missing.
+    async fn begin_with(engine: Engine, origin: Timestamp, room: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("penguinmails.toml");
-        // A batch of one moment must find its place in the lanes: what is handed back waits for a clock that stands.
-        std::fs::write(&file, "[worker]\nconnections = 500\nconnections_per_account = 120\n[log]\njobs = false\n")
-            .unwrap();
-        let data = folder.path().join("data");
-        let options = Options { data, file: Some(file), log_addresses: false, log_format: None };
-        let config = config::load(&options, &Environment::default()).unwrap();
+        let ledger = Ledger::make(engine)?;
+        let config = ledger.config(folder.path(), room);
         let clock = Clock::test(origin);
-        let ctx = Context::open_at(config, clock.clone()).await.unwrap();
+        let written = Arc::new(Notify::new());
+        let ctx = Context::open_at(config, clock.clone(), Arc::clone(&written)).await.unwrap();
         let options = SinkOptions { folder: Some(folder.path().join("mails")), ..SinkOptions::default() };
         let sink = Listening::open("127.0.0.1:0".parse().unwrap(), options).await.unwrap().going_by(clock.clone());
         let url = format!("smtp://{}?tls=none", sink.address().unwrap());
         let shutdown = Shutdown::new();
         let sink = tokio::spawn(sink.run(shutdown.clone()));
         let worker = tokio::spawn(worker::run(Arc::clone(&ctx), shutdown.clone()));
-        Self { ctx, clock, origin, shutdown, worker, sink, url, folder }
+        Some(Self {
+            ctx,
+            clock,
+            origin,
+            shutdown,
+            worker,
+            sink,
+            url,
+            folder,
+            written,
+            takes_every_turn_until: origin,
+            stood_still: Cell::new(false),
+            _ledger: ledger,
+        })
+    }
+
+    async fn begin_on(engine: Engine, origin: Timestamp) -> Option<Self> {
+        Self::begin_with(engine, origin, WIDE).await
+    }
+
+    async fn begin(origin: Timestamp) -> Self {
+        Self::begin_on(Engine::Sqlite, origin).await.unwrap()
     }
 
     /// Sets a campaign up from a file, and starts it now.
@@ -137,7 +180,7 @@ impl Simulation {
 
     /// Lives on until nothing can happen any more, or `until`.
     async fn live(&self, until: Timestamp) {
-        let mut again_at = None;
+        let (mut again_at, mut is_over) = (None, false);
         loop {
             self.settle().await;
             if self.last_turn() == self.clock.now() {
@@ -146,8 +189,17 @@ impl Simulation {
                 self.settle().await;
             }
             let now = self.clock.now();
-            match self.next_moment(again_at).await.filter(|at| *at < until) {
-                Some(at) => self.clock.advance(at.since(now)),
+            let (next, turn) = (self.next_moment(again_at).await, self.turn_at(now));
+            match next.filter(|at| *at < until) {
+                Some(at) => {
+                    is_over = false;
+                    self.clock.advance(at.since(now));
+                }
+                // A turn more: it is the one that completes the campaign.
+                None if !is_over && turn < until => {
+                    is_over = true;
+                    self.clock.advance(turn.since(now));
+                }
                 None => return,
             }
         }
@@ -160,8 +212,17 @@ impl Simulation {
         self.see().await;
     }
 
+    /// Nothing runs for so long: neither scheduler nor worker, so no turn has seen anything.
+    fn stand_still(&self, time: Duration) {
+        self.clock.advance(time);
+        self.stood_still.set(true);
+    }
+
     /// Writes down what the turns have seen that the clock jumped over.
     async fn see(&self) {
+        if self.stood_still.take() {
+            return;
+        }
         self.ctx.store.db().write(&SEE, values![self.clock.now() - TICK]).await.unwrap();
     }
 
@@ -172,14 +233,14 @@ impl Simulation {
 
     /// The same with subjects, in order of time.
     fn letters(&self) -> Vec<Letter> {
-        let letter = |(at, to, _, file): (Timestamp, String, String, String)| {
+        let letter = |(at, to, from, file): (Timestamp, String, String, String)| {
             let bytes = std::fs::read(self.folder.path().join("mails").join(file)).unwrap();
             let text = String::from_utf8_lossy(&bytes).into_owned();
-            let subject = text.lines().find_map(|line| line.strip_prefix("Subject: ")).unwrap();
-            (at, to, subject.to_owned())
+            let subject = text.lines().find_map(|line| line.strip_prefix("Subject: ")).unwrap().to_owned();
+            Letter { at, to, from, subject }
         };
         let mut letters: Vec<Letter> = self.index().into_iter().map(letter).collect();
-        letters.sort_by_key(|letter| letter.0);
+        letters.sort_by_key(|letter| letter.at);
         letters
     }
 
@@ -201,14 +262,6 @@ impl Simulation {
         self.sink.await.unwrap();
     }
 
-    /// Waits until every send whose slot has come is settled.
-    async fn settle(&self) {
-        self.ctx.jobs.notify_one();
-        while self.number(&NOT_SETTLED).await > 0 {
-            tokio::task::yield_now().await;
-        }
-    }
-
     /// When the scheduler's turn was due last: now, or before.
     fn last_turn(&self) -> Timestamp {
         self.origin + TICK * u32::try_from(self.clock.now().since(self.origin).as_micros() / TICK.as_micros()).unwrap()
@@ -221,7 +274,8 @@ impl Simulation {
         let plan = self.moment(&NEXT_PLAN, self.last_turn()).await;
         let turn = [due, plan, again_at].into_iter().flatten().min().map(|at| self.turn_at(at.max(now)));
         let send = self.moment(&NEXT_SEND, now).await;
-        [turn, send, self.turn_owed().await].into_iter().flatten().min()
+        let every = Some(self.turn_at(now)).filter(|turn| *turn <= self.takes_every_turn_until);
+        [turn, send, every, self.turn_owed().await].into_iter().flatten().min()
     }
 
     /// The next turn, where a lead has come due since the last one, or a resting campaign was woken.

@@ -41,6 +41,8 @@ use crate::liveness::Loop;
 use crate::restored;
 pub(crate) use cache::Sender;
 use intake::{Intake, Taken};
+#[cfg(test)]
+pub(crate) use recovery::reconcile_once;
 use vital::Vital;
 
 /// Real time that a database that does not answer gets when we stop, behind `shutdown_grace`; the journal keeps the rest.

@@ -1,6 +1,6 @@
 //! Forecast: what the scheduler, the gate and the calendar will do with what stands in the ledger now, send by send.
 //!
-//! It asks the very functions that the product asks (`page`, `pace::admit`, `plan::last_look`, `step::next_due`), turn by
+//! It asks the very functions that the product asks (`page`, `pace::admit`, `plan::last_look`, `Past::next_due`), turn by
 //! turn, on a copy of the books; turns in which nothing can change are left out. It takes for granted that every mail is
 //! accepted at once, that nobody reacts, and that nobody changes anything. Not responsible for reading the ledger; what is
 //! made of it stands in `forecast/`. To foresee something more: an event in `World::step`.
@@ -20,7 +20,7 @@ use crate::plan::{Books, CampaignPlan, Candidate, Moment, last_look};
 use crate::reason::Reason;
 use crate::schedule::WarmupTable;
 use crate::settle::Outcome;
-use crate::step::{Due, next_due};
+use crate::step::Due;
 use crate::time::Timestamp;
 pub use explain::Explanation;
 pub use outlook::Outlook;
@@ -412,13 +412,14 @@ impl World {
             at: now,
         }));
         send.candidate.email_account_id = Some(send.account);
+        send.candidate.past.last_sent_at = Some(now);
         self.go_on(campaign, send.candidate, now, tell);
     }
 
     /// A lead whose step is behind it waits for the next one.
     fn go_on(&mut self, campaign: usize, mut candidate: Candidate, at: Timestamp, tell: &mut dyn FnMut(Event)) {
         let running = &mut self.campaigns[campaign];
-        let Some(due) = next_due(&running.plan.steps, candidate.due.step_order, at) else {
+        let Some(due) = candidate.past.next_due(&running.plan.steps, candidate.due.step_order, at) else {
             return tell(Event::Ended { campaign, enrollment_id: candidate.enrollment_id });
         };
         candidate.due = due;

@@ -163,8 +163,8 @@ pub fn grant(
         let before = limit;
         later(&mut limit, open, Reason::WindowClosed, Scope::Lead);
         if limit.until > horizon_end {
-            // What ran out holds everybody of its scope; the window only rounds it up for this lead.
-            return Err(if before.until > earliest { before } else { limit });
+            // What has nothing left within the horizon holds everybody of its scope; the window rounds it up for this lead alone.
+            return Err(if before.until > horizon_end { before } else { limit });
         }
         let account_day = account.pace.zone.day(limit.until);
         if account.remaining(limit.until, warmup) == 0 {

@@ -58,6 +58,42 @@ pub struct Candidate {
     pub suppressed: bool,
     /// What the lead did so far, as far as conditions from its step on ask.
     pub reactions: Reactions,
+    /// What of the steps from its place on it has had already.
+    pub past: Past,
+}
+
+/// Mails of a lead that have ended although their steps are not behind it: an edit has put them there. To its walk they are
+/// as if they were not in the sequence, so that the wait for the next one counts from the mail before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// When each of them ended, by the order of its step.
+    pub ended: BTreeMap<u32, Timestamp>,
+    /// When the lead was sent a mail last; read only where there are such steps.
+    pub last_sent_at: Option<Timestamp>,
+}
+
+impl Past {
+    /// The next step behind `after_order` that the lead has not had, due by elapsed time from `base`; none = the sequence is
+    /// over.
+    pub fn next_due(&self, steps: &[Step], after_order: u32, base: Timestamp) -> Option<Due> {
+        if self.ended.is_empty() {
+            return next_due(steps, after_order, base);
+        }
+        let left: Vec<Step> = steps.iter().filter(|step| !self.ended.contains_key(&step.step_order)).cloned().collect();
+        next_due(&left, after_order, base)
+    }
+
+    /// From when the wait behind a step counts that is due and has ended before; none where it has not.
+    fn base_behind(&self, step: &Step, due: Timestamp) -> Option<Timestamp> {
+        let ended = *self.ended.get(&step.step_order)?;
+        if ended >= due {
+            // It has ended just now, while the sequence was edited: what follows counts from it, as ever.
+            return Some(due);
+        }
+        // Without the step's own wait; behind a date nobody knows when the way to it was over.
+        let came = if step.wait_until == Some(due) { self.last_sent_at.unwrap_or(due) } else { due - step.wait };
+        Some(self.last_sent_at.map_or(came, |sent| sent.max(came)))
+    }
 }
 
 /// The books that one planning transaction holds.
@@ -201,7 +237,7 @@ pub fn plan_send(
     let settings = &campaign.settings;
     let Some(step) = campaign.steps.iter().find(|step| step.step_order == candidate.due.step_order) else {
         // The step was removed while the lead waited for it.
-        let next = next_due(&campaign.steps, candidate.due.step_order, candidate.due.at);
+        let next = candidate.past.next_due(&campaign.steps, candidate.due.step_order, candidate.due.at);
         return Plan::Move { next };
     };
     if let Some(reason) = exclusion(candidate.lead_status, candidate.suppressed, settings.stop_on_reply) {
@@ -213,6 +249,9 @@ pub fn plan_send(
     }
     match step.step_type {
         StepType::Email => {
+            if let Some(base) = candidate.past.base_behind(step, candidate.due.at) {
+                return Plan::Move { next: candidate.past.next_due(&campaign.steps, step.step_order, base) };
+            }
             let account = step.email_account_id.or(candidate.email_account_id);
             plan_email(campaign, step, candidate, account, books, warmup, moment)
         }
@@ -222,7 +261,7 @@ pub fn plan_send(
         }
         StepType::Condition if step.is_active => pass_condition(campaign, step, candidate, now),
         StepType::Condition | StepType::Wait => {
-            Plan::Move { next: next_due(&campaign.steps, step.step_order, candidate.due.at) }
+            Plan::Move { next: candidate.past.next_due(&campaign.steps, step.step_order, candidate.due.at) }
         }
     }
 }
@@ -233,7 +272,8 @@ fn campaign_holds(status: CampaignStatus) -> Option<Deferral> {
 }
 
 fn pass_condition(campaign: &CampaignPlan, step: &Step, candidate: &Candidate, now: Timestamp) -> Plan {
-    let next = next_due(&campaign.steps, step.step_order, candidate.due.at);
+    let (steps, past) = (&campaign.steps, &candidate.past);
+    let next = past.next_due(steps, step.step_order, candidate.due.at);
     if step.condition.holds(&candidate.reactions, now) {
         return Plan::Move { next };
     }
@@ -247,7 +287,7 @@ fn pass_condition(campaign: &CampaignPlan, step: &Step, candidate: &Candidate, n
             step_id: email.id,
             step_order: email.step_order,
             reason: Reason::ConditionFalse,
-            next: next_due(&campaign.steps, email.step_order, candidate.due.at),
+            next: past.next_due(steps, email.step_order, candidate.due.at),
         },
         None => Plan::Move { next: None },
     }
@@ -285,7 +325,7 @@ pub fn plan_job(
 }
 
 fn skip(campaign: &CampaignPlan, step: &Step, candidate: &Candidate, reason: Reason) -> Plan {
-    let next = next_due(&campaign.steps, step.step_order, candidate.due.at);
+    let next = candidate.past.next_due(&campaign.steps, step.step_order, candidate.due.at);
     Plan::Skip { step_id: step.id, step_order: step.step_order, reason, next }
 }
 

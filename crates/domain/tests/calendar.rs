@@ -13,7 +13,7 @@ use domain::email_account::{AccountPace, AccountStatus};
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, StepId, TemplateId};
 use domain::lead::LeadStatus;
 use domain::pace::{AccountBook, CampaignBook, Days};
-use domain::plan::{Books, CampaignPlan, Candidate, Moment, Plan, plan_send};
+use domain::plan::{Books, CampaignPlan, Candidate, Moment, Past, Plan, plan_send};
 use domain::reason::Reason;
 use domain::schedule::{Date, DaySet, Hours, LocalTime, WarmupTable, Window};
 use domain::step::{ConditionType, Due, Reactions, Step, StepType};
@@ -261,6 +261,7 @@ fn is_too_late(campaign: &CampaignPlan, due: Timestamp, now: Timestamp) -> bool 
         lead_zone: None,
         suppressed: false,
         reactions: Reactions::default(),
+        past: Past::default(),
     };
     let moment = Moment { now, horizon: MINUTE };
     let plan = plan_send(campaign, &candidate, &mut books, &WarmupTable::default(), moment);

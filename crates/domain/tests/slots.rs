@@ -14,7 +14,7 @@ use domain::forecast::{Outlook, Prospect, Rhythm, Shared, World};
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, StepId, TemplateId};
 use domain::lead::LeadStatus;
 use domain::pace::{AccountBook, CampaignBook, Days};
-use domain::plan::{CampaignPlan, Candidate};
+use domain::plan::{CampaignPlan, Candidate, Past};
 use domain::schedule::{DaySet, WarmupTable};
 use domain::step::{ConditionType, Due, Reactions, Step, StepType};
 use domain::time::{Timestamp, Zone};
@@ -144,6 +144,7 @@ impl Given {
             suppressed: false,
             is_new: true,
             reactions: Reactions::default(),
+            past: Past::default(),
         };
         self.leads.iter().enumerate().map(candidate).collect()
     }

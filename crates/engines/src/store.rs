@@ -16,6 +16,7 @@ pub mod fetch;
 pub mod first_steps;
 pub mod leads;
 pub mod outlook;
+mod past;
 pub mod plan;
 mod reactions;
 pub mod recover;
@@ -91,6 +92,7 @@ pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]
         first_steps::STATEMENTS,
         leads::STATEMENTS,
         outlook::STATEMENTS,
+        past::STATEMENTS,
         plan::STATEMENTS,
         reactions::STATEMENTS,
         recover::STATEMENTS,

@@ -150,7 +150,8 @@ impl Worker {
         let (sends, events) = (List::EmailSending.name(), List::Analytics.name());
         let failed = SETTLED.into_iter().filter(|(status, _)| *status == Failed);
         let dead = failed.map(|(_, reason)| [sends, word(reason)]).chain([[sends, PAYLOAD], [events, PAYLOAD]]);
-        let refused = REFUSALS.into_iter().map(|reason| [reason.as_str()]).chain([["superseded"], ["not_known"]]);
+        let refused =
+            REFUSALS.into_iter().map(|reason| [reason.as_str()]).chain([["superseded"], ["outdated"], ["not_known"]]);
         let outcomes = [["accepted"], ["refused"], ["failed"], ["unknown"], ["not_granted"]];
         let replies = ANSWERED.iter().flat_map(|stage| CLASSES.map(|class| [stage.as_str(), class]));
         Self {
@@ -209,6 +210,7 @@ impl Worker {
                 ["reason"],
                 refused,
                 "Refused dots by what stood against them; `superseded`: another holder has the send; \
+                 `outdated`: text or settings were changed, so the message is made anew; \
                  `not_known`: the database could not be asked",
             ),
             intent: names.one_in(

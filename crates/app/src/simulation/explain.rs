@@ -14,8 +14,8 @@ use domain::time::Timestamp;
 use engines::dialect::Statement;
 use engines::values;
 
-use super::plans::Plan;
-use super::{HORIZON, Mail, Simulation};
+use super::plans::{Plan, Use};
+use super::{HORIZON, Mail, Simulation, is_only_one, seeds};
 use crate::foresight::{Idle, foresee};
 
 const ORIGIN: &str = "2026-03-20T10:00:00Z";
@@ -24,7 +24,8 @@ const LONG: Duration = Duration::from_secs(500 * 24 * 3600);
 
 static ACTIVE: Statement = Statement::new(
     "ACTIVE",
-    "SELECT e.id, l.email, l.timezone, e.due_at FROM campaign_leads e JOIN leads l ON l.id = e.lead_id
+    "SELECT e.id, l.email, l.timezone, e.due_at, st.step_type FROM campaign_leads e JOIN leads l ON l.id = e.lead_id
+        LEFT JOIN campaign_sequence_steps st ON st.campaign_id = e.campaign_id AND st.step_order = e.next_step_order
         WHERE e.campaign_id = $1 AND e.status = 'active'",
 );
 static STATUS: Statement = Statement::new(
@@ -63,7 +64,13 @@ pub(super) async fn explain_all(simulation: &Simulation, tenant_id: TenantId, id
             None => told.slot.is_some() || told.left_out.is_some(),
             Some(Reason::CampaignPaused) => status == "paused" && told.slot.is_none(),
             Some(Reason::TenantRate) => rate.is_some(),
-            Some(Reason::NotDue) => due.is_some_and(|due| due > foresight.now + HORIZON),
+            Some(Reason::TooLate) => foresight.settings.max_lateness.is_some(),
+            // What the lead does until a condition is due counts, so it is not asked ahead.
+            Some(Reason::NotDue) => {
+                let is_condition = row.get::<Option<String>>("step_type").unwrap().as_deref() == Some("condition");
+                let ahead = if is_condition { Duration::ZERO } else { HORIZON };
+                due.is_some_and(|due| due > foresight.now + ahead)
+            }
             // One that has its slot was moved; another would leave within the horizon.
             Some(Reason::WindowClosed) => !window.is_open(due.map_or(foresight.now, |_| foresight.now + HORIZON)),
             Some(Reason::CampaignCap) => {
@@ -71,7 +78,8 @@ pub(super) async fn explain_all(simulation: &Simulation, tenant_id: TenantId, id
                 let days = ctx.store.db().read(&CAMPAIGN_DAY, values![day]).await.unwrap();
                 let taken: u64 =
                     days.iter().map(|row| row.get::<u64>("reserved").unwrap() + row.get::<u64>("used").unwrap()).sum();
-                foresight.settings.daily_limit.map(u64::from) == Some(taken)
+                // More than it may be where the limit was lowered.
+                foresight.settings.daily_limit.is_some_and(|most| u64::from(most) <= taken)
             }
             Some(reason) => told.account.as_ref().is_some_and(|book| is_at_its_limit(book, reason, foresight.now)),
         };
@@ -103,10 +111,10 @@ fn next_mail<'a>(accepted: &'a [Mail], said: &Said) -> Option<&'a Mail> {
 async fn explanations_are_what_then_happens() {
     let origin: Timestamp = ORIGIN.parse().unwrap();
     let mut reasons: BTreeMap<Option<Reason>, usize> = BTreeMap::new();
-    for seed in 11..=16 {
+    for seed in seeds(8, 9) {
         let simulation = Simulation::begin(origin).await;
         let folder = tempfile::tempdir().unwrap();
-        let (tenant_id, id) = simulation.start(&Plan::write(seed, 60, folder.path()).file).await;
+        let (tenant_id, id) = simulation.start(&Plan::write(seed, 60, Use::Foreseen, folder.path()).file).await;
         let mut said = Vec::new();
         for hours in [0, 1, 7, 25, 60, 100] {
             simulation.live_until(origin + HOUR * hours).await;
@@ -122,9 +130,18 @@ async fn explanations_are_what_then_happens() {
         }
         simulation.end().await;
     }
-    for reason in
-        [None, Some(Reason::NotDue), Some(Reason::WindowClosed), Some(Reason::AccountCap), Some(Reason::AccountGap)]
-    {
+    if is_only_one() {
+        return;
+    }
+    for reason in [
+        None,
+        Some(Reason::NotDue),
+        Some(Reason::WindowClosed),
+        Some(Reason::AccountCap),
+        Some(Reason::AccountGap),
+        Some(Reason::CampaignCap),
+        Some(Reason::TenantRate),
+    ] {
         assert!(reasons.contains_key(&reason), "{reason:?} was never said: {reasons:?}");
     }
 }

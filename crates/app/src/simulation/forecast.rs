@@ -5,20 +5,35 @@ use std::time::{Duration, Instant};
 
 use domain::time::Timestamp;
 
-use super::plans::Plan;
-use super::{Mail, Simulation, TICK};
+use super::engine::Engine;
+use super::plans::{Plan, Use};
+use super::rules::Rules;
+use super::{Mail, Simulation, TICK, seeds};
 use crate::foresight::{Idle, foresee};
 
 /// Friday, before the changes of clocks of spring in Europe and of autumn on Lord Howe Island.
 const ORIGIN: &str = "2026-03-20T10:00:00Z";
 const LONG: Duration = Duration::from_secs(500 * 24 * 3600);
 
-/// Foresees a campaign of this seed, lives it, and compares.
-async fn compare(seed: u64, leads: usize) {
+/// What is compared besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turns {
+    /// Those in which nothing can happen are left out.
+    Jumped,
+    /// Every single one of the first time, as a scheduler takes them.
+    AllOf(Duration),
+}
+
+/// Foresees a campaign of this seed, lives it, and compares; judges it by the rules.
+async fn compare(engine: Engine, seed: u64, leads: usize, turns: Turns) {
     let origin: Timestamp = ORIGIN.parse().unwrap();
-    let simulation = Simulation::begin(origin).await;
+    let Some(mut simulation) = Simulation::begin_on(engine, origin).await else { return };
+    if let Turns::AllOf(time) = turns {
+        simulation.takes_every_turn_until = origin + time;
+    }
     let folder = tempfile::tempdir().unwrap();
-    let (tenant_id, id) = simulation.start(&Plan::write(seed, leads, folder.path()).file).await;
+    let plan = Plan::write(seed, leads, Use::Foreseen, folder.path());
+    let (tenant_id, id) = simulation.start(&plan.file).await;
     let began = Instant::now();
     let mut foreseen = foreseen(&simulation, tenant_id, id).await;
     let took = began.elapsed();
@@ -31,6 +46,9 @@ async fn compare(seed: u64, leads: usize) {
     }
     assert_eq!(foreseen.len(), happened.len(), "seed {seed}");
     assert!(happened.len() > leads, "seed {seed} has follow-ups: {}", happened.len());
+    let letters = simulation.letters();
+    Rules::of(&letters).judge(&plan, plan.settings.daily_limit);
+    Rules::of(&letters).judge_waits(&plan, origin);
     let days = happened.last().unwrap().0.since(origin).as_secs() / 86_400;
     println!(
         "seed {seed}: {} mails over {days} days as foreseen in {took:?}, lived in {:?}",
@@ -68,7 +86,26 @@ pub(super) async fn foreseen_if(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forecasts_equal_what_then_happens() {
     let leads = std::env::var("SIMULATED_LEADS").map_or(60, |leads| leads.parse().unwrap());
-    for seed in 1..=10 {
-        compare(seed, leads).await;
+    for seed in seeds(1, 12) {
+        compare(Engine::Sqlite, seed, leads, Turns::Jumped).await;
+    }
+}
+
+/// Leaving turns out hides nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_turn_of_a_while_is_as_foreseen() {
+    for seed in [1, 8] {
+        compare(Engine::Sqlite, seed, 40, Turns::AllOf(Duration::from_secs(15 * 60))).await;
+    }
+}
+
+mod postgres {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn forecasts_equal_what_then_happens() {
+        for seed in 1..=3 {
+            compare(Engine::Postgres, seed, 30, Turns::Jumped).await;
+        }
     }
 }

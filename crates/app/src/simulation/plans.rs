@@ -1,6 +1,8 @@
-//! Campaigns that a seed gives: windows, zones, limits, warm-up, several accounts, three mails.
+//! Campaigns that a seed gives: windows, zones, limits, warm-up, several accounts, three mails; as a file, and as plain values
+//! that `rules` judges by.
 //!
-//! Not responsible for running them. To add something that campaigns differ in: a line of `Plan::of`.
+//! Not responsible for running them. To add something that campaigns differ in: a field, its choice in `Plan::write`, its line
+//! in `save`.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -21,13 +23,16 @@ impl Chance {
         (x ^ (x >> 31)) % bound
     }
 
-    fn of<T: Copy>(&mut self, some: &[T]) -> T {
+    pub(super) fn of<T: Copy>(&mut self, some: &[T]) -> T {
         some[usize::try_from(self.below(some.len() as u64)).unwrap()]
     }
 }
 
 const ZONES: [&str; 6] =
     ["UTC", "Europe/Madrid", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Pacific/Apia"];
+/// Sending days and hours that campaigns choose from; none = always.
+const DAYS: [&[&str]; 3] = [&["mon", "tue", "wed", "thu", "fri"], &["sat", "sun", "mon"], &[]];
+const HOURS: [Option<(&str, &str)>; 3] = [Some(("09:00", "17:30")), Some(("22:00", "02:30")), None];
 
 /// A step as it stands in the file.
 #[derive(Clone, Debug)]
@@ -43,95 +48,137 @@ impl Step {
         Self { what: Ok(subject.to_owned()), wait_hours, is_active: true }
     }
 
+    /// By its first word a mail is known again, whatever else is changed of it.
     fn text(&self) -> String {
         let what = match &self.what {
-            Ok(subject) => format!("subject = \"{subject}\"\nhtml = \"hello.html\""),
+            Ok(subject) => format!("key = \"{}\"\nsubject = \"{subject}\"\nhtml = \"hello.html\"", name(subject)),
             Err(other) => (*other).to_owned(),
         };
         format!("[[step]]\nwait_hours = {:.2}\nactive = {}\n{what}\n", self.wait_hours, self.is_active)
     }
 }
 
+/// A mail's first word stays whatever becomes of its text.
+pub(super) fn name(subject: &str) -> &str {
+    subject.split(' ').next().unwrap()
+}
+
+/// An email account as it stands in the file.
+#[derive(Clone, Debug)]
+pub(super) struct Account {
+    pub(super) email: String,
+    pub(super) zone: &'static str,
+    pub(super) daily_limit: u64,
+    pub(super) gap: u64,
+    /// Since 2026-03-10.
+    pub(super) warms_up: bool,
+}
+
+/// The campaign's settings.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) zone: &'static str,
+    pub(super) is_local: bool,
+    pub(super) days: &'static [&'static str],
+    pub(super) hours: Option<(&'static str, &'static str)>,
+    pub(super) holidays: &'static [&'static str],
+    pub(super) daily_limit: Option<u64>,
+    pub(super) max_lateness: Option<u32>,
+}
+
+/// What a campaign is for: what people do to it must leave no choice to the workers, or nobody can foresee it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// Nobody touches it.
+    Foreseen,
+    /// It is paused, edited and so on: of each account with a gap one mail is on its way at most, no rate is shared, and
+    /// nothing is ever late.
+    Steered,
+}
+
 /// A campaign file and its list.
 pub(super) struct Plan {
+    seed: u64,
     chance: Chance,
-    /// All before the steps.
-    text: String,
+    pub(super) accounts: Vec<Account>,
+    /// Messages a second of the tenant.
+    pub(super) rate: Option<f64>,
+    pub(super) settings: Settings,
     /// Its steps, which may be edited.
     pub(super) steps: Vec<Step>,
+    /// Each lead's address and zone, if it has one.
+    pub(super) leads: Vec<(String, Option<&'static str>)>,
     /// Where the file stands.
     pub(super) file: PathBuf,
 }
 
 impl Plan {
     /// The campaign of this seed, to `leads` leads; the folder gets its files.
-    pub(super) fn write(seed: u64, leads: usize, folder: &Path) -> Self {
+    pub(super) fn write(seed: u64, leads: usize, used: Use, folder: &Path) -> Self {
+        let mut chance = Chance::new(seed);
+        let rate = match used {
+            Use::Foreseen => chance.of(&[None, None, Some(0.1), Some(2.0)]),
+            Use::Steered => None,
+        };
+        let accounts = (0..4).map(|n| account(&mut chance, (seed, n), leads as u64, used)).collect();
+        let settings = settings(&mut chance, leads as u64, used);
         let file = folder.join(format!("campaign{seed}.toml"));
-        let mut plan = Self { chance: Chance::new(seed), text: String::new(), steps: Vec::new(), file };
-        let rate = plan.chance.of(&["", "", "max_per_second = 0.1", "max_per_second = 2"]);
-        plan.add(&format!("[tenant]\nname = \"Acme\"\n{rate}"));
-        plan.add("[company]\nname = \"Acme Ltd\"\naddress = \"1 Main Street\"");
-        for n in 0..4 {
-            plan.account(seed, n);
-        }
-        plan.campaign(seed);
+        let mut plan = Self { seed, chance, accounts, rate, settings, steps: Vec::new(), leads: Vec::new(), file };
         plan.add_steps();
         plan.save();
         std::fs::write(folder.join("hello.html"), "<p>Hello {{ first_name }}</p>").unwrap();
         let mut list = "email,timezone\n".to_owned();
         for n in 0..leads {
-            let zone = if plan.chance.below(5) == 0 { "" } else { plan.chance.of(&ZONES) };
-            writeln!(list, "lead{n}.{seed}@example.test,{zone}").unwrap();
+            let zone = if plan.chance.below(5) == 0 { None } else { Some(plan.chance.of(&ZONES)) };
+            let email = format!("lead{n}.{seed}@example.test");
+            writeln!(list, "{email},{}", zone.unwrap_or_default()).unwrap();
+            plan.leads.push((email, zone));
         }
         std::fs::write(folder.join(format!("leads{seed}.csv")), list).unwrap();
         plan
     }
 
-    /// Writes the file anew, with the steps as they are now.
+    /// Writes the file anew, as everything is now.
     pub(super) fn save(&self) {
-        let steps: String = self.steps.iter().map(Step::text).collect();
-        std::fs::write(&self.file, format!("{}{steps}", self.text)).unwrap();
-    }
-
-    fn add(&mut self, line: &str) {
-        self.text.push_str(line);
-        self.text.push('\n');
-    }
-
-    /// Without a gap a day's mails leave at one moment, as many as a lane holds at most.
-    fn account(&mut self, seed: u64, n: u64) {
-        let zone = self.chance.of(&ZONES);
-        let gap = self.chance.of(&[0, 20, 45, 90]);
-        let most = if gap == 0 { 40 + self.chance.below(60) } else { 150 + self.chance.below(250) };
-        self.add(&format!(
-            "[[email_account]]\nemail = \"a{n}.{seed}@acme.test\"\nsmtp = \"smtp://mail.acme.test\"\n\
-             timezone = \"{zone}\"\ndaily_limit = {most}\nmin_gap_seconds = {gap}"
-        ));
-        if self.chance.below(3) == 0 {
-            self.add("warmup_started_at = 2026-03-10T00:00:00Z");
+        let mut text = "[tenant]\nname = \"Acme\"\n".to_owned();
+        if let Some(rate) = self.rate {
+            writeln!(text, "max_per_second = {rate}").unwrap();
         }
+        text.push_str("[company]\nname = \"Acme Ltd\"\naddress = \"1 Main Street\"\n");
+        for Account { email, zone, daily_limit, gap, warms_up } in &self.accounts {
+            let since = if *warms_up { "warmup_started_at = 2026-03-10T00:00:00Z\n" } else { "" };
+            write!(
+                text,
+                "[[email_account]]\nemail = \"{email}\"\nsmtp = \"smtp://mail.acme.test\"\ntimezone = \"{zone}\"\n\
+                 daily_limit = {daily_limit}\nmin_gap_seconds = {gap}\n{since}"
+            )
+            .unwrap();
+        }
+        self.write_campaign(&mut text);
+        text.extend(self.steps.iter().map(Step::text));
+        std::fs::write(&self.file, text).unwrap();
     }
 
-    fn campaign(&mut self, seed: u64) {
-        let zone = self.chance.of(&ZONES);
-        self.add(&format!("[campaign]\nname = \"C{seed}\"\nleads = \"leads{seed}.csv\"\ntimezone = \"{zone}\""));
-        let lines: [&[&str]; 4] = [
-            &["timezone_strategy = \"single\"", "timezone_strategy = \"recipient_local\""],
-            &[
-                "send_days = [\"mon\", \"tue\", \"wed\", \"thu\", \"fri\"]",
-                "send_days = [\"sat\", \"sun\", \"mon\"]",
-                "",
-            ],
-            &[
-                "send_time_start = \"09:00\"\nsend_time_end = \"17:30\"",
-                "send_time_start = \"22:00\"\nsend_time_end = \"02:30\"",
-                "",
-            ],
-            &["holidays = [\"2026-03-24\", \"2026-04-06\"]", "daily_limit = 600", "max_lateness = 2"],
-        ];
-        for choices in lines {
-            let line = self.chance.of(choices);
-            self.add(line);
+    fn write_campaign(&self, text: &mut String) {
+        let Settings { zone, is_local, days, hours, holidays, daily_limit, max_lateness } = &self.settings;
+        let strategy = if *is_local { "recipient_local" } else { "single" };
+        let seed = self.seed;
+        writeln!(text, "[campaign]\nname = \"C{seed}\"\nleads = \"leads{seed}.csv\"").unwrap();
+        writeln!(text, "timezone = \"{zone}\"\ntimezone_strategy = \"{strategy}\"").unwrap();
+        if !days.is_empty() {
+            writeln!(text, "send_days = {days:?}").unwrap();
+        }
+        if let Some((start, end)) = hours {
+            writeln!(text, "send_time_start = \"{start}\"\nsend_time_end = \"{end}\"").unwrap();
+        }
+        if !holidays.is_empty() {
+            writeln!(text, "holidays = {holidays:?}").unwrap();
+        }
+        if let Some(most) = daily_limit {
+            writeln!(text, "daily_limit = {most}").unwrap();
+        }
+        if let Some(hours) = max_lateness {
+            writeln!(text, "max_lateness = {hours}").unwrap();
         }
     }
 
@@ -139,7 +186,7 @@ impl Plan {
         let waits = [self.chance.of(&[24.0, 48.0, 49.5]), self.chance.of(&[0.0, 72.0, 30.25])];
         let other = |what, wait_hours| Some(Step { what: Err(what), wait_hours, is_active: true });
         let between = match self.chance.below(3) {
-            0 => other("type = \"condition\"\ncondition = \"not_opened\"", 5.0),
+            0 => other(NOT_OPENED, 5.0),
             1 => other("type = \"wait\"", 26.5),
             _ => None,
         };
@@ -147,4 +194,37 @@ impl Plan {
         self.steps.extend(between);
         self.steps.push(Step::mail("Three", waits[1]));
     }
+}
+
+/// Holds: nobody opens anything.
+pub(super) const NOT_OPENED: &str = "type = \"condition\"\ncondition = \"not_opened\"";
+/// Never holds, so it skips the next mail.
+pub(super) const OPENED: &str = "type = \"condition\"\ncondition = \"opened\"";
+
+/// Caps that bind: all accounts together have hardly a day's room for one mail to each lead.
+fn account(chance: &mut Chance, (seed, n): (u64, u64), leads: u64, used: Use) -> Account {
+    let zone = chance.of(&ZONES);
+    let gap = match used {
+        Use::Foreseen => chance.of(&[0, 20, 45, 90]),
+        Use::Steered => chance.of(&[0, 70, 90, 120]),
+    };
+    // Without a gap a day's mails leave at one moment, which many lanes would hold longer than a test has patience.
+    let most = leads / 8 + chance.below(leads / 4 + 1);
+    let daily_limit = if gap == 0 { most.min(100) } else { most.min(400) }.max(1);
+    let warms_up = chance.below(3) == 0;
+    Account { email: format!("a{n}.{seed}@acme.test"), zone, daily_limit, gap, warms_up }
+}
+
+fn settings(chance: &mut Chance, leads: u64, used: Use) -> Settings {
+    let zone = chance.of(&ZONES);
+    let is_local = chance.below(2) == 0;
+    let (days, hours) = (chance.of(&DAYS), chance.of(&HOURS));
+    let mut settings = Settings { zone, is_local, days, hours, holidays: &[], daily_limit: None, max_lateness: None };
+    match chance.below(3) {
+        0 => settings.holidays = &["2026-03-24", "2026-04-06"],
+        1 => settings.daily_limit = Some((leads / 3).clamp(1, 600)),
+        _ if used == Use::Steered => {}
+        _ => settings.max_lateness = Some(2),
+    }
+    settings
 }

@@ -67,6 +67,8 @@ struct Ended {
 enum NoResult {
     /// The gate stayed closed: the ledger holds why, and brings the send again where it may go.
     Refused,
+    /// Text or settings were changed since it was read: it is read and made anew at once.
+    Outdated,
     /// Nobody could be asked, or we are stopping: the job is to come again.
     Later,
 }
@@ -170,6 +172,7 @@ fn without_result(worker: &Worker, why: &NoResult) -> Verdict {
     let now = worker.ctx.clock.now();
     match why {
         NoResult::Refused => Verdict::Ack,
+        NoResult::Outdated => Verdict::RetryAt(now),
         NoResult::Later if worker.shutdown.is_stopping() => Verdict::RetryAt(now),
         NoResult::Later => Verdict::RetryAt(now + own_error_delay(0, worker.ctx.clock.chance())),
     }
@@ -352,6 +355,7 @@ impl Asked {
     fn why_no_dot(&self) -> NoResult {
         match self.answer.get() {
             Some((Answer::Refused, _)) => NoResult::Refused,
+            Some((Answer::Outdated, _)) => NoResult::Outdated,
             _ => NoResult::Later,
         }
     }
@@ -395,6 +399,7 @@ async fn ask_gate(worker: &Worker, parts: &Parts, job: &SendJob, message: &Messa
         campaign_dot_day: campaign_dot_day.clone(),
         message_id: message.message_id.clone(),
         dated_at: message.date,
+        seen: job.seen(),
     };
     fault_point::reach("asking").await;
     let given = worker.gate.ask(request).await;

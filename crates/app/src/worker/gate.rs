@@ -33,6 +33,8 @@ pub(super) enum Answer {
     Granted(i64),
     /// The ledger says no, and holds why.
     Refused,
+    /// What the message was made of was changed meanwhile.
+    Outdated,
     /// Nobody could be asked: try again later.
     Unavailable,
 }
@@ -112,7 +114,7 @@ impl Gate {
         metrics.intent.observe(asked.elapsed());
         metrics.intents.inc([match answer {
             Answer::Granted(_) => "granted",
-            Answer::Refused => "refused",
+            Answer::Refused | Answer::Outdated => "refused",
             Answer::Unavailable => "unavailable",
         }]);
         answer
@@ -154,6 +156,8 @@ async fn run(ctx: Arc<Context>, shut: Shut, mut queue: mpsc::Receiver<Request>) 
         if !in_vain.is_empty() {
             withdraw(&ctx, &in_vain, &pulse).await;
         }
+        let outdated = answers.iter().filter(|answer| **answer == Answer::Outdated).count() as u64;
+        ctx.metrics.worker.intents_refused.add(["outdated"], outdated);
         let refused = requests.into_iter().zip(answers).filter(|(_, answer)| *answer == Answer::Refused);
         let refused: Vec<DotRequest> = refused.map(|(request, _)| request).collect();
         match Arc::clone(&asking).try_acquire_owned() {
@@ -208,6 +212,7 @@ async fn intend(ctx: &Context, requests: &[DotRequest], pulse: &Pulse) -> Vec<An
             .map(|answer| match answer {
                 DotAnswer::Granted { fence } => Answer::Granted(fence),
                 DotAnswer::Refused => Answer::Refused,
+                DotAnswer::Outdated => Answer::Outdated,
             })
             .collect(),
         Err(e) => {

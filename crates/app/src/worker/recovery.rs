@@ -36,8 +36,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Looks that are left out at most while another worker of this directory reads journals: one that is stopped in the middle
 /// must not keep everybody's dots open.
 const OTHERS_LOOKS: u32 = 30;
-/// Real time between two passes of reconciliation that find nothing; those of a simulation come as fast as its clock.
-const RECONCILE: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 2_000 });
+/// Real time between two passes of reconciliation that find nothing.
+const RECONCILE: Duration = Duration::from_secs(2);
 /// A hint that is older is pushed again.
 pub(super) const STALE_HINT: Duration = Duration::from_secs(60);
 /// Most hints in a lane of the queue that reconciliation tops up to.
@@ -196,7 +196,7 @@ pub(super) async fn reconcile(worker: Arc<Worker>) {
 }
 
 /// One pass over all lanes, each with a budget of its own; fails where no lane answers.
-async fn reconcile_once(ctx: &Context) -> engines::error::Result<u64> {
+pub(crate) async fn reconcile_once(ctx: &Context) -> engines::error::Result<u64> {
     // Where the epoch's own lane alone is away, the others go on; what they get counts as lost once it is known.
     let epoch = ctx.queue.epoch(LIST).await.unwrap_or(UNKNOWN_EPOCH);
     let lane = |lane| reconcile_lane(ctx, lane, epoch);

@@ -226,6 +226,25 @@ fn fp18_whoever_stops_a_send_before_its_dot_wins(engine: Engine) {
     });
 }
 
+/// Its message was made before the edit, and stands right before the gate.
+fn a_mail_that_is_edited_in_a_workers_hand_leaves_as_it_is_now(engine: Engine) {
+    let Some(scene) = Scene::new(engine, "") else { return };
+    let worker = scene.worker_at("asking");
+    std::fs::write(scene.app.path("mail.html"), "<p>Much better</p>").unwrap();
+    let file = scene.app.path("campaign.toml");
+    assert_eq!(scene.app.json(&["campaign", "import", file.to_str().unwrap(), "--smtp", &scene.sink.url]).0, 0);
+    scene.release();
+    let worker = worker.read_on();
+    assert_eq!(scene.settled(), ONCE);
+    let (exit, log) = worker.stop();
+    assert!(exit.success() && log.iter().any(|line| line.contains("fault point left")), "{}", log.join(""));
+    let mails = std::fs::read_dir(&scene.sink.folder).unwrap().map(|entry| entry.unwrap().path());
+    let mails: Vec<_> = mails.filter(|path| path.extension().is_some_and(|end| end == "eml")).collect();
+    assert_eq!(mails.len(), 1);
+    let text = std::fs::read_to_string(&mails[0]).unwrap();
+    assert!(text.contains("Much better") && !text.contains("shop.example"), "{text}");
+}
+
 /// Its other mail bounced, or it said so itself.
 fn fp18_a_lead_that_is_lost_before_a_dot_gets_none(engine: Engine) {
     let points = [
@@ -303,6 +322,7 @@ crate::on_every_engine! {
     fp11_and_fp14_a_dead_owners_dot_is_unknown_and_its_event_counts_once
     fp18_a_lead_that_is_lost_before_a_dot_gets_none
     fp18_whoever_stops_a_send_before_its_dot_wins
+    a_mail_that_is_edited_in_a_workers_hand_leaves_as_it_is_now
     a_job_that_three_workers_died_over_waits_for_a_person
 }
 

@@ -6,6 +6,7 @@ use crate::email_account::{AccountPace, AccountStatus};
 use crate::ids::{CampaignId, StepId, TemplateId};
 use crate::lead::LeadStatus;
 use crate::pace::Days;
+use crate::plan::Past;
 use crate::step::{ConditionType, Reactions, Step, StepType};
 use crate::time::Zone;
 
@@ -62,6 +63,7 @@ fn lead(campaign: usize, n: usize) -> Candidate {
         suppressed: false,
         is_new: true,
         reactions: Reactions::default(),
+        past: Past::default(),
     }
 }
 

@@ -103,6 +103,25 @@ fn a_closed_window_defers_the_lead_and_books_nothing() {
 }
 
 #[test]
+fn an_account_with_room_is_left_to_others_where_one_leads_window_is_closed() {
+    let (mut book, mut c) = (account(None, Duration::from_secs(25)), campaign(None));
+    book.pace.last_slot_at = Some(NOON);
+    let hours = Hours { start: "09:00".parse().unwrap(), end: "10:00".parse().unwrap(), ..Hours::default() };
+    let closed = Window::new(Zone::UTC, [hours], []).unwrap();
+    let d = ask(&mut book, &mut c, &closed).unwrap_err();
+    assert_eq!((d.until, d.reason, d.scope), (NOON + 21 * HOUR, Reason::WindowClosed, Scope::Lead));
+    let other = ask(&mut book, &mut c, &Window::always(Zone::UTC)).unwrap();
+    assert_eq!(other.at, NOON + Duration::from_secs(25));
+    // Without room within the horizon, the account holds everybody.
+    book.pace.last_slot_at = Some(NOON + Duration::from_secs(40));
+    let d = ask(&mut book, &mut c, &closed).unwrap_err();
+    assert_eq!(
+        (d.until, d.reason, d.scope),
+        (NOON + Duration::from_secs(65), Reason::AccountGap, Scope::Account(book.id))
+    );
+}
+
+#[test]
 fn an_account_that_may_not_send_waits_for_a_person() {
     let (mut book, mut c) = (account(None, Duration::ZERO), campaign(None));
     book.status = AccountStatus::AuthenticationFailed;

@@ -52,6 +52,7 @@ fn candidate(step_order: u32) -> Candidate {
         suppressed: false,
         is_new: true,
         reactions: Reactions::default(),
+        past: Past::default(),
     }
 }
 
@@ -98,6 +99,36 @@ fn a_due_mail_gets_a_slot_from_the_pool() {
     let mut b = books(vec![account(9, None)]);
     let p = plan(&campaign(vec![step(1, StepType::Email)]), &candidate(1), &mut b);
     assert!(matches!(p, Plan::Send { step_order: 1, ref slot, .. } if slot.at == NOW));
+}
+
+/// A lead that has had the mails of these steps, the last of them at `NOW - HOUR`.
+fn has_had(orders: &[u32]) -> Past {
+    let ended = orders.iter().map(|order| (*order, NOW - 5 * HOUR)).collect();
+    Past { ended, last_sent_at: Some(NOW - HOUR) }
+}
+
+#[test]
+fn a_mail_that_was_had_is_passed_over_and_the_next_wait_counts_from_the_mail_before() {
+    let mail = |order, hours| Step { wait: hours * HOUR, ..step(order, StepType::Email) };
+    let pause = Step { wait: 2 * HOUR, ..step(4, StepType::Wait) };
+    let c = campaign(vec![mail(1, 0), mail(2, 1), mail(3, 40), pause, mail(5, 3)]);
+    let next = |past: Past, order| {
+        let mut b = books(vec![account(9, None)]);
+        match plan(&c, &Candidate { past, ..candidate(order) }, &mut b) {
+            Plan::Move { next } => {
+                assert!(b.accounts.values().all(|book| book.pace.last_slot_at.is_none()), "it takes no slot");
+                next
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    // It came to the second step an hour ago, by the mail that was sent then.
+    assert_eq!(next(has_had(&[2, 3]), 2), Some(Due { step_order: 5, at: NOW - HOUR + 5 * HOUR }));
+    assert_eq!(next(has_had(&[2]), 2), Some(Due { step_order: 3, at: NOW - HOUR + 40 * HOUR }));
+    assert_eq!(next(has_had(&[5]), 5), None, "nothing is left");
+    // Its own mail has ended just now.
+    let own = Past { ended: [(2, NOW), (3, NOW - HOUR)].into(), last_sent_at: Some(NOW) };
+    assert_eq!(next(own, 2), Some(Due { step_order: 5, at: NOW + 5 * HOUR }));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use domain::email_account::AccountStatus;
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, SendId, StepId, TenantId};
 use domain::job::EmailJobPayload;
 use domain::pace::Slot;
-use domain::plan::{Candidate, Moment, Plan, plan_job};
+use domain::plan::{Candidate, Moment, Past, Plan, plan_job};
 use domain::reason::Reason;
 use domain::schedule::WarmupTable;
 use domain::send::SendStatus;
@@ -317,6 +317,7 @@ fn candidate(row: &Row, now: Timestamp) -> Result<Candidate> {
         // It goes from the account that the job names.
         is_new: false,
         reactions: Reactions::default(),
+        past: Past::default(),
     })
 }
 

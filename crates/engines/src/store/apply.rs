@@ -31,12 +31,15 @@ macro_rules! moves {
     };
 }
 
-/// It goes on, and what follows was said by another sequence than that of now. Never by times: no clock tells which of the
-/// two a result was made by.
+/// It goes on, and what follows was said by another sequence than that of now, or is a mail that the lead has had before an
+/// edit put it there. Never by times: no clock tells which of the two sequences a result was made by.
 macro_rules! edited {
     () => {
         "(r.status <> 'stopped' AND campaign_leads.next_step_order <= st.step_order AND c.sequence_changed_at IS NOT NULL
-            AND (r.sequence_seen IS NULL OR c.sequence_changed_at <> r.sequence_seen))"
+            AND (r.sequence_seen IS NULL OR c.sequence_changed_at <> r.sequence_seen
+                OR EXISTS (SELECT 1 FROM sends x JOIN campaign_sequence_steps n ON n.id = x.step_id AND n.tenant_id = x.tenant_id
+                    WHERE x.campaign_id = c.id AND x.lead_id = campaign_leads.lead_id AND NOT x.open AND r.status = 'active'
+                        AND n.step_order = r.next_step_order)))"
     };
 }
 
@@ -75,7 +78,8 @@ statements! {
             from_email text, to_email text, subject text, message_id text)}
         WHERE true ON CONFLICT (tenant_id, message_id, direction) DO NOTHING";
     // A send that another program asked for may be of a step behind the enrollment's place: that stays then. What follows was
-    // said by the sequence as it was fetched: where that has changed since, planning walks on from this very step.
+    // said by the sequence as it was fetched: where that has changed since, planning walks on from this very step. So it does
+    // where the next mail was had already, which only planning reads.
     MOVE_ON = concat!("UPDATE campaign_leads SET
             next_step_order = CASE WHEN ", edited!(), " THEN st.step_order WHEN ", moves!(), " THEN r.next_step_order ELSE campaign_leads.next_step_order END,
             due_at = CASE WHEN ", edited!(), " THEN $1::timestamptz WHEN ", moves!(), " THEN r.due_at ELSE campaign_leads.due_at END,

@@ -260,11 +260,12 @@ impl TenantStore {
         let changed = tx.execute(&CANCEL, values![self.tenant_id, id, now]).await?;
         let mut cancelled = None;
         if changed == 1 {
+            // Before the sends, as the gate takes the tenant's lock.
+            rate::free_slots(&mut tx, self.tenant_id, now).await?;
             let sends = tx.query(&CANCEL_SENDS, values![self.tenant_id, id, now]).await?;
             tx.execute(&CANCEL_ENROLLMENTS, values![self.tenant_id, id, now]).await?;
             let mut days = DayChanges::default();
             sends.iter().try_for_each(|send| days.free(send))?;
-            rate::free_slots(&mut tx, self.tenant_id, now).await?;
             days.write(&mut tx, now).await?;
             cancelled = Some(sends.len() as u64);
         }

@@ -14,7 +14,7 @@ pub(super) mod refusal;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use domain::ids::{CampaignId, EmailAccountId, SendId, TenantId};
+use domain::ids::{CampaignId, EmailAccountId, SendId, TemplateId, TenantId};
 use domain::pace::{AccountBook, CampaignBook, DayUse, Days, Deferral, Reserved, TenantBook, admit};
 use domain::plan::Moment;
 use domain::reason::Reason;
@@ -41,6 +41,14 @@ macro_rules! accounts {
     };
 }
 
+/// Campaign, company, account and template are as they were when the message was made.
+macro_rules! is_as_seen {
+    () => {
+        "({max c.updated_at, co.updated_at} = r.campaign_seen AND a.updated_at = r.account_seen AND t.id = r.template_id
+            AND t.version = r.template_version)"
+    };
+}
+
 statements! {
     ACCOUNTS = concat!(accounts!(), " ORDER BY a.id {for update of a}");
     LIMITED_ACCOUNTS = concat!(accounts!(), "
@@ -49,12 +57,13 @@ statements! {
         ORDER BY a.id {for update of a}");
     DAYS = "SELECT scope_id, day, reserved, used FROM pace_days WHERE scope = $1 AND scope_id {any $2} AND day >= $3";
     // A wait that began since P3 stands against it. Where P3 saw failures it is the probe's, whose claim is the wait.
-    INTEND = "UPDATE sends SET status = 'dot', fence = sends.fence + 1, owner = $1, account_day = r.dot_day,
+    INTEND = concat!("UPDATE sends SET status = 'dot', fence = sends.fence + 1, owner = $1, account_day = r.dot_day,
             campaign_day = r.campaign_dot_day, message_id = COALESCE(sends.message_id, r.message_id),
             first_attempt_at = COALESCE(sends.first_attempt_at, r.dated_at), last_attempt_at = $2, updated_at = $2
         FROM {rows r(id uuid, tenant_id uuid, fence bigint, message_id text, dated_at timestamptz, dot_day text,
-            campaign_dot_day text, account_failures bigint, stop_on_reply bigint)},
-            campaigns c, email_accounts a, leads l, campaign_sequence_steps st
+            campaign_dot_day text, account_failures bigint, stop_on_reply bigint, campaign_seen timestamptz,
+            account_seen timestamptz, template_id uuid, template_version bigint)},
+            campaigns c, companies co, email_accounts a, leads l, campaign_sequence_steps st, templates t
         WHERE sends.id = r.id AND sends.tenant_id = r.tenant_id AND sends.fence = r.fence
             AND sends.status IN ('planned', 'queued')
             AND c.id = sends.campaign_id AND c.tenant_id = sends.tenant_id AND c.status = 'sending'
@@ -62,11 +71,24 @@ statements! {
             AND a.backoff_failures = r.account_failures
             AND (r.account_failures > 0 OR a.backoff_until IS NULL OR a.backoff_until <= $2)
             AND st.id = sends.step_id AND st.is_active
+            AND co.id = c.company_id AND t.id = st.template_id AND t.tenant_id = sends.tenant_id AND ", is_as_seen!(), "
             AND l.id = sends.lead_id AND l.tenant_id = sends.tenant_id AND (l.status = 'active' OR (l.status = 'replied' AND r.stop_on_reply = 0))
             AND NOT EXISTS (SELECT 1 FROM suppression_list s WHERE s.email = lower(l.email)
                 AND (s.tenant_id = sends.tenant_id OR s.tenant_id IS NULL)
                 AND (s.expires_at IS NULL OR s.expires_at > $2))
-        RETURNING sends.id AS id, sends.fence AS fence";
+        RETURNING sends.id AS id, sends.fence AS fence");
+    // Text or settings were changed since the message was made: it is made anew. No hint is out there any more.
+    MAKE_ANEW = concat!("UPDATE sends SET hinted_at = NULL
+        FROM {rows r(id uuid, tenant_id uuid, fence bigint, campaign_seen timestamptz, account_seen timestamptz,
+            template_id uuid, template_version bigint)},
+            campaigns c, companies co, email_accounts a, campaign_sequence_steps st, templates t
+        WHERE sends.id = r.id AND sends.tenant_id = r.tenant_id AND sends.fence = r.fence
+            AND sends.status IN ('planned', 'queued')
+            AND c.id = sends.campaign_id AND c.tenant_id = sends.tenant_id AND c.status = 'sending'
+            AND a.id = sends.email_account_id AND a.tenant_id = sends.tenant_id AND a.status = 'active'
+            AND st.id = sends.step_id AND st.is_active
+            AND co.id = c.company_id AND t.id = st.template_id AND t.tenant_id = sends.tenant_id AND NOT ", is_as_seen!(), "
+        RETURNING sends.id AS id, sends.fence AS fence");
     SAVE_LAST_DOT = "UPDATE email_accounts SET last_dot_at = r.at FROM {rows r(id uuid, at timestamptz)}
         WHERE email_accounts.id = r.id";
     POSTPONE = "UPDATE sends SET status = 'queued', owner = NULL, not_before = r.not_before, reason = r.reason,
@@ -115,6 +137,19 @@ pub struct DotRequest {
     pub message_id: String,
     /// The message's Date; fixed by the first attempt.
     pub dated_at: Timestamp,
+    /// What the message was made of.
+    pub seen: Seen,
+}
+
+/// Versions of what a message is made of, as read at P3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// When the campaign or its company last changed.
+    pub campaign: Timestamp,
+    /// When the account last changed.
+    pub account: Timestamp,
+    /// The template and its version.
+    pub template: (TemplateId, i64),
 }
 
 /// The gate's answer.
@@ -127,6 +162,8 @@ pub enum DotAnswer {
     },
     /// No dot.
     Refused,
+    /// No dot: text or settings were changed since the message was made. The send stays as it is; read anew it may go.
+    Outdated,
 }
 
 impl SystemStore {
@@ -159,6 +196,7 @@ impl SystemStore {
             .map(|r| {
                 let days = [&r.dot_day, &r.campaign_dot_day];
                 let (fence, failures, stop_on_reply) = (r.fence, r.account_failures, i64::from(r.stop_on_reply));
+                let Seen { campaign, account, template } = r.seen;
                 values![
                     r.send_id,
                     r.tenant_id,
@@ -168,7 +206,11 @@ impl SystemStore {
                     days[0],
                     days[1],
                     failures,
-                    stop_on_reply
+                    stop_on_reply,
+                    campaign,
+                    account,
+                    template.0,
+                    template.1,
                 ]
             })
             .collect();
@@ -180,6 +222,7 @@ impl SystemStore {
                 Ok(((row.get("id")?, fence - 1), fence))
             })
             .collect::<Result<_>>()?;
+        let outdated = make_anew(&mut tx, &asked, &fences).await?;
         let refused = books.admit_all(&asked, &mut fences, warmup, now);
         postpone(&mut tx, &refused, owner, now).await?;
         let mut changes = DayChanges::default();
@@ -194,8 +237,10 @@ impl SystemStore {
         let dots: Rows = books.accounts.values().map(|book| values![book.id, book.last_dot_at]).collect();
         tx.execute_rows(&SAVE_LAST_DOT, dots, vec![]).await?;
         tx.commit().await?;
-        let answer = |r: &DotRequest| {
-            fences.remove(&(r.send_id, r.fence)).map_or(DotAnswer::Refused, |fence| DotAnswer::Granted { fence })
+        let answer = |r: &DotRequest| match fences.remove(&(r.send_id, r.fence)) {
+            Some(fence) => DotAnswer::Granted { fence },
+            None if outdated.contains(&(r.send_id, r.fence)) => DotAnswer::Outdated,
+            None => DotAnswer::Refused,
         };
         Ok(requests.iter().map(answer).collect())
     }
@@ -287,6 +332,19 @@ impl Books {
             Refusal { request, deferral, campaign_day }
         })
     }
+}
+
+/// Which of those that were not granted are only to be read and made anew.
+async fn make_anew(tx: &mut Tx, asked: &[&DotRequest], granted: &Fences) -> Result<HashSet<(SendId, i64)>> {
+    let refused = asked.iter().filter(|r| !granted.contains_key(&(r.send_id, r.fence)));
+    let rows: Rows = refused
+        .map(|r| {
+            let Seen { campaign, account, template } = r.seen;
+            values![r.send_id, r.tenant_id, r.fence, campaign, account, template.0, template.1]
+        })
+        .collect();
+    let outdated = tx.query_rows(&MAKE_ANEW, rows, vec![]).await?;
+    outdated.iter().map(|row| Ok((row.get("id")?, row.get("fence")?))).collect()
 }
 
 async fn postpone(tx: &mut Tx, refused: &[Refusal<'_>], owner: &str, now: Timestamp) -> Result<()> {

@@ -11,6 +11,7 @@ use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, SendId, StepId, Temp
 use domain::lead::Lead;
 use domain::time::{Timestamp, Zone};
 
+use super::dot::Seen;
 use super::{SystemStore, TenantStore};
 use crate::db::Access;
 use crate::error::{Error, Result};
@@ -112,6 +113,13 @@ pub struct SendJob {
     pub thread_subject: Option<String>,
     /// To whom.
     pub lead: Lead,
+}
+
+impl SendJob {
+    /// Versions of what its message is made of.
+    pub fn seen(&self) -> Seen {
+        Seen { campaign: self.campaign.1, account: self.account.1, template: self.template }
+    }
 }
 
 /// A template's sources.

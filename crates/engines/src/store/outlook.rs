@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::campaigns::load;
 use super::plan::candidate;
 use super::restored::lost_time;
-use super::{SystemStore, TenantStore, dot, reactions};
+use super::{SystemStore, TenantStore, dot, past, reactions};
 use crate::db::{Access, Tx};
 use crate::error::{Error, Result};
 use crate::value::Row;
@@ -142,7 +142,8 @@ fn tenant_book(row: &Row) -> Result<Option<TenantBook>> {
 
 async fn read_prospect(tx: &mut Tx, tenant_id: TenantId, row: &Row, now: Timestamp) -> Result<Prospect> {
     let id: CampaignId = row.get("id")?;
-    let plan = load(tx, tenant_id, id).await?.plan;
+    let campaign = load(tx, tenant_id, id).await?;
+    let plan = campaign.plan.clone();
     let pool = tx.query(&POOL, values![tenant_id, id]).await?;
     let days = dot::read_days(tx, "campaign", &[id.uuid()], now).await?;
     let settings = &plan.settings;
@@ -157,6 +158,7 @@ async fn read_prospect(tx: &mut Tx, tenant_id: TenantId, row: &Row, now: Timesta
         let page = tx.query(&WAITING, values![tenant_id, id, now, after.0, after.1, PAGE]).await?;
         let mut some = page.iter().map(candidate).collect::<Result<Vec<_>>>()?;
         reactions::complete(tx, (tenant_id, id), &plan.steps, &mut some).await?;
+        past::complete(tx, (tenant_id, id), &campaign, &mut some).await?;
         waiting.extend(some);
         match page.last() {
             Some(last) if page.len() == PAGE as usize => after = (last.get("due_at")?, last.get("id")?),
@@ -170,6 +172,7 @@ async fn read_prospect(tx: &mut Tx, tenant_id: TenantId, row: &Row, now: Timesta
         let page = tx.query(&OPEN, values![tenant_id, id, now, after, PAGE]).await?;
         let mut some = page.iter().map(on_its_way).collect::<Result<Vec<_>>>()?;
         reactions::complete(tx, (tenant_id, id), &plan.steps, &mut some).await?;
+        past::complete(tx, (tenant_id, id), &campaign, &mut some).await?;
         for (row, candidate) in page.iter().zip(some) {
             match open_send(row, candidate, now)? {
                 Some(send) => open.push(send),

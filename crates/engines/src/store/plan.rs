@@ -2,7 +2,7 @@
 //! `domain::page` decide, and writes sends, reservations and progress together. The row is the outbox.
 //!
 //! Not responsible for deciding anything. To add a fact that planning needs: the statement `DUE` and `candidate`;
-//! one that only conditions ask for: `reactions`.
+//! one that only conditions ask for: `reactions`; one that only edits make: `past`.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use domain::campaign::CampaignStatus;
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, SendId, StepId, TenantId};
 use domain::pace::{CampaignBook, Slot};
 use domain::page::{Move, NewSend, Page, senders};
-use domain::plan::{Books, Candidate, Moment};
+use domain::plan::{Books, Candidate, Moment, Past};
 use domain::reason::Reason;
 use domain::schedule::WarmupTable;
 use domain::step::{Due, Reactions, next_due};
@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::campaigns::{CampaignBundle, load};
 use super::dot::days::given_back;
 use super::restored::lost_time;
-use super::{SystemStore, dot, reactions};
+use super::{SystemStore, dot, past, reactions};
 use crate::db::{Access, LockKind, Tx};
 use crate::error::Result;
 use crate::value::{Row, Rows, Value};
@@ -252,6 +252,7 @@ impl SystemStore {
         let mut candidates = read_candidates(&mut tx, request).await?;
         let ids = (request.tenant_id, request.campaign_id);
         reactions::complete(&mut tx, ids, &campaign.plan.steps, &mut candidates).await?;
+        past::complete(&mut tx, ids, &campaign, &mut candidates).await?;
         let full = candidates.len() >= request.limit as usize;
         let last = candidates.last().map(|c| (c.due.at, c.enrollment_id));
         let books = read_books(&mut tx, request, &campaign).await?;
@@ -312,6 +313,8 @@ pub(super) fn candidate(row: &Row) -> Result<Candidate> {
         suppressed: row.get("suppressed")?,
         // What else conditions ask is read for those who have one ahead (`reactions`).
         reactions: Reactions { replied: lead_status == domain::lead::LeadStatus::Replied, ..Reactions::default() },
+        // Read where the sequence was edited (`past`).
+        past: Past::default(),
     })
 }
 

@@ -30,8 +30,11 @@ statements! {
     TENANT = "INSERT INTO tenants (id, name, max_per_second, created_at, updated_at) VALUES ($1, $2, $5, $3, $3)
         ON CONFLICT (name) DO UPDATE SET updated_at = excluded.updated_at,
             max_per_second = CASE WHEN $4::boolean THEN tenants.max_per_second ELSE excluded.max_per_second END RETURNING id";
+    // What is made of it is made anew when it changes: by a new address, not by each file that names it.
     COMPANY = "INSERT INTO companies (id, tenant_id, name, address, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
-        ON CONFLICT (tenant_id, name) DO UPDATE SET address = excluded.address, updated_at = excluded.updated_at RETURNING id";
+        ON CONFLICT (tenant_id, name) DO UPDATE SET address = excluded.address,
+            updated_at = CASE WHEN companies.address = excluded.address THEN companies.updated_at ELSE excluded.updated_at END
+        RETURNING id";
     DOMAIN = "INSERT INTO domains (id, tenant_id, name, created_at, updated_at) VALUES ($1, $2, $3, $4, $4)
         ON CONFLICT (tenant_id, name) DO UPDATE SET updated_at = excluded.updated_at RETURNING id";
     FIND_ACCOUNT = "SELECT id FROM email_accounts WHERE tenant_id = $1 AND lower(email) = lower($2::text)";
@@ -47,6 +50,8 @@ statements! {
             status = CASE WHEN status = 'authentication_failed' OR (status = 'paused' AND status_reason IS NOT NULL)
                 THEN 'active' ELSE status END
         WHERE tenant_id = $1 AND id = $2";
+    // Before any of them is changed, as planning and the gate lock them.
+    LOCK_ACCOUNTS = "SELECT a.id FROM email_accounts a WHERE a.tenant_id = $1 AND a.id {any $2} ORDER BY a.id {for update of a}";
     FIND_CAMPAIGN = "SELECT id FROM campaigns WHERE tenant_id = $1 AND name = $2";
     CAMPAIGN = "SELECT status, settings, scheduled_at FROM campaigns WHERE tenant_id = $1 AND id = $2";
     INSERT_CAMPAIGN = "INSERT INTO campaigns (id, tenant_id, company_id, name, description, scheduled_at, settings, created_at, updated_at)
@@ -58,6 +63,9 @@ statements! {
         VALUES ($1, $2, $3, $4, $4) ON CONFLICT (campaign_id, email_account_id) DO NOTHING";
     LEAVE_POOL = "DELETE FROM campaign_email_accounts WHERE tenant_id = $1 AND campaign_id = $2 AND NOT (email_account_id {any $3})";
 }
+
+/// How often a setup is tried that meets another transaction in a deadlock or a race for one row.
+const TRIES: u32 = 5;
 
 /// All that a campaign needs besides its leads.
 #[derive(Clone, Debug)]
@@ -164,6 +172,8 @@ pub struct SetupReport {
     pub tenant_id: TenantId,
     /// The campaign.
     pub campaign_id: CampaignId,
+    /// When the campaign starts, or started; none = a person has to start it.
+    pub scheduled_at: Option<Timestamp>,
     /// Leads who have finished and would go on with steps that stand behind their place now, were they reopened.
     pub finished: u64,
 }
@@ -208,11 +218,28 @@ struct Scope<'a> {
 }
 
 impl Store {
-    /// Finds or makes everything in one transaction.
+    /// Finds or makes everything in one transaction; where that meets another one, it is tried again a few times.
     ///
     /// # Errors
     /// `StepsChanged`, `StepsUnclear`, `Ended`, or the database; nothing is written then.
     pub async fn apply_setup(
+        &self,
+        setup: &Setup,
+        seal: &Seal<'_>,
+        new_id: &(dyn Fn() -> Uuid + Send + Sync),
+        now: Timestamp,
+    ) -> Result<SetupReport, SetupError> {
+        for _ in 1..TRIES {
+            match self.apply_setup_once(setup, seal, new_id, now).await {
+                // Whoever met it waits for nothing of ours any more, so there is nothing to wait for.
+                Err(SetupError::Database(Error::Conflict { .. })) => {}
+                other => return other,
+            }
+        }
+        self.apply_setup_once(setup, seal, new_id, now).await
+    }
+
+    async fn apply_setup_once(
         &self,
         setup: &Setup,
         seal: &Seal<'_>,
@@ -228,6 +255,7 @@ impl Store {
         let known = find_campaign(&mut tx, &scope).await?;
         let params = values![new_id(), tenant_id, &setup.company, &setup.company_address, now];
         let company_id: CompanyId = one(&mut tx, &COMPANY, params).await?;
+        lock_accounts(&mut tx, &scope).await?;
         let mut accounts = Vec::new();
         for index in 0..setup.accounts.len() {
             accounts.push(upsert_account(&mut tx, &scope, index, seal).await?);
@@ -237,9 +265,9 @@ impl Store {
             None => insert_campaign(&mut tx, &scope, company_id).await?,
         };
         let edit = sequence::write(&mut tx, &Target { scope: &scope, campaign_id, accounts: &accounts }).await?;
-        let mut finished = 0;
+        let (mut scheduled_at, mut finished) = (setup.scheduled_at, 0);
         if let Some(known) = known {
-            let scheduled_at = update_campaign(&mut tx, &scope, company_id, known.id).await?;
+            scheduled_at = update_campaign(&mut tx, &scope, company_id, known.id).await?;
             let is_due_anew = known.settings.as_ref() != Some(&setup.settings) || known.scheduled_at != scheduled_at;
             let circumstances = Circumstances { campaign_id, scheduled_at, is_due_anew };
             finished = places::follow(&mut tx, &scope, &edit, &circumstances).await?;
@@ -252,7 +280,7 @@ impl Store {
         // Their limits may be wider now, for other campaigns too.
         wake_accounts(&mut tx, tenant_id, accounts.iter().copied(), now).await?;
         tx.commit().await?;
-        Ok(SetupReport { tenant_id, campaign_id, finished })
+        Ok(SetupReport { tenant_id, campaign_id, scheduled_at, finished })
     }
 }
 
@@ -269,6 +297,17 @@ async fn one_column<T: FromValue>(
 ) -> Result<T> {
     let row = tx.query_opt(statement, params).await?;
     row.ok_or(Error::Stale { what: statement.name, expected: 1, found: 0 })?.get(column)
+}
+
+/// Locks those of the accounts that are there, in order of their ids.
+async fn lock_accounts(tx: &mut Tx, scope: &Scope<'_>) -> Result<()> {
+    let mut known: Vec<Uuid> = Vec::new();
+    for account in &scope.setup.accounts {
+        if let Some(row) = tx.query_opt(&FIND_ACCOUNT, values![scope.tenant_id, &account.email]).await? {
+            known.push(row.get("id")?);
+        }
+    }
+    tx.query(&LOCK_ACCOUNTS, values![scope.tenant_id, known]).await.map(drop)
 }
 
 async fn upsert_account(tx: &mut Tx, scope: &Scope<'_>, index: usize, seal: &Seal<'_>) -> Result<EmailAccountId> {

@@ -28,6 +28,7 @@ pub mod scene;
 mod schedulers;
 mod sends;
 mod setup;
+mod setup_locks;
 mod signatures;
 mod slots;
 mod soft_bounces;

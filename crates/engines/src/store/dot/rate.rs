@@ -67,7 +67,9 @@ pub(in crate::store) async fn save(
 }
 
 /// Lets slots begin anew where many have lost theirs at once: else the tenant's other mail would wait behind holes. Those
-/// that meet others' then are spaced by the gate.
+/// that meet others' then are spaced by the gate. Under the tenant's lock: a planner that has read the book already would
+/// write it back as it was.
 pub(in crate::store) async fn free_slots(tx: &mut Tx, tenant_id: TenantId, now: Timestamp) -> Result<()> {
+    tx.lock(LockKind::TenantRate, true, [tenant_id.uuid()]).await?;
     tx.execute(&FREE, values![tenant_id, now]).await.map(drop)
 }

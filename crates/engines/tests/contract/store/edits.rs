@@ -57,7 +57,11 @@ impl Scene {
 
 /// A, B two days later, C a day after that.
 pub fn three(setup: &mut Setup) {
-    setup.steps = vec![email_step("A", 0.0), email_step("B", 48.0), email_step("C", 24.0)];
+    setup.steps = three_steps();
+}
+
+fn three_steps() -> Vec<StepSetup> {
+    vec![email_step("A", 0.0), email_step("B", 48.0), email_step("C", 24.0)]
 }
 
 pub fn x(wait_hours: f64) -> StepSetup {
@@ -350,6 +354,23 @@ fn a_result_under_way_during_an_edit_goes_on_in_the_new_sequence(engine: Engine)
     });
 }
 
+fn a_step_that_was_had_is_passed_at_once_wherever_it_stands_now(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let four = |s: &mut Setup| s.steps = [three_steps(), vec![email_step("D", 10.0)]].concat();
+        let mut f = Scene::started(store, 1, four).await;
+        f.send_all(NOW).await;
+        assert_eq!(f.send_all(NOW + 48 * HOUR).await, ["B"]);
+        f.edit(NOW + 49 * HOUR, |s| s.steps.swap(1, 2)).await;
+        assert_eq!(f.send_all(NOW + 72 * HOUR).await, ["C"]);
+        f.plan(NOW + 72 * HOUR).await;
+        assert_eq!(f.place().await, (4, Some(NOW + 82 * HOUR)), "D follows C, as if B were not there");
+        let slots = f.account_days().await;
+        assert_eq!(slots, (0, 3), "B was given no slot");
+        assert_eq!(f.send_all(NOW + 82 * HOUR).await, ["D"]);
+        assert_eq!((f.sends().await.len(), f.enrollment_status().await.as_str()), (4, "completed"));
+    });
+}
+
 /// B is put off behind X, X is taken out again, and the lead's sequence ends before B.
 fn a_mail_that_was_put_off_holds_up_nobody(engine: Engine) {
     with_store(engine, async |store: Store| {
@@ -377,6 +398,7 @@ fn a_mail_that_was_put_off_holds_up_nobody(engine: Engine) {
 }
 
 on_every_engine! {
+    a_step_that_was_had_is_passed_at_once_wherever_it_stands_now
     a_mail_that_was_put_off_holds_up_nobody
     nothing_moves_where_nothing_was_changed
     an_added_step_is_got_by_who_has_not_been_there

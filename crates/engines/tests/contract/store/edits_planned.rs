@@ -4,9 +4,11 @@
 
 use domain::reason::Reason;
 use domain::settle::Outcome;
+use domain::time::Timestamp;
 use engines::Store;
 use engines::store::apply::Applied;
 use engines::store::dot::DotAnswer;
+use engines::store::setup::Setup;
 use engines::values;
 
 use super::edits::{three, x};
@@ -30,6 +32,35 @@ fn a_planned_mail_goes_with_the_text_of_the_moment(engine: Engine) {
         assert_eq!((again.template.0, again.template.1), (job.template.0, job.template.1 + 1));
         assert_eq!(f.send(&again, NOW + 48 * HOUR).await, "B, better");
     });
+}
+
+/// What is changed, and how.
+type NamedEdit = (&'static str, fn(&mut Setup));
+
+/// What was read before an edit gets no dot, and costs nothing; read anew it goes at once.
+fn what_is_in_hand_is_made_anew_where_text_or_settings_were_changed(engine: Engine) {
+    let edits: [NamedEdit; 5] = [
+        ("text", |s| s.steps[1] = email_step("B, better", 48.0)),
+        ("settings", |s| s.settings.track_opens = false),
+        ("the company's address", |s| s.company_address = "2 Side Street".into()),
+        ("the sender's name", |s| s.accounts[0].from_name = Some("Ana".into())),
+        ("the wait", |s| s.steps[1].wait_hours = 1.0),
+    ];
+    for (what, edit) in edits {
+        with_store(engine, async |store: Store| {
+            let (mut f, job) = second_in_hand(store).await;
+            let now = NOW + 48 * HOUR;
+            f.edit(now, edit).await;
+            assert_eq!(f.dot(&job, now).await, DotAnswer::Outdated, "{what}");
+            assert_eq!(f.one::<Option<Timestamp>>("SELECT hinted_at AS x FROM sends WHERE open").await, None, "{what}");
+            let again = f.refetch(&job, now).await.unwrap();
+            assert_eq!((again.fence, again.attempts, again.not_before), (job.fence, 0, job.not_before), "{what}");
+            assert_ne!(again.seen(), job.seen(), "{what}");
+            assert_eq!(f.account_days().await, (1, 1), "{what}: it keeps its slot");
+            f.granted(&again, now).await;
+            assert_eq!(f.dot(&job, now).await, DotAnswer::Refused, "{what}: the old one is nobody's any more");
+        });
+    }
 }
 
 fn a_longer_wait_puts_planned_mails_off_also_those_in_hand(engine: Engine) {
@@ -119,6 +150,7 @@ fn what_a_closed_window_has_moved_is_asked_again_where_it_opens(engine: Engine) 
 }
 
 on_every_engine! {
+    what_is_in_hand_is_made_anew_where_text_or_settings_were_changed
     a_planned_mail_goes_with_the_text_of_the_moment
     a_longer_wait_puts_planned_mails_off_also_those_in_hand
     a_shorter_wait_leaves_planned_mails_as_they_are

@@ -139,7 +139,7 @@ impl Life {
                 self.dots.push((job, fence));
                 self.happens("dot", 1);
             }
-            DotAnswer::Refused => self.happens("dot refused", 1),
+            DotAnswer::Refused | DotAnswer::Outdated => self.happens("dot refused", 1),
         }
     }
 

@@ -203,11 +203,15 @@ impl Scene {
         DotRequest { campaign_limit, stop_on_reply: self.setup.settings.stop_on_reply, ..request(job, now) }
     }
 
-    /// The fence of a dot that must be granted.
+    /// The fence of a dot that must be granted; what was edited meanwhile is read anew, as a worker does.
     pub async fn granted(&self, job: &SendJob, now: Timestamp) -> i64 {
-        match self.dot(job, now).await {
+        let answer = match self.dot(job, now).await {
+            DotAnswer::Outdated => self.dot(&self.refetch(job, now).await.unwrap(), now).await,
+            answer => answer,
+        };
+        match answer {
             DotAnswer::Granted { fence } => fence,
-            DotAnswer::Refused => panic!("the dot was refused"),
+            other => panic!("the dot was not granted: {other:?}"),
         }
     }
 
@@ -334,6 +338,7 @@ pub fn request(job: &SendJob, now: Timestamp) -> DotRequest {
         campaign_dot_day: Zone::UTC.day(now),
         message_id: message_id(job),
         dated_at: now,
+        seen: job.seen(),
     }
 }
 

@@ -4,17 +4,20 @@
 //! in which it meets a planner or a gate.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::pace::Rate;
 use domain::reason::Reason;
 use domain::settle::Outcome;
 use domain::time::Timestamp;
-use engines::Store;
+use engines::db::LockKind;
+use engines::dialect::{Dialect, Statement};
 use engines::store::dot::DotAnswer;
 use engines::store::fetch::SendJob;
 use engines::store::leads::NewLead;
 use engines::store::setup::TenantRate;
+use engines::{Access, Store, values};
 
 use super::scene::{HOUR, MINUTE, Scene, account, apply_setup, result};
 use crate::engine::{Engine, NOW, with_store, with_two_stores};
@@ -166,6 +169,32 @@ fn who_is_cancelled_or_paused_leaves_no_holes_to_wait_behind(engine: Engine) {
     }
 }
 
+/// A planner that has read the tenant's slots writes them back when it ends: a pause that frees them comes behind it.
+fn a_pause_waits_for_whoever_gives_the_tenants_slots(engine: Engine) {
+    static SLOTS: Statement = Statement::new("SLOTS", "UPDATE tenant_pace SET last_slot_at = $1");
+    with_store(engine, async |store: Store| {
+        let f = Arc::new(rated(store, "A", 1.0, 0..10).await);
+        assert_eq!(f.plan_within(MINUTE, NOW).await.planned.len(), 10);
+        let mut planner = f.store.db().begin(Access::Write).await.unwrap();
+        planner.lock(LockKind::TenantRate, true, [f.tenant_id.uuid()]).await.unwrap();
+        let pause = tokio::spawn({
+            let f = Arc::clone(&f);
+            async move { f.tenant().pause_campaign(f.campaign_id, NOW).await.unwrap() }
+        });
+        if f.store.db().dialect() == Dialect::Postgres {
+            let waiting = "SELECT COUNT(*) AS x FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+                WHERE d.datname = current_database() AND l.locktype = 'advisory' AND NOT l.granted";
+            while f.one::<i64>(waiting).await == 0 {
+                assert!(!pause.is_finished(), "the pause did not wait for the planner");
+            }
+        }
+        assert_eq!(planner.execute(&SLOTS, values![NOW + HOUR]).await.unwrap(), 1);
+        planner.commit().await.unwrap();
+        assert!(pause.await.unwrap());
+        assert_eq!(f.one::<Option<Timestamp>>("SELECT last_slot_at AS x FROM tenant_pace").await, None);
+    });
+}
+
 fn a_tenant_without_a_rate_pays_nothing(engine: Engine) {
     with_store(engine, async |store: Store| {
         let f = Scene::started(store, 3, |s| s.accounts[0].daily_limit = Some(9)).await;
@@ -197,6 +226,7 @@ on_every_engine! {
     two_gates_never_grant_one_too_many
     a_refused_dot_gets_the_next_slot_and_counts_no_attempt
     who_is_cancelled_or_paused_leaves_no_holes_to_wait_behind
+    a_pause_waits_for_whoever_gives_the_tenants_slots
     a_tenant_without_a_rate_pays_nothing
     a_file_sets_keeps_and_lifts_the_rate
 }

@@ -1,0 +1,67 @@
+//! Imports that meet other transactions on PostgreSQL: accounts are locked as planning locks them, and a deadlock is no end.
+//!
+//! Not responsible for what an import writes (`setup`).
+
+use engines::{Db, Store};
+use uuid::Uuid;
+
+use super::scene::{Scene, account, apply_setup};
+use crate::engine::connect;
+use crate::on_postgres_alone;
+
+/// Two accounts, those of the file in the other order than their ids; and the ids in order.
+async fn two_accounts(url: &str) -> (Scene, [Uuid; 2]) {
+    let store = Store::new(Db::open_postgres(url, 8).unwrap());
+    let mut f = Scene::draft(store, |s| s.accounts.push(account("bob@acme.test"))).await;
+    f.setup.accounts.reverse();
+    let ids: Vec<Uuid> = f.column("SELECT id AS x FROM email_accounts ORDER BY id").await;
+    (f, ids.try_into().unwrap())
+}
+
+async fn lock(client: &tokio_postgres::Client, id: Uuid, how: &str) {
+    client.batch_execute(&format!("SELECT FROM email_accounts WHERE id = '{id}' FOR UPDATE {how}")).await.unwrap();
+}
+
+/// Until somebody waits for a row's lock.
+async fn somebody_waits(f: &Scene) {
+    const WAITING: &str = "SELECT COUNT(*) AS x FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+        WHERE NOT l.granted AND a.datname = current_database()";
+    while f.one::<i64>(WAITING).await == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn accounts_are_locked_in_order_of_their_ids(url: String) {
+    let (f, [first, last]) = two_accounts(&url).await;
+    let (planner, other) = (connect(&url).await, connect(&url).await);
+    planner.batch_execute("BEGIN").await.unwrap();
+    lock(&planner, first, "").await;
+    let import = async { apply_setup(&f.store, &f.setup).await.unwrap() };
+    let meanwhile = async {
+        somebody_waits(&f).await;
+        lock(&other, last, "NOWAIT").await;
+        planner.batch_execute("COMMIT").await.unwrap();
+    };
+    tokio::join!(import, meanwhile);
+}
+
+async fn an_import_that_meets_another_transaction_in_a_deadlock_is_tried_again(url: String) {
+    let (f, [first, last]) = two_accounts(&url).await;
+    let other = connect(&url).await;
+    // It never finds the deadlock itself.
+    other.batch_execute("SET deadlock_timeout = '1h'; BEGIN").await.unwrap();
+    lock(&other, last, "").await;
+    let import = async { apply_setup(&f.store, &f.setup).await };
+    let meanwhile = async {
+        somebody_waits(&f).await;
+        lock(&other, first, "").await;
+        other.batch_execute("COMMIT").await.unwrap();
+    };
+    let (imported, ()) = tokio::join!(import, meanwhile);
+    assert_eq!(imported.unwrap().campaign_id, f.campaign_id);
+}
+
+on_postgres_alone! {
+    accounts_are_locked_in_order_of_their_ids
+    an_import_that_meets_another_transaction_in_a_deadlock_is_tried_again
+}
