@@ -1,10 +1,12 @@
 //! The process's clock and its chance: the only place that reads a clock or rolls dice.
 //!
-//! Process time may run faster than real time (`--time-scale`), so lengths of ledger time and of real time are kept
+//! In scale-out the database tells the time: process time begins there, runs by the monotonic clock, and is moved forward
+//! where the database turns out to be ahead. Process time may run faster than real time (`--time-scale`), so lengths of ledger time and of real time are kept
 //! apart: `span` turns real into process time. Decisions take what this returns as
 //! arguments. To add a source of time: a variant of `Source`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use domain::time::Timestamp;
@@ -16,8 +18,9 @@ pub(crate) struct Clock(Arc<Source>);
 
 #[derive(Debug)]
 enum Source {
-    /// Monotonic time since the anchor was read, `scale` times as fast: never goes backwards.
-    Running { anchor: Timestamp, started: Instant, scale: f64 },
+    /// Monotonic time since the anchor was read, `scale` times as fast, and what was caught up with in microseconds: never
+    /// goes backwards.
+    Running { anchor: Timestamp, started: Instant, scale: f64, caught_up: AtomicU64 },
     /// Stands still until it is set; ids count up.
     #[cfg(test)]
     Test { now: std::sync::Mutex<Timestamp>, ids: std::sync::atomic::AtomicU64 },
@@ -31,7 +34,7 @@ impl Clock {
 
     /// Starts at `anchor` and runs `scale` times as fast as real time. In scale-out the anchor is the database's time.
     pub(crate) fn running(anchor: Timestamp, scale: f64) -> Self {
-        Self(Arc::new(Source::Running { anchor, started: Instant::now(), scale }))
+        Self(Arc::new(Source::Running { anchor, started: Instant::now(), scale, caught_up: AtomicU64::new(0) }))
     }
 
     /// A clock that stands at `now` until a test moves it.
@@ -52,9 +55,30 @@ impl Clock {
     /// Process time.
     pub(crate) fn now(&self) -> Timestamp {
         match &*self.0 {
-            Source::Running { anchor, started, scale } => *anchor + started.elapsed().mul_f64(*scale),
+            Source::Running { anchor, started, scale, caught_up } => {
+                let caught_up = Duration::from_micros(caught_up.load(Ordering::Acquire));
+                *anchor + started.elapsed().mul_f64(*scale) + caught_up
+            }
             #[cfg(test)]
             Source::Test { now, .. } => *now.lock().unwrap(),
+        }
+    }
+
+    /// Moves process time forward to `at`; nothing where it is there already.
+    pub(crate) fn catch_up(&self, at: Timestamp) {
+        match &*self.0 {
+            Source::Running { caught_up, .. } => {
+                // Read before the time is: of two at once only one adds what is missing.
+                let before = caught_up.load(Ordering::Acquire);
+                let behind = u64::try_from(at.since(self.now()).as_micros()).unwrap_or(0);
+                let after = before.saturating_add(behind);
+                let _another_did = caught_up.compare_exchange(before, after, Ordering::AcqRel, Ordering::Relaxed);
+            }
+            #[cfg(test)]
+            Source::Test { now, .. } => {
+                let mut now = now.lock().unwrap();
+                *now = at.max(*now);
+            }
         }
     }
 
@@ -119,6 +143,18 @@ mod tests {
         assert_eq!(clock.span(Duration::from_secs(2)), Duration::from_secs(7200));
         assert!((0.0..1.0).contains(&clock.chance()));
         assert_eq!(clock.uuid_v7().get_version_num(), 7);
+    }
+
+    #[test]
+    fn a_running_clock_catches_up_and_is_never_set_back() {
+        let minute = Duration::from_secs(60);
+        let clock = Clock::running(Timestamp::EPOCH, 1.0);
+        clock.catch_up(Timestamp::EPOCH + minute);
+        let ahead = clock.now();
+        assert!(ahead >= Timestamp::EPOCH + minute, "it would take leases that are over for others");
+        clock.catch_up(Timestamp::EPOCH + minute / 2);
+        clock.catch_up(Timestamp::EPOCH + minute);
+        assert!(clock.now() >= ahead && clock.now() < ahead + minute / 2, "each minute is made up for once");
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::exit::Failure;
 use crate::liveness::Liveness;
 use crate::measured_queue::Measured;
 use crate::metrics::Metrics;
+use crate::restored::Witness;
 use crate::secrets::{SealingKey, Secrets, complete};
 use crate::{data_dir, database, queue};
 
@@ -52,6 +53,8 @@ pub(crate) struct Context {
     pub(crate) metrics: Arc<Metrics>,
     /// Whether the loops turn.
     pub(crate) liveness: Liveness,
+    /// What this process has committed.
+    pub(crate) witness: Witness,
     /// Rung when this process knows of jobs that may be leased now.
     pub(crate) jobs: Notify,
 }
@@ -98,6 +101,7 @@ impl Parts {
             cron: self.secrets.cron,
             metrics: self.metrics,
             liveness: Liveness::new(),
+            witness: Witness::default(),
             jobs: Notify::new(),
             config,
         })
@@ -108,6 +112,18 @@ impl Parts {
 pub(crate) type Opening = JoinHandle<Result<(), Failure>>;
 
 impl Context {
+    /// Moves process time forward to the database's, where it fell behind: a host that drifts or was suspended would take
+    /// leases that are over for all others. Never backwards, and nothing embedded, where there is one clock.
+    ///
+    /// # Errors
+    /// The database.
+    pub(crate) async fn catch_up(&self) -> engines::error::Result<()> {
+        if let Some(server) = self.store.db().server_time().await? {
+            self.clock.catch_up(server);
+        }
+        Ok(())
+    }
+
     /// Opens everything; `time_scale` makes process time run faster than real time.
     ///
     /// # Errors

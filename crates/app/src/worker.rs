@@ -11,6 +11,7 @@ mod gate;
 mod intake;
 mod journal;
 mod lane;
+mod log_in;
 mod pace;
 mod pooled;
 mod probe;
@@ -94,7 +95,9 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) -> Exit {
         tokio::select! {
             () = &mut leasing => {}
             () = vital.one_ends() => {
-                tracing::error!(tasks = ?vital.ended(), "a part of the worker has ended by a fault of ours: the process ends");
+                if !worker.gate.shut.has(gate::Why::WentBack) {
+                    tracing::error!(tasks = ?vital.ended(), "a part of the worker has ended by a fault of ours: the process ends");
+                }
                 worker.shutdown.stop();
                 if vital.ended().contains(&recovery::HEARTBEATS) {
                     // What is under way is awaited, for up to ten minutes, and nobody may take us for dead meanwhile.
@@ -107,6 +110,10 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) -> Exit {
     let exit = finish(&worker).await;
     let is_whole = vital.ended().is_empty();
     vital.end();
+    if worker.gate.shut.has(gate::Why::WentBack) {
+        // As whoever is started now is told.
+        return Exit::BadInput;
+    }
     if !is_whole {
         return Exit::Internal;
     }
@@ -138,7 +145,7 @@ async fn start(ctx: Arc<Context>, shutdown: Shutdown, vital: &mut Vital) -> Arc<
         ctx,
     });
     // Before anything is sent, so that a backup that was made before is told from what follows.
-    restored::mark_or_tell(&worker.ctx).await;
+    let _seen_by_the_task = restored::mark_or_tell(&worker.ctx).await;
     // First of all others: who leases must be seen to be alive.
     recovery::beat(&worker).await;
     let mut patience = refused::Patience::default();
@@ -170,8 +177,9 @@ async fn finish(worker: &Worker) -> Exit {
     if finished && all_written { Exit::Done } else { Exit::Forced }
 }
 
+/// Ends, and the worker with it, where the ledger went back.
 async fn mark_ledger(worker: Arc<Worker>) {
-    restored::keep_marking(&worker.ctx).await;
+    restored::keep_marking(&worker.ctx, || worker.gate.shut.set(gate::Why::WentBack, true)).await;
 }
 
 /// Leases, fetches and hands jobs to their accounts' lanes until stopping is asked for.

@@ -89,3 +89,36 @@ impl<O: Copy + PartialEq> Row<O> {
         self.is_waiting().then_some(Self { status: SendStatus::Cancelled, ..*self })
     }
 }
+
+/// Whether a ledger still has what was committed to it about one send: that it went to `fence` with its dot, and where
+/// `is_settled`, that this dot was answered. `found` is its row as it stands now; none where it is gone.
+///
+/// A fence never falls, so a lower one tells that the ledger has gone back in time.
+pub fn still_has(found: Option<(SendStatus, i64)>, fence: i64, is_settled: bool) -> bool {
+    let is_later =
+        |(status, now): (SendStatus, i64)| now > fence || (now == fence && !(is_settled && status == SendStatus::Dot));
+    found.is_some_and(is_later)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ledger_that_went_back_shows_in_the_fence_in_a_dot_that_had_been_answered_and_in_a_row_that_is_gone() {
+        use SendStatus::{Dot, Held, Queued, Sent};
+        for (found, is_settled, is_there) in [
+            (Some((Dot, 3)), false, true),
+            (Some((Sent, 3)), true, true),
+            // Unknown, and to go again: it keeps its fence.
+            (Some((Queued, 3)), true, true),
+            (Some((Dot, 4)), true, true),
+            (Some((Queued, 2)), false, false),
+            (Some((Held, 2)), true, false),
+            (Some((Dot, 3)), true, false),
+            (None, false, false),
+        ] {
+            assert_eq!(still_has(found, 3, is_settled), is_there, "{found:?}, settled: {is_settled}");
+        }
+    }
+}

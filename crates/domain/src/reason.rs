@@ -80,6 +80,8 @@ words! {
         Unknown = "unknown",
         /// Three deliveries of the job ended without a result.
         Poison = "poison",
+        /// The database does not take the intent to write its dot.
+        IntentRefused = "intent_refused",
         /// The ledger does not take its result.
         ResultRefused = "result_refused",
         /// The ledger was restored from a backup, and may have lost that it was sent.
@@ -129,6 +131,7 @@ impl Reason {
             Self::NotComposed => "the message could not be assembled",
             Self::Unknown => "the connection was cut after the final dot",
             Self::Poison => "three tries ended without a result",
+            Self::IntentRefused => "the database does not take that it is about to be sent",
             Self::ResultRefused => "the database does not take its result",
             Self::Restored => "it may have been sent in the time that a restored backup does not know of",
             Self::GivenBack => "it was given back before the dot",

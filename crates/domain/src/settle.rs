@@ -75,6 +75,8 @@ pub enum Outcome {
     Excluded(Reason),
     /// Three deliveries of its job ended without a result.
     Poison,
+    /// The database refused its intent again and again: no dot was written.
+    IntentRefused,
 }
 
 /// What `settle` has to know of a send besides the outcome.
@@ -253,11 +255,14 @@ pub fn settle(outcome: Outcome, send: &Attempted, policy: &RetryPolicy, now: Tim
             counted: false,
             ..Transition::final_state(SendStatus::Skipped, Some(reason), EnrollmentEffect::End(reason))
         },
-        Outcome::Poison => Transition {
-            counted: false,
-            ..Transition::final_state(SendStatus::Held, Some(Reason::Poison), EnrollmentEffect::Keep)
-        },
+        Outcome::Poison => held_untried(Reason::Poison),
+        Outcome::IntentRefused => held_untried(Reason::IntentRefused),
     }
+}
+
+/// A person has to look; it costs no attempt.
+fn held_untried(reason: Reason) -> Transition {
+    Transition { counted: false, ..Transition::final_state(SendStatus::Held, Some(reason), EnrollmentEffect::Keep) }
 }
 
 fn recovered(send: &Attempted) -> Option<AccountEffect> {

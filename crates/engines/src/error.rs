@@ -22,6 +22,12 @@ pub enum Error {
     /// The connection broke during COMMIT: it may or may not have happened.
     #[error("connection broke during commit: whether it happened is not known")]
     CommitInDoubt,
+    /// What this process has committed to the ledger is not there any more.
+    #[error(
+        "the ledger has lost what was committed to it (hint: an older backup was restored, or a standby took over that had \
+         not got everything)"
+    )]
+    WentBack,
     /// A row with the same key exists.
     #[error("`{statement}` violates the unique key `{constraint}`")]
     Unique {
@@ -117,6 +123,7 @@ impl Error {
             Self::Unavailable(_) => "unavailable",
             Self::Conflict { .. } => "conflict",
             Self::CommitInDoubt => "commit_in_doubt",
+            Self::WentBack => "went_back",
             Self::Unique { .. } => "unique",
             Self::Statement { .. } => "statement",
             Self::Aborted => "aborted",
@@ -143,6 +150,11 @@ impl Error {
                 | Self::RedisUnavailable(_)
                 | Self::RedisFull(_)
         )
+    }
+
+    /// Whether the ledger has lost what was committed to it.
+    pub fn is_went_back(&self) -> bool {
+        matches!(self, Self::WentBack)
     }
 
     /// Whether a COMMIT may have happened although it failed.

@@ -155,5 +155,5 @@ async fn accept(ctx: &Context, evidence: &Evidence) -> Result<(), Failure> {
     let now = ctx.clock.now();
     let seen = evidence.noted.map_or(now, |noted| noted.max(now));
     ctx.store.system().accept(evidence.server.as_deref(), seen, now).await?;
-    restored::mark(ctx).await
+    Ok(restored::mark(ctx).await?)
 }

@@ -98,7 +98,8 @@ impl RunArgs {
             output::print(report::table(&last));
         }
         Ok(match stopped {
-            Exit::Forced => Exit::Forced,
+            // The worker ended by itself, and has said why.
+            Exit::Forced | Exit::Internal | Exit::BadInput => stopped,
             // A stop that was asked for and kept is no failure.
             _ if stopped_by_signal => Exit::Done,
             _ if report::is_all_accepted(&last) => Exit::Done,

@@ -18,7 +18,7 @@ use super::handles::{Kept, Latency, Names};
 pub(crate) const PAYLOAD: &str = "payload";
 
 /// Every way in which `settle` ends an attempt, and `set_aside`; a test asks them.
-pub(super) const SETTLED: [(SendStatus, Option<Reason>); 26] = [
+pub(super) const SETTLED: [(SendStatus, Option<Reason>); 27] = [
     (Sent, None),
     (Queued, Some(Reason::TemporaryRefusal)),
     (Queued, Some(Reason::AccountBackoff)),
@@ -30,6 +30,7 @@ pub(super) const SETTLED: [(SendStatus, Option<Reason>); 26] = [
     (Queued, Some(Reason::Unknown)),
     (Held, Some(Reason::Unknown)),
     (Held, Some(Reason::Poison)),
+    (Held, Some(Reason::IntentRefused)),
     (Held, Some(Reason::ResultRefused)),
     (Bounced, Some(Reason::UnknownRecipient)),
     (Bounced, Some(Reason::RecipientRefused)),
@@ -202,8 +203,8 @@ impl Worker {
             intents: names.many(
                 "dot_intents",
                 ["answer"],
-                [["granted"], ["refused"], ["unavailable"]],
-                "Requests to write a final dot, by the ledger's answer",
+                [["granted"], ["refused"], ["unavailable"], ["not_taken"]],
+                "Requests to write a final dot, by the ledger's answer; `not_taken`: the database refused it three times, and the send is held",
             ),
             intents_refused: names.many(
                 "dot_intents_refused",
@@ -320,6 +321,7 @@ impl Hit {
 pub(crate) struct Tracking {
     requests: Kept<Counter, 2>,
     pub(crate) spooled: Counter,
+    pub(crate) set_aside: Counter,
     pub(crate) lost: Counter,
     pub(crate) events: Kept<Counter, 1>,
 }
@@ -341,6 +343,11 @@ impl Tracking {
             spooled: names.one(
                 "events_spooled",
                 "Events kept in a file because the queue or the ledger did not take them in time",
+            ),
+            set_aside: names.one(
+                "events_set_aside",
+                "Lines of the spool that are no events, or that the ledger refuses, and whole files that cannot be read: they \
+                 are kept beside it, and the log names the file",
             ),
             lost: names.one("events_lost", "Events that neither queue nor spool took"),
             events: names.many(

@@ -125,6 +125,7 @@ fn every_way_to_settle_has_its_handle() {
         Outcome::NotComposed,
         Outcome::TooLate,
         Outcome::Poison,
+        Outcome::IntentRefused,
         Outcome::WindowClosed(Timestamp::EPOCH),
     ];
     let excluded = [Reason::LeadBounced, Reason::LeadUnsubscribed, Reason::LeadComplained, Reason::LeadReplied]

@@ -48,9 +48,27 @@ async fn an_event_that_the_queue_refuses_is_spooled_and_drained_once() {
     recorder.record(event(&broken)).await;
     let spooled = std::fs::read_dir(dir.path().join("spool")).unwrap().count();
     assert_eq!(spooled, 1, "the fault fired and the event is durable");
-    assert!(spool::drain_once(&broken).await.is_err(), "it waits while the queue refuses");
+    let mut committed = spool::Committed::default();
+    assert!(spool::drain_once(&broken, &mut committed).await.is_err(), "it waits while the queue refuses");
 
     let whole = context(dir.path()).await;
-    assert_eq!((spool::drain_once(&whole).await.unwrap(), ready(&whole).await), (1, 1));
-    assert_eq!((spool::drain_once(&whole).await.unwrap(), ready(&whole).await), (0, 1));
+    assert_eq!((spool::drain_once(&whole, &mut committed).await.unwrap(), ready(&whole).await), (1, 1));
+    assert_eq!((spool::drain_once(&whole, &mut committed).await.unwrap(), ready(&whole).await), (0, 1));
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_one_file_is_set_aside_and_holds_up_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let ctx = context(dir.path()).await;
+    spool::append(&ctx, &[event(&ctx)]).await.unwrap();
+    let folder = dir.path().join("spool");
+    std::fs::create_dir(folder.join("0.events")).unwrap();
+    let good = serde_json::to_string(&event(&ctx)).unwrap();
+    let mixed = [b"\xff\xfe\n".as_slice(), good.as_bytes(), b"\nno event\n"].concat();
+    std::fs::write(folder.join("1.events"), mixed).unwrap();
+    assert_eq!(spool::drain_once(&ctx, &mut spool::Committed::default()).await.unwrap(), 2);
+    assert_eq!((ready(&ctx).await, spool::count(&ctx)), (2, 0));
+    assert!(folder.join("0.unreadable").is_dir());
+    assert_eq!(std::fs::read_to_string(folder.join("1.unreadable")).unwrap().lines().count(), 2);
+    assert_eq!(ctx.metrics.tracking.set_aside.get(), 3);
 }

@@ -111,13 +111,13 @@ async fn commit(ctx: &Context, event: &Event) -> engines::error::Result<()> {
     }
 }
 
-/// Commits the unsubscribes among spooled events; a lead that is gone is no error.
-pub(super) async fn commit_spooled(ctx: &Context, events: &[Event]) -> engines::error::Result<()> {
-    for event in events.iter().filter(|event| event.event_type == EventType::Unsubscribe) {
-        match commit(ctx, event).await {
-            Ok(()) | Err(engines::Error::NotFound { .. }) => {}
-            Err(e) => return Err(e),
-        }
+/// Commits a spooled event where it is an unsubscribe; a lead that is gone is no error.
+pub(super) async fn commit_spooled(ctx: &Context, event: &Event) -> engines::error::Result<()> {
+    if event.event_type != EventType::Unsubscribe {
+        return Ok(());
     }
-    Ok(())
+    match commit(ctx, event).await {
+        Err(engines::Error::NotFound { .. }) => Ok(()),
+        done => done,
+    }
 }

@@ -30,6 +30,7 @@ use mail::token::TokenIds;
 use super::cache::{CacheError, Sender};
 use super::gate::Answer;
 use super::lane::Lane;
+use super::log_in::Turn;
 use super::pooled::Pooled;
 use super::{Item, Worker};
 use crate::fault_point;
@@ -71,6 +72,17 @@ enum NoResult {
     Outdated,
     /// Nobody could be asked, or we are stopping: the job is to come again.
     Later,
+    /// The database takes no intent of this send.
+    NotTaken,
+}
+
+/// The way to an account's server.
+struct Way<'a> {
+    lane: &'a Lane,
+    /// Open since an earlier message, where there is one.
+    connection: &'a mut Option<Pooled>,
+    /// Held from before a log-in until its failure is known to all.
+    turn: Option<Turn<'a>>,
 }
 
 /// Takes one job to its end. A panic is this job's failure and no other's.
@@ -122,6 +134,7 @@ async fn work_on(
         Err(e) => return cannot_load(worker, item, &e).await,
     };
     let settings = &parts.campaign.plan.settings;
+    let mut way = Way { lane, connection, turn: None };
     let against = last_look(settings, job.lead.status, job.lead.timezone.as_ref(), job.not_before, started_at);
     let ended = if item.poison {
         before_any_attempt(job, Outcome::Poison)
@@ -130,9 +143,13 @@ async fn work_on(
     } else {
         match compose(worker, &parts, job, started_at) {
             Ok((envelope, message)) => {
-                match attempt(worker, &parts, job, (&envelope, &message), asked, connection).await {
+                match attempt(worker, &parts, item, (&envelope, &message), asked, &mut way).await {
                     Ok(ended) => ended,
-                    Err(why) => return worker.results.write(item.token, None, without_result(worker, &why)).await,
+                    Err(NoResult::NotTaken) => before_any_attempt(job, Outcome::IntentRefused),
+                    Err(why) => {
+                        way.turn = None;
+                        return worker.results.write(item.token, None, without_result(worker, &why)).await;
+                    }
                 }
             }
             Err(why) => {
@@ -152,6 +169,8 @@ async fn work_on(
     let settled = conclude(worker, &parts, job, ended, started_at).await;
     let stops = settled.transition.account.is_some_and(|effect| effect != AccountEffect::Recovered);
     let being_written = stops.then(|| lane.stop());
+    // Whoever waits to log in sees the stop.
+    drop(way.turn);
     if stops {
         let why = settled.attempt.as_ref();
         tracing::warn!(
@@ -171,7 +190,7 @@ async fn work_on(
 fn without_result(worker: &Worker, why: &NoResult) -> Verdict {
     let now = worker.ctx.clock.now();
     match why {
-        NoResult::Refused => Verdict::Ack,
+        NoResult::Refused | NoResult::NotTaken => Verdict::Ack,
         NoResult::Outdated => Verdict::RetryAt(now),
         NoResult::Later if worker.shutdown.is_stopping() => Verdict::RetryAt(now),
         NoResult::Later => Verdict::RetryAt(now + own_error_delay(0, worker.ctx.clock.chance())),
@@ -267,15 +286,57 @@ fn compose(
     Ok((envelope, message))
 }
 
+/// Opens a connection, or says what the server made of it. Until the account's log-in works one connection logs in alone,
+/// and keeps its `turn` where it fails.
+async fn connect<'a>(
+    worker: &Worker,
+    parts: &Parts,
+    item: &Item,
+    lane: &'a Lane,
+    turn: &mut Option<Turn<'a>>,
+) -> Result<Result<Pooled, Report>, NoResult> {
+    let server = parts.sender.server(&worker.ctx.config, &worker.ctx.trust);
+    let logs_in = server.credentials.is_some();
+    if logs_in && turn.is_none() {
+        *turn = worker.shutdown.unless_stopping(lane.log_in.turn()).await.ok_or(NoResult::Later)?;
+        // Whoever had the turn before may have stopped the account.
+        if !lane.allows(item.fetched_at) {
+            return Err(NoResult::Refused);
+        }
+    }
+    match worker.shutdown.unless_stopping(Connection::open(&server)).await {
+        Some(Ok(open)) => {
+            if logs_in {
+                lane.log_in.came_to(true);
+            }
+            *turn = None;
+            Ok(Ok(Pooled::new(&worker.ctx, open)))
+        }
+        // Neither the account nor the message is to blame, and others of ours end meanwhile.
+        Some(Err(Report { delivery: Delivery::Failed(stage, trouble @ Trouble::NoRoom(_)), .. })) => {
+            tracing::error!(send_id = %item.job.send_id, ?stage, error = %trouble, "a job waits");
+            Err(NoResult::Later)
+        }
+        Some(Err(failed)) => {
+            lane.log_in.came_to(false);
+            worker.ctx.metrics.worker.dialogue(&failed);
+            Ok(Err(failed))
+        }
+        // Stopping.
+        None => Err(NoResult::Later),
+    }
+}
+
 /// Connects where needed and hands the message over.
 async fn attempt(
     worker: &Arc<Worker>,
     parts: &Parts,
-    job: &SendJob,
+    item: &Item,
     (envelope, message): (&Envelope, &Message),
     asked: &Asked,
-    connection: &mut Option<Pooled>,
+    way: &mut Way<'_>,
 ) -> Result<Ended, NoResult> {
+    let job = &item.job;
     let outbound = OutboundMessage {
         message_id: message.message_id.clone(),
         from: parts.sender.from.as_str().to_owned(),
@@ -285,26 +346,15 @@ async fn attempt(
     let mut report = None;
     // A pooled connection that was closed while idle is replaced once; that costs no attempt.
     for _ in 0..2 {
-        let open = match connection {
+        let open = match way.connection {
             Some(open) => open,
-            None => {
-                let server = parts.sender.server(&worker.ctx.config, &worker.ctx.trust);
-                match worker.shutdown.unless_stopping(Connection::open(&server)).await {
-                    Some(Ok(open)) => connection.insert(Pooled::new(&worker.ctx, open)),
-                    // Neither the account nor the message is to blame, and others of ours end meanwhile.
-                    Some(Err(Report { delivery: Delivery::Failed(stage, trouble @ Trouble::NoRoom(_)), .. })) => {
-                        tracing::error!(send_id = %job.send_id, ?stage, error = %trouble, "a job waits");
-                        return Err(NoResult::Later);
-                    }
-                    Some(Err(failed)) => {
-                        worker.ctx.metrics.worker.dialogue(&failed);
-                        report = Some(failed);
-                        break;
-                    }
-                    // Stopping.
-                    None => return Err(NoResult::Later),
+            None => match connect(worker, parts, item, way.lane, &mut way.turn).await? {
+                Ok(open) => way.connection.insert(open),
+                Err(failed) => {
+                    report = Some(failed);
+                    break;
                 }
-            }
+            },
         };
         let gate = ask_gate(worker, parts, job, message, asked);
         let delivered = tokio::select! {
@@ -312,7 +362,7 @@ async fn attempt(
             delivered = open.deliver(envelope, &message.bytes, gate) => delivered,
             // Before the gate was asked a dialogue is broken off at once; after it its reply is awaited.
             () = stop_before_the_gate(worker, asked) => {
-                *connection = None;
+                *way.connection = None;
                 return Err(NoResult::Later);
             }
         };
@@ -323,7 +373,7 @@ async fn attempt(
         if !stale {
             break;
         }
-        *connection = None;
+        *way.connection = None;
         if asked.answer.get().is_some() {
             // A dot would come only after connecting anew, which may take minutes: a stop that is answered meanwhile wins.
             let given_back = asked.granted().map(|_| asked.ended(job, Outcome::GivenBack, None, None));
@@ -356,6 +406,7 @@ impl Asked {
         match self.answer.get() {
             Some((Answer::Refused, _)) => NoResult::Refused,
             Some((Answer::Outdated, _)) => NoResult::Outdated,
+            Some((Answer::NotTaken, _)) => NoResult::NotTaken,
             _ => NoResult::Later,
         }
     }

@@ -1,16 +1,20 @@
 //! The dot gate (P5): collects the requests of all connections and records their intents in group commits.
 //!
 //! No artificial wait: a round takes what is queued. After a COMMIT in doubt no dot is written, and the intents are
-//! taken back until the database answers. Not responsible for the checks themselves (`store::dot`).
+//! taken back until the database answers. Where it refuses a batch for a reason of its own, each is asked for alone, so that
+//! one bad row takes no other along. Not responsible for the checks themselves (`store::dot`).
 //! To add a reason to keep it shut for everybody: a bit in `Why`.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use domain::ids::SendId;
 use domain::reason::Reason;
 use domain::settle::loop_delay;
 use engines::store::dot::{DotAnswer, DotRequest};
+use engines::store::restored::Committed;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::vital::Vital;
@@ -26,6 +30,12 @@ pub(super) const TOO_QUIET: Duration = Duration::from_secs(9);
 /// be too quiet, and others may judge it by now.
 const TOO_LATE: Duration = Duration::from_secs(6);
 
+/// Refusals in a row by the database itself after which a send is held for a person: what stands against all sends for a
+/// moment is to hold none.
+const REFUSALS: u32 = 3;
+/// Most sends whose refusals are counted.
+const MOST_REFUSALS: usize = 10_000;
+
 /// The gate's answer to one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
@@ -37,6 +47,8 @@ pub(super) enum Answer {
     Outdated,
     /// Nobody could be asked: try again later.
     Unavailable,
+    /// The database takes no intent of this send, for a reason of its own.
+    NotTaken,
 }
 
 type Request = (DotRequest, oneshot::Sender<Answer>);
@@ -56,6 +68,8 @@ pub(super) enum Why {
     Journal = 1,
     /// A task that the worker needs has ended: what its dialogues come to may be kept by nobody.
     Vital = 2,
+    /// The ledger has lost what was committed to it: what it grants may have been sent.
+    WentBack = 4,
 }
 
 /// Whether, and why, no dot may be written; clones share it.
@@ -83,6 +97,11 @@ impl Shut {
         } else {
             self.0.bits.fetch_and(!(why as u8), Ordering::AcqRel);
         }
+    }
+
+    /// Whether this reason holds.
+    pub(super) fn has(&self, why: Why) -> bool {
+        self.0.bits.load(Ordering::Acquire) & why as u8 != 0
     }
 
     /// A heartbeat that was begun then is written.
@@ -116,6 +135,7 @@ impl Gate {
             Answer::Granted(_) => "granted",
             Answer::Refused | Answer::Outdated => "refused",
             Answer::Unavailable => "unavailable",
+            Answer::NotTaken => "not_taken",
         }]);
         answer
     }
@@ -134,6 +154,7 @@ impl Gate {
 
 async fn run(ctx: Arc<Context>, shut: Shut, mut queue: mpsc::Receiver<Request>) {
     let mut batch: Vec<Request> = Vec::with_capacity(BATCH);
+    let mut refusals = Refusals::default();
     let pulse = ctx.liveness.pulse(Loop::Gate);
     let asking = Arc::new(Semaphore::new(1));
     while queue.recv_many(&mut batch, BATCH).await > 0 {
@@ -141,7 +162,7 @@ async fn run(ctx: Arc<Context>, shut: Shut, mut queue: mpsc::Receiver<Request>) 
         fault_point::reach("intending").await;
         let (requests, replies): (Vec<DotRequest>, Vec<_>) = batch.drain(..).unzip();
         let began = Instant::now();
-        let mut answers = intend(&ctx, &requests, &pulse).await;
+        let mut answers = intend(&ctx, &requests, &mut refusals, &pulse).await;
         if began.elapsed() >= TOO_LATE || shut.is_shut() {
             // Before anybody hears it: a process that ends when all have heard leaves none behind.
             take_back(&ctx, &requests, &mut answers, &pulse).await;
@@ -204,23 +225,97 @@ async fn count_refusals(ctx: &Context, refused: &[DotRequest]) {
     }
 }
 
-async fn intend(ctx: &Context, requests: &[DotRequest], pulse: &Pulse) -> Vec<Answer> {
-    let warmup = &ctx.config.settings.email_account.warmup;
-    match ctx.store.system().dot_intent(requests, &ctx.owner, warmup, ctx.clock.now()).await {
-        Ok(answers) => answers
-            .into_iter()
-            .map(|answer| match answer {
-                DotAnswer::Granted { fence } => Answer::Granted(fence),
-                DotAnswer::Refused => Answer::Refused,
-                DotAnswer::Outdated => Answer::Outdated,
-            })
-            .collect(),
+/// Asks for all at once, and where the database refuses that for a reason of its own, for each alone.
+async fn intend(ctx: &Context, requests: &[DotRequest], refusals: &mut Refusals, pulse: &Pulse) -> Vec<Answer> {
+    match record(ctx, requests, pulse).await {
+        Ok(answers) => {
+            refusals.forget(requests);
+            answers
+        }
+        Err(e) if is_about_one(&e) => one_by_one(ctx, requests, refusals, pulse).await,
+        Err(_) => vec![Answer::Unavailable; requests.len()],
+    }
+}
+
+/// Whether one row may be to blame, and the others may go.
+fn is_about_one(e: &engines::Error) -> bool {
+    !e.is_transient() && !e.is_went_back()
+}
+
+async fn one_by_one(ctx: &Context, requests: &[DotRequest], refusals: &mut Refusals, pulse: &Pulse) -> Vec<Answer> {
+    let mut answers = Vec::with_capacity(requests.len());
+    for request in requests {
+        pulse.works();
+        match record(ctx, std::slice::from_ref(request), pulse).await {
+            Ok(one) => {
+                refusals.forget(std::slice::from_ref(request));
+                answers.extend(one);
+            }
+            Err(e) if is_about_one(&e) => answers.push(refusals.count(request.send_id)),
+            Err(_) => break,
+        }
+    }
+    answers.resize(requests.len(), Answer::Unavailable);
+    answers
+}
+
+/// Records intents in one transaction; after an error none of them is there, or they have been taken back.
+async fn record(ctx: &Context, requests: &[DotRequest], pulse: &Pulse) -> engines::error::Result<Vec<Answer>> {
+    let (warmup, known) = (&ctx.config.settings.email_account.warmup, ctx.witness.of_sends());
+    let recorded = ctx.store.system().dot_intent(requests, &ctx.owner, warmup, &known, ctx.clock.now()).await;
+    match recorded {
+        Ok(answers) => {
+            Ok(requests.iter().zip(answers).map(|(request, answer)| answered(ctx, request, answer)).collect())
+        }
         Err(e) => {
-            tracing::warn!(error = %e, count = requests.len(), "no dot is written: the intent cannot be recorded");
+            let send_id = (requests.len() == 1).then(|| tracing::field::display(requests[0].send_id));
+            tracing::warn!(error = %e, count = requests.len(), send_id, "no dot is written: the intent cannot be recorded");
             if e.is_commit_in_doubt() {
                 withdraw(ctx, requests, pulse).await;
             }
-            vec![Answer::Unavailable; requests.len()]
+            if e.is_went_back() {
+                ctx.witness.doubts.notify_one();
+            }
+            Err(e)
+        }
+    }
+}
+
+fn answered(ctx: &Context, request: &DotRequest, answer: DotAnswer) -> Answer {
+    match answer {
+        DotAnswer::Granted { fence } => {
+            let (send_id, campaign_id) = (request.send_id, request.campaign_id);
+            ctx.witness.has_committed(Committed { send_id, campaign_id, fence, is_settled: false });
+            Answer::Granted(fence)
+        }
+        DotAnswer::Refused => Answer::Refused,
+        DotAnswer::Outdated => Answer::Outdated,
+    }
+}
+
+/// Sends whose intents the database refused for a reason of its own, and how often in a row.
+#[derive(Default)]
+struct Refusals(HashMap<SendId, u32>);
+
+impl Refusals {
+    /// One more; a person has to look at the last.
+    fn count(&mut self, send_id: SendId) -> Answer {
+        if self.0.len() >= MOST_REFUSALS {
+            self.0.clear();
+        }
+        let times = self.0.entry(send_id).or_default();
+        *times += 1;
+        if *times < REFUSALS {
+            return Answer::Unavailable;
+        }
+        self.0.remove(&send_id);
+        Answer::NotTaken
+    }
+
+    /// The database took these, or said no as it should.
+    fn forget(&mut self, requests: &[DotRequest]) {
+        for request in requests {
+            self.0.remove(&request.send_id);
         }
     }
 }
@@ -238,5 +333,19 @@ async fn withdraw(ctx: &Context, requests: &[DotRequest], pulse: &Pulse) {
                 tokio::time::sleep(pause).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_send_is_given_up_at_its_third_refusal_in_a_row() {
+        let (mut refusals, send_id) = (Refusals::default(), SendId::from_uuid(uuid::Uuid::from_u128(1)));
+        let another = SendId::from_uuid(uuid::Uuid::from_u128(2));
+        let answers: Vec<Answer> = [send_id, another, send_id, send_id, send_id].map(|id| refusals.count(id)).into();
+        let (later, over) = (Answer::Unavailable, Answer::NotTaken);
+        assert_eq!(answers, [later, later, later, over, later]);
     }
 }

@@ -18,6 +18,7 @@ use engines::queue::Verdict;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 
+use super::log_in::LogIn;
 use super::pace::Pace;
 use super::pooled::{Keep, Pooled};
 use super::stop::{BeingWritten, Stop};
@@ -41,6 +42,8 @@ pub(super) struct Lane {
     idle: AtomicUsize,
     /// What stopped the account: what was fetched before goes back to the ledger.
     stop: Stop,
+    /// Who may log in.
+    pub(super) log_in: LogIn,
 }
 
 /// Who waits in a lane.
@@ -154,6 +157,7 @@ impl Lane {
             tasks: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
             stop: Stop::default(),
+            log_in: LogIn::default(),
         }
     }
 
@@ -209,6 +213,11 @@ impl Lane {
     /// Stops the account here; the ledger knows when the guard is dropped.
     pub(super) fn stop(&self) -> BeingWritten<'_> {
         self.stop.begin()
+    }
+
+    /// Whether a job may go that the ledger granted in a read which began at `fetched_at`.
+    pub(super) fn allows(&self, fetched_at: Instant) -> bool {
+        self.stop.allows(fetched_at)
     }
 
     async fn next(&self, wait: Duration) -> Option<Item> {
@@ -312,7 +321,7 @@ async fn serve(worker: Arc<Worker>, mut serving: Serving) {
         if worker.shutdown.is_stopping() {
             let now = worker.ctx.clock.now();
             worker.results.write(token, None, Verdict::RetryAt(now)).await;
-        } else if !lane.stop.allows(item.fetched_at) {
+        } else if !lane.allows(item.fetched_at) {
             worker.results.write(token, None, Verdict::Ack).await;
         } else {
             deliver::run(&worker, &lane, item, &mut connection).await;

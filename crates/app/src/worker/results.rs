@@ -19,6 +19,7 @@ use domain::settle::loop_delay;
 use engines::queue::{Token, Verdict};
 use engines::store::apply::{Applied, Settled, Written};
 use engines::store::refusals::Paused;
+use engines::store::restored::Committed;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -292,6 +293,10 @@ async fn write_down(ctx: &Context, settled: &[Settled], kept: &[Kept], pulse: &P
     for (result, applied) in settled.iter().zip(written.applied) {
         count(ctx, result, applied);
         log(ctx, result, applied);
+        if applied == Applied::Done && result.was_dot {
+            let (send_id, campaign_id, fence) = (result.send_id, result.campaign_id, result.fence);
+            ctx.witness.has_committed(Committed { send_id, campaign_id, fence, is_settled: true });
+        }
         if applied == Applied::Done && result.transition.dead_letter {
             told.buried.push(result.send_id);
         }

@@ -70,6 +70,31 @@ fn fp17_a_hosts_clock_that_jumps_moves_nothing_where_the_database_tells_the_time
     check_once(&sink, 6 * LEADS);
 }
 
+/// A host that was suspended, or keeps no time, as its worker sees it: the database is an hour ahead of what it began with,
+/// and what is due by the database's time goes.
+fn fp17_a_worker_that_fell_behind_the_database_catches_up(engine: Engine) {
+    let Some(app) = App::new(engine) else { return };
+    let sink = Sink::start(&app, &[]);
+    let worker = app.spawn(&["worker"]).read_on();
+    until(|| (app.count_rows("workers WHERE heartbeat > 0") == Some(1)).then_some(()));
+    let url = app.database_url().unwrap();
+    let (_, name) = url.rsplit_once('/').unwrap();
+    app.sql(
+        "CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS
+            $$ SELECT pg_catalog.clock_timestamp() + interval '1 hour' $$",
+    );
+    app.sql(&format!("ALTER DATABASE {name} SET search_path = public, pg_catalog"));
+    app.sql(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    );
+    import(&app, &sink, "Welcome");
+    assert_eq!(planned(&app), LEADS as u64, "by the database's time");
+    until(|| (sink.accepted().len() == LEADS).then_some(()));
+    assert!(worker.stop().0.success());
+    check_once(&sink, LEADS);
+}
+
 /// Embedded there is one clock: who is started after it jumped believes it, so an hour ahead the second mails of the first
 /// campaign are due; but nobody goes back behind what the ledger has seen, so set back, the third one's go at once.
 fn fp17_an_embedded_clock_that_jumps_sends_nothing_twice_and_never_goes_back(engine: Engine) {
@@ -95,4 +120,7 @@ mod sqlite {
     }
 }
 
-crate::on_every_server! { fp17_a_hosts_clock_that_jumps_moves_nothing_where_the_database_tells_the_time }
+crate::on_every_server! {
+    fp17_a_hosts_clock_that_jumps_moves_nothing_where_the_database_tells_the_time
+    fp17_a_worker_that_fell_behind_the_database_catches_up
+}

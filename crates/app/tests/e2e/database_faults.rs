@@ -317,7 +317,31 @@ mod server {
         ends(worker);
     }
 
+    /// What it has lost says that a mail was sent: to the server that takes over it waits.
+    fn fd10_a_server_without_the_last_commits_stops_the_worker_that_made_them(engine: Engine) {
+        let Some(mut scene) = Scene::new(App::on_own_postgres(engine)) else { return };
+        scene.enroll(1);
+        scene.planned();
+        let copy = scene.app.postgres().copy("late", &[]);
+        let mut worker = scene.app.spawn(&["worker"]);
+        says(&mut worker, "status=sent");
+        scene.app.postgres().is_replaced_by(copy);
+        assert_eq!(scene.app.count_rows("sends WHERE status = 'sent'"), Some(0), "the fault fired");
+        let (exit, log) = worker.ended();
+        let log = log.join("");
+        assert!(log.contains("the ledger has lost what was committed to it"), "{log}");
+        assert_eq!(exit.code(), Some(2), "{log}");
+        scene.nothing_more_went(1);
+        let (exit, said) = scene.app.json(&["worker"]);
+        assert!(exit == 2 && said.to_string().contains("restored --since"), "{said}");
+        assert_eq!(scene.app.json(&["restored", "--since", "2026-01-01T00:00:00Z"]).1["sends"], 1);
+        assert_eq!(number(&scene.status(), "held"), 1, "a person decides");
+        let (exit, _) = scene.app.json(&["scheduler", "--once"]);
+        assert_eq!(exit, 0, "it is the true one now");
+    }
+
     crate::on_every_server! {
+        fd10_a_server_without_the_last_commits_stops_the_worker_that_made_them
         fd01_a_server_killed_before_the_dot_costs_nothing
         fd01_a_server_killed_after_the_intent_costs_nothing
         fd01_a_server_killed_inside_a_commit_leaves_it_in_doubt_and_no_dot_is_written

@@ -82,10 +82,7 @@ impl PostgresServer {
     /// It is killed, and a hot standby that has all its commits takes its address: nothing can be written there until
     /// `promote`.
     pub fn fail_over(&mut self) {
-        let data = self.folder.path().join("standby");
-        let mut copy = program("pg_basebackup");
-        copy.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-c", "fast", "-R", "-D"]);
-        assert!(copy.arg(&data).status().unwrap().success(), "{copy:?}");
+        let data = self.copy("standby", &["-R"]);
         set(&data, &format!("port = {}", port::free()));
         let mut standby = spawn(&data);
         for setting in ["synchronous_standby_names = '*'", "synchronous_commit = remote_apply"] {
@@ -100,6 +97,22 @@ impl PostgresServer {
         set(&data, &format!("port = {}\nprimary_conninfo = ''", self.port));
         self.postmaster = spawn(&data);
         self.data = data;
+    }
+
+    /// A copy of all its files as they are now, made with these options.
+    pub fn copy(&self, name: &str, options: &[&str]) -> PathBuf {
+        let data = self.folder.path().join(name);
+        let mut copy = program("pg_basebackup");
+        copy.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-c", "fast"]).args(options);
+        assert!(copy.arg("-D").arg(&data).status().unwrap().success(), "{copy:?}");
+        data
+    }
+
+    /// It is killed, and a server with this copy, which has heard of nothing since, takes its address.
+    pub fn is_replaced_by(&mut self, copy: PathBuf) {
+        self.kill();
+        self.postmaster = spawn(&copy);
+        self.data = copy;
     }
 
     /// The standby that took over becomes a primary.

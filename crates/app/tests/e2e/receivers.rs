@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::app::{App, Engine, number, service};
+use crate::app::{App, Engine, Sink, number, service};
 use crate::maildir;
 
 const LEADS: usize = 40;
@@ -73,4 +73,23 @@ fn fs09_a_wrong_password_stops_the_account_and_keeps_the_mail() {
     let Some((exit, report)) = over_tls(&mut app, "wrong.example", "wrong password") else { return };
     assert_eq!((exit, number(&report, "sent"), number(&report, "failed")), (3, 0, 0), "{report}");
     assert_eq!(number(&report, "pending") + number(&report, "deferred"), LEADS as u64, "{report}");
+}
+
+/// As many connections as an account may have begin at once: the first hears the refusal for all.
+#[test]
+fn fs09_a_log_in_that_is_refused_is_tried_by_one_connection_alone() {
+    let Some(mut app) = App::new(Engine::Sqlite) else { return };
+    let sink = Sink::start(&app, &["--fail", "auth=535"]);
+    let file = app.campaign("alone.example", (0..LEADS).map(|n| format!("l{n}")), 1, "");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let server = sink.url.replace("smtp://", "smtp://ana@");
+    let server = format!("smtp = \"{server}\"\npassword_env = \"SMTP_PASSWORD\"");
+    std::fs::write(&file, text.replace("smtp = \"smtp://127.0.0.1:25?tls=none\"", &server)).unwrap();
+    std::fs::write(app.path("config.toml"), "[smtp]\nallow_plain_auth = true\n").unwrap();
+    app.set("SMTP_PASSWORD", "wrong password");
+    let config = app.path("config.toml");
+    let (exit, report) = app.json(&["run", file.to_str().unwrap(), "--config", config.to_str().unwrap()]);
+    assert_eq!((exit, number(&report, "sent")), (3, 0), "{report}");
+    assert_eq!(number(&report, "pending") + number(&report, "deferred"), LEADS as u64, "{report}");
+    assert_eq!(sink.fired()["auth 535"], 1, "0 more log-ins");
 }

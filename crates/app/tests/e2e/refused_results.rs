@@ -1,5 +1,5 @@
-//! A result that the ledger does not take for a reason of its own, here a trigger of another program: its send neither stays
-//! in `dot` nor goes again.
+//! A result, or the intent to write a dot, that the ledger does not take for a reason of its own, here a trigger of another
+//! program: its send neither stays in `dot` nor goes again, and takes no other along.
 
 use crate::app::{App, Engine};
 use crate::http::wait_long;
@@ -44,6 +44,42 @@ fn a_result_that_is_refused_holds_its_send_for_a_person(engine: Engine) {
     let id = send["sendId"].as_str().unwrap();
     assert_eq!(scene.app.json(&["send", "resolve", id, "--sent"]).0, 0);
     assert_eq!(scene.settled(), ONCE);
+    assert!(worker.stop().0.success());
+}
+
+/// From now on no send of `Welcome` may become a dot.
+fn refuse_its_dot(app: &App) {
+    let its = "SELECT 1 FROM campaigns c WHERE c.id = NEW.campaign_id AND c.name = 'Welcome'";
+    if app.database_url().is_some() {
+        app.change(&format!(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+                    $$ BEGIN IF EXISTS ({its}) THEN RAISE EXCEPTION 'not in this house'; END IF; RETURN NEW; END $$;
+                CREATE TRIGGER refuse BEFORE UPDATE ON sends FOR EACH ROW WHEN (NEW.status = 'dot') EXECUTE FUNCTION refuse()"
+        ));
+    } else {
+        app.change(&format!(
+            "CREATE TRIGGER refuse BEFORE UPDATE ON sends WHEN NEW.status = 'dot'
+                    BEGIN SELECT RAISE(ABORT, 'not in this house') WHERE EXISTS ({its}); END"
+        ));
+    }
+}
+
+/// The database takes every dot but one: that one is held with its reason, and the others go.
+fn an_intent_that_is_refused_takes_no_other_along_and_holds_its_send(engine: Engine) {
+    let Some(scene) = Scene::new(engine, "") else { return };
+    for (name, lead) in [("Second", "ben"), ("Third", "cid")] {
+        scene.import(name, lead, "");
+    }
+    assert_eq!(scene.app.json(&["scheduler", "--once"]).1["planned"], 3);
+    refuse_its_dot(&scene.app);
+    let worker = scene.next_worker();
+    wait_long(|| (scene.sink.accepted().len() == 2).then_some(()));
+    assert_eq!(scene.settled(), End { copies: 2, sent: 0, held: 1, unknown: 0 });
+    let send = &scene.app.json(&["campaign", "failures", "Welcome"]).1["failures"][0];
+    assert_eq!(send["reason"], "intent_refused");
+    allow(&scene.app);
+    assert_eq!(scene.app.json(&["send", "resolve", send["sendId"].as_str().unwrap(), "--resend"]).0, 0);
+    assert_eq!(scene.settled(), End { copies: 3, sent: 1, held: 0, unknown: 0 });
     assert!(worker.stop().0.success());
 }
 
@@ -101,6 +137,7 @@ fn a_dead_workers_other_dot_does_not_wait_for_a_refused_result() {
 }
 
 crate::on_every_engine! {
+    an_intent_that_is_refused_takes_no_other_along_and_holds_its_send
     a_result_that_is_refused_holds_its_send_for_a_person
     a_result_that_is_taken_in_no_form_is_tried_until_it_is
 }

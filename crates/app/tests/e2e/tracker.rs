@@ -258,6 +258,43 @@ fn fr03_a_tracker_that_starts_without_redis_and_database_answers_at_once() {
     });
 }
 
+/// Both were answered 200: the way out is in force as soon as the ledger answers, whatever becomes of what stands before it.
+#[test]
+fn fr03_spooled_unsubscribes_wait_for_no_redis() {
+    let Some(mut app) = App::new(Engine::Redis) else { return };
+    let sink = Sink::start(&app, &[]);
+    let mail = one_mail(&app, &sink);
+    let url = app.database_url().unwrap();
+    let (server, name) = url.split_once('@').unwrap().1.split_once('/').unwrap();
+    let mut gateway = Gateway::to(server);
+    gateway.close();
+    let by_gateway = format!("postgres://postgres@{}/{name}", gateway.address);
+    app.redis_mut().kill();
+    let mut tracker = app.spawn_with(&["track"], &[("DATABASE_URL", &by_gateway)]);
+    let address = tracker.value_after("tracking API listens address=").split(' ').next().unwrap().to_owned();
+    let mut client = Client::connect(&address);
+    let open = mail.links.iter().find(|link| link.contains("/api/track/open")).unwrap();
+    for (method, link) in [("GET", open.as_str()), ("POST", mail.unsubscribe.trim_matches(['<', '>']))] {
+        assert_eq!(client.ask(method, &link.replace("http://127.0.0.1:8081", "")).status, 200);
+    }
+    let spool = app.path("data/spool");
+    assert_eq!(std::fs::read_dir(&spool).unwrap().count(), 2, "the fault fired");
+    // What nobody can read stands before them.
+    std::fs::create_dir(spool.join("0.events")).unwrap();
+    let tracker = tracker.read_on();
+    gateway.reopen();
+    until(|| (app.count_rows("leads WHERE status = 'unsubscribed'") == Some(1)).then_some(()));
+    app.redis_mut().start_again();
+    until(|| {
+        let left = std::fs::read_dir(&spool).unwrap();
+        let waits = left.flatten().any(|file| file.path().extension().is_some_and(|kind| kind == "events"));
+        (!waits).then_some(())
+    });
+    let (exit, log) = tracker.stop();
+    assert!(exit.success() && log.iter().any(|line| line.contains("0.events")), "{}", log.join(""));
+    assert!(spool.join("0.unreadable").exists());
+}
+
 #[test]
 fn a_tracker_that_finds_anothers_redis_later_refuses_with_a_clear_message() {
     let Some(mut app) = App::new(Engine::Redis) else { return };

@@ -187,7 +187,10 @@ fn a_closed_window_moves_the_send_and_an_excluded_lead_ends_its_enrollment() {
 fn what_we_stopped_ourselves_waits_without_a_count() {
     let t = decide(Outcome::GivenBack, &first());
     assert_eq!((t.status, t.not_before, t.counted), (SendStatus::Queued, Some(NOW), false));
-    assert_eq!(decide(Outcome::Poison, &first()).status, SendStatus::Held);
+    for (outcome, reason) in [(Outcome::Poison, Reason::Poison), (Outcome::IntentRefused, Reason::IntentRefused)] {
+        let t = decide(outcome, &first());
+        assert_eq!((t.status, t.reason, t.counted), (SendStatus::Held, Some(reason), false));
+    }
     let t = decide(Outcome::TooLate, &first());
     assert_eq!((t.status, t.enrollment), (SendStatus::Skipped, EnrollmentEffect::MoveOn(first().next)));
 }

@@ -27,6 +27,7 @@ pub(super) use days::DayChanges;
 use super::SystemStore;
 use super::campaigns::CampaignBundle;
 use super::fetch::account_pace;
+use super::restored::{Committed, ensure_standing};
 use crate::db::{Access, LockKind, Tx};
 use crate::error::Result;
 use crate::value::{Row, Rows};
@@ -167,18 +168,21 @@ pub enum DotAnswer {
 }
 
 impl SystemStore {
-    /// Records the intent to write these dots, in one transaction; the answers in order of the requests.
+    /// Records the intent to write these dots, in one transaction; the answers in order of the requests. `known` is what
+    /// the caller has committed before.
     ///
     /// # Errors
-    /// The database. After `CommitInDoubt` no dot may be written, and `withdraw` must be asked until it answers.
+    /// `WentBack` where the ledger does not have that any more, or the database. After `CommitInDoubt` no dot may be written, and `withdraw` must be asked until it answers.
     pub async fn dot_intent(
         &self,
         requests: &[DotRequest],
         owner: &str,
         warmup: &WarmupTable,
+        known: &[Committed],
         now: Timestamp,
     ) -> Result<Vec<DotAnswer>> {
         let mut tx = self.db.begin(Access::Write).await?;
+        ensure_standing(&mut tx, known).await?;
         tx.lock(LockKind::Campaign, false, requests.iter().map(|r| r.campaign_id.uuid())).await?;
         tx.lock(LockKind::EmailAccount, false, requests.iter().map(|r| r.email_account_id.uuid())).await?;
         let campaigns = read_campaign_books(&mut tx, requests, now).await?;

@@ -1,25 +1,34 @@
-//! A ledger that was restored from an older backup: how that is seen, and how what it may have lost is held for people.
+//! A ledger that was restored from an older backup: how that is seen, at a start and by those that are running, and how what
+//! it may have lost is held for people.
 //!
 //! It has forgotten what was sent since the backup. Not responsible for judging the signs (`app/restored.rs`) or for
 //! deciding what is held of those whose next mail had not been planned (`domain::plan`). To add what a restored ledger has
 //! to hold: a page of it here, called by `penguinmails restored`.
 
-use domain::ids::{EnrollmentId, SendId};
+use domain::ids::{CampaignId, EnrollmentId, SendId};
+use domain::ledger::still_has;
 use domain::lost_time::LostTime;
+use domain::send::SendStatus;
 use domain::time::Timestamp;
 use uuid::Uuid;
 
 use super::SystemStore;
 use super::dot::days::{DayChanges, slot_columns};
 use crate::db::{Access, Tx};
-use crate::error::{Result, ensure_changed};
-use crate::value::Row;
+use crate::error::{Error, Result, ensure_changed};
+use crate::value::{Row, Rows};
 use crate::{statements, values};
 
 statements! {
     SIGNS = "SELECT seen_at, server FROM deployment";
-    // What is there is later where time ran faster in another process.
-    SEE = "UPDATE deployment SET seen_at = {max COALESCE(seen_at, $1), $1} RETURNING seen_at";
+    // What is there is later where time ran faster in another process, and earlier than the caller's own last mark only
+    // where the ledger went back: that stays to be seen by all others.
+    SEE = "UPDATE deployment SET seen_at = {max COALESCE(seen_at, $1), $1}
+        WHERE $2::timestamptz IS NULL OR seen_at >= $2 RETURNING seen_at";
+    DOUBT = "UPDATE deployment SET seen_at = {min COALESCE(seen_at, $1), $1}, updated_at = $2";
+    // A campaign that is gone was deleted with its sends.
+    STANDING = "SELECT r.id AS id, s.status AS status, s.fence AS fence FROM {rows r(id uuid, campaign_id uuid)}
+        JOIN campaigns c ON c.id = r.campaign_id LEFT JOIN sends s ON s.id = r.id";
     NAME_SERVER = "UPDATE deployment SET server = $1, updated_at = $2 WHERE server IS NULL";
     LOST_TIME = "SELECT lost_since, lost_until FROM deployment WHERE lost_since IS NOT NULL AND lost_until IS NOT NULL";
     LOSE = "UPDATE deployment SET lost_since = $1, lost_until = $2, updated_at = $3";
@@ -47,6 +56,40 @@ pub struct Signs {
     pub server: Option<String>,
 }
 
+/// What a process knows to be in the ledger, since its COMMIT was answered: a send's dot, and where it is settled, the
+/// result of that dot. The database orders commits, so what was committed before the latest is there where that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The send.
+    pub send_id: SendId,
+    /// Its campaign.
+    pub campaign_id: CampaignId,
+    /// The fence of its dot.
+    pub fence: i64,
+    /// Whether that dot's result is written down.
+    pub is_settled: bool,
+}
+
+/// Checks that the ledger has what was committed to it.
+///
+/// # Errors
+/// `WentBack` where it has not, or the database.
+pub(super) async fn ensure_standing(tx: &mut Tx, known: &[Committed]) -> Result<()> {
+    if known.is_empty() {
+        return Ok(());
+    }
+    let rows: Rows = known.iter().map(|one| values![one.send_id, one.campaign_id]).collect();
+    for row in tx.query_rows(&STANDING, rows, vec![]).await? {
+        let send_id: SendId = row.get("id")?;
+        let (status, fence): (Option<SendStatus>, Option<i64>) = (row.get("status")?, row.get("fence")?);
+        let mut same = known.iter().filter(|one| one.send_id == send_id);
+        if !same.all(|one| still_has(status.zip(fence), one.fence, one.is_settled)) {
+            return Err(Error::WentBack);
+        }
+    }
+    Ok(())
+}
+
 /// Reads of which time this ledger knows nothing.
 pub(super) async fn lost_time(tx: &mut Tx) -> Result<Option<LostTime>> {
     tx.query_opt(&LOST_TIME, vec![]).await?.as_ref().map(read_lost_time).transpose()
@@ -68,11 +111,33 @@ impl SystemStore {
     }
 
     /// Marks the ledger with the present; the latest mark, once it is durable. None where no deployment was named yet.
+    /// `last` is the caller's own mark before this one, `known` what it has committed since it began.
+    ///
+    /// # Errors
+    /// `WentBack`, and nothing is marked, where the ledger does not have these any more; or the database.
+    pub async fn mark(
+        &self,
+        now: Timestamp,
+        last: Option<Timestamp>,
+        known: &[Committed],
+    ) -> Result<Option<Timestamp>> {
+        let mut tx = self.db.begin(Access::Write).await?;
+        ensure_standing(&mut tx, known).await?;
+        let marked = tx.query_opt(&SEE, values![now, last]).await?;
+        if marked.is_none() && last.is_some() {
+            return Err(Error::WentBack);
+        }
+        tx.commit().await?;
+        marked.as_ref().map(|row| row.get("seen_at")).transpose()
+    }
+
+    /// Takes the mark back to `seen`, as far as it is later: so that all who have marked the ledger since, or noted a later
+    /// mark, see that it has lost something.
     ///
     /// # Errors
     /// The database.
-    pub async fn mark(&self, now: Timestamp) -> Result<Option<Timestamp>> {
-        self.db.write(&SEE, values![now]).await?.first().map(|row| row.get("seen_at")).transpose()
+    pub async fn doubt(&self, seen: Timestamp, now: Timestamp) -> Result<()> {
+        self.db.write(&DOUBT, values![seen, now]).await.map(drop)
     }
 
     /// Remembers the server of a ledger that had none.

@@ -187,7 +187,7 @@ impl Arena {
             let requests: Vec<_> = asked_for.iter().map(|job| request(job, NOW)).collect();
             let from = this.tick();
             let system = this.gate.store.system();
-            let answers = system.dot_intent(&requests, OWNER, &WarmupTable::default(), NOW).await;
+            let answers = system.dot_intent(&requests, OWNER, &WarmupTable::default(), &[], NOW).await;
             // Whoever has no answer writes no dot.
             let answers =
                 answers.map_err(only_a_conflict).unwrap_or_else(|()| vec![DotAnswer::Refused; requests.len()]);

@@ -1,12 +1,14 @@
 //! A restored ledger: its signs, and what of it is held for people.
 
+use domain::ids::{CampaignId, SendId};
 use domain::lost_time::LostTime;
+use domain::schedule::WarmupTable;
 use domain::time::Timestamp;
 use engines::Store;
 use engines::store::leads::NewLead;
-use engines::store::restored::Signs;
+use engines::store::restored::{Committed, Signs};
 
-use super::scene::{DAY, HOUR, MINUTE, Scene};
+use super::scene::{DAY, HOUR, MINUTE, OWNER, Scene, request};
 use crate::engine::{Engine, NOW, new_id, with_store};
 use crate::on_every_engine;
 
@@ -15,10 +17,13 @@ const LOST: LostTime = LostTime { since: NOW, until: Timestamp::from_micros(NOW.
 fn fd10_a_ledger_is_marked_and_a_mark_never_falls(engine: Engine) {
     with_store(engine, async |store: Store| {
         let system = store.system();
-        assert_eq!((system.signs().await.unwrap(), system.mark(NOW).await.unwrap()), (Signs::default(), None));
+        assert_eq!(
+            (system.signs().await.unwrap(), system.mark(NOW, None, &[]).await.unwrap()),
+            (Signs::default(), None)
+        );
         system.deployment(new_id(), NOW).await.unwrap();
-        assert_eq!(system.mark(NOW).await.unwrap(), Some(NOW));
-        assert_eq!(system.mark(NOW - DAY).await.unwrap(), Some(NOW), "another process was ahead");
+        assert_eq!(system.mark(NOW, None, &[]).await.unwrap(), Some(NOW));
+        assert_eq!(system.mark(NOW - DAY, Some(NOW), &[]).await.unwrap(), Some(NOW), "another process was ahead");
         system.name_server("one", NOW).await.unwrap();
         system.name_server("two", NOW).await.unwrap();
         assert_eq!(system.signs().await.unwrap(), Signs { seen_at: Some(NOW), server: Some("one".into()) });
@@ -101,7 +106,39 @@ fn fd10_whose_mail_had_not_been_planned_is_held_without_a_slot(engine: Engine) {
     });
 }
 
+fn fd10_a_ledger_that_went_back_under_a_process_takes_neither_its_mark_nor_its_dot(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, job) = Scene::one_job(store, |_| {}).await;
+        let system = f.store.system();
+        system.deployment(new_id(), NOW).await.unwrap();
+        let known =
+            |fence, is_settled| [Committed { send_id: job.send_id, campaign_id: job.campaign.0, fence, is_settled }];
+        let mark = async |last, known: &[Committed]| system.mark(NOW, last, known).await;
+        let went_back = async |last, known: &[Committed]| mark(last, known).await.is_err_and(|e| e.is_went_back());
+        let requests = [request(&job, NOW)];
+        let ask =
+            async |known: &[Committed]| system.dot_intent(&requests, OWNER, &WarmupTable::default(), known, NOW).await;
+        mark(None, &[]).await.unwrap();
+        assert!(went_back(Some(NOW + HOUR), &[]).await, "its own mark is not there");
+        assert!(went_back(None, &known(job.fence + 1, false)).await, "nor is its dot");
+        assert!(ask(&known(job.fence + 1, false)).await.is_err_and(|e| e.is_went_back()));
+        assert_eq!(f.sends().await, ["planned"], "no intent");
+        let gone = [Committed { send_id: SendId::from_uuid(new_id()), ..known(1, true)[0] }];
+        assert!(went_back(None, &gone).await, "nor is its row");
+        let deleted = [Committed { campaign_id: CampaignId::from_uuid(new_id()), ..gone[0] }];
+        assert!(mark(Some(NOW), &deleted).await.is_ok(), "with its campaign, by a person");
+        assert!(ask(&known(job.fence, false)).await.is_ok());
+        assert!(went_back(Some(NOW), &known(job.fence + 1, true)).await, "nor is its result");
+        assert!(mark(Some(NOW), &known(job.fence + 1, false)).await.is_ok());
+        system.doubt(NOW - MINUTE, NOW).await.unwrap();
+        assert_eq!(system.signs().await.unwrap().seen_at, Some(NOW - MINUTE));
+        assert!(went_back(Some(NOW), &[]).await, "who lost nothing himself stops as well");
+        assert_eq!(system.signs().await.unwrap().seen_at, Some(NOW - MINUTE), "and hides it from nobody");
+    });
+}
+
 on_every_engine! {
+    fd10_a_ledger_that_went_back_under_a_process_takes_neither_its_mark_nor_its_dot
     fd10_a_ledger_is_marked_and_a_mark_never_falls
     fd10_what_is_not_final_and_could_have_left_is_held_page_by_page
     fd10_a_dot_of_lost_time_is_held_and_its_late_250_is_proof

@@ -190,7 +190,7 @@ impl Scene {
     }
 
     pub async fn intend(&self, requests: &[DotRequest], now: Timestamp) -> Vec<DotAnswer> {
-        self.store.system().dot_intent(requests, OWNER, &WarmupTable::default(), now).await.unwrap()
+        self.store.system().dot_intent(requests, OWNER, &WarmupTable::default(), &[], now).await.unwrap()
     }
 
     pub async fn dot(&self, job: &SendJob, now: Timestamp) -> DotAnswer {

@@ -206,7 +206,7 @@ impl<'a> Driver<'a> {
     async fn intend(&self, w: usize) -> DotAnswer {
         let requests = [request(self.jobs[w].as_ref().unwrap(), self.clock)];
         let warmup = WarmupTable::default();
-        self.system().dot_intent(&requests, &self.names[w], &warmup, self.clock).await.unwrap()[0]
+        self.system().dot_intent(&requests, &self.names[w], &warmup, &[], self.clock).await.unwrap()[0]
     }
 
     /// The result that a worker holds, as it writes it down.
