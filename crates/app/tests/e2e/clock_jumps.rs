@@ -75,8 +75,9 @@ fn fp17_a_hosts_clock_that_jumps_moves_nothing_where_the_database_tells_the_time
 fn fp17_a_worker_that_fell_behind_the_database_catches_up(engine: Engine) {
     let Some(app) = App::new(engine) else { return };
     let sink = Sink::start(&app, &[]);
-    let worker = app.spawn(&["worker"]).read_on();
-    until(|| (app.count_rows("workers WHERE heartbeat > 0") == Some(1)).then_some(()));
+    let mut worker = app.spawn_with(&["worker"], &[("LOG_LEVEL", "info")]);
+    assert!(worker.wait_for("Waiting for jobs...", 1), "{}", worker.seen.join(""));
+    let worker = worker.read_on();
     let url = app.database_url().unwrap();
     let (_, name) = url.rsplit_once('/').unwrap();
     app.sql(
