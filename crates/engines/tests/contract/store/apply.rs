@@ -164,7 +164,7 @@ fn a_bounce_suppresses_the_address_and_cancels_the_leads_other_sends(engine: Eng
         f.write(over, values![new_id(), f.tenant_id, NOW]).await;
         f.settled(&job, fence, Outcome::Refused(ReplyAction::BounceHard), NOW).await;
         assert_eq!(f.one::<Option<Timestamp>>("SELECT expires_at AS x FROM suppression_list").await, None, "not over");
-        assert_eq!(f.one::<String>("SELECT reason AS x FROM suppression_list").await, "lead_bounced");
+        assert_eq!(f.one::<String>("SELECT source AS x FROM suppression_list").await, "smtp");
         assert_eq!(f.sends().await, ["bounced", "cancelled"]);
         assert_eq!(f.one::<String>("SELECT status AS x FROM leads").await, "bounced");
         assert_eq!(f.one::<String>("SELECT email AS x FROM suppression_list").await, "lead0@example.test");
