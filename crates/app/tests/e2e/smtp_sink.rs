@@ -129,7 +129,7 @@ fn fs18_no_answer_to_the_dot_is_unknown() {
 /// 550 right behind 354, and not a byte read of what follows.
 #[test]
 fn fs19_a_refusal_in_the_middle_of_the_message_is_heard() {
-    each_ends("failed", "policy_refusal", &[&["-A", "0"]], Some(0));
+    each_ends("failed", "refused", &[&["-A", "0"]], Some(0));
 }
 
 #[test]
