@@ -80,6 +80,20 @@ static NEXT_PLAN: Statement = Statement::new(
 /// A mail: when, for whom, from whom.
 type Mail = (Timestamp, String, String);
 
+/// Each mail that was foreseen happened, and no other.
+fn are_the_same(foreseen: &[Mail], happened: &[Mail], when: &str) {
+    let sorted = |mails: &[Mail]| {
+        let mut mails = mails.to_vec();
+        mails.sort();
+        mails
+    };
+    let (foreseen, happened) = (sorted(foreseen), sorted(happened));
+    for (n, (foreseen, happened)) in foreseen.iter().zip(&happened).enumerate() {
+        assert_eq!(foreseen, happened, "mail {n}, {when}");
+    }
+    assert_eq!(foreseen.len(), happened.len(), "{when}: {:?}", foreseen.last());
+}
+
 /// An installation whose clock stands.
 struct Simulation {
     ctx: Arc<Context>,

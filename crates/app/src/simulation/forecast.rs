@@ -8,7 +8,7 @@ use domain::time::Timestamp;
 use super::engine::Engine;
 use super::plans::{Plan, Use};
 use super::rules::Rules;
-use super::{Mail, Simulation, TICK, seeds};
+use super::{Mail, Simulation, TICK, are_the_same, seeds};
 use crate::foresight::{Idle, foresee};
 
 /// Friday, before the changes of clocks of spring in Europe and of autumn on Lord Howe Island.
@@ -35,21 +35,16 @@ async fn compare(engine: Engine, seed: u64, leads: usize, turns: Turns) {
     let plan = Plan::write(seed, leads, Use::Foreseen, folder.path());
     let (tenant_id, id) = simulation.start(&plan.file).await;
     let began = Instant::now();
-    let mut foreseen = foreseen(&simulation, tenant_id, id).await;
+    let foreseen = foreseen(&simulation, tenant_id, id).await;
     let took = began.elapsed();
     simulation.live(origin + LONG).await;
-    let mut happened = simulation.accepted();
-    foreseen.sort();
-    happened.sort();
-    for (n, (foreseen, happened)) in foreseen.iter().zip(&happened).enumerate() {
-        assert_eq!(foreseen, happened, "mail {n} of seed {seed}");
-    }
-    assert_eq!(foreseen.len(), happened.len(), "seed {seed}");
+    let happened = simulation.accepted();
+    are_the_same(&foreseen, &happened, &format!("seed {seed}"));
     assert!(happened.len() > leads, "seed {seed} has follow-ups: {}", happened.len());
     let letters = simulation.letters();
     Rules::of(&letters).judge(&plan, plan.settings.daily_limit);
     Rules::of(&letters).judge_waits(&plan, origin);
-    let days = happened.last().unwrap().0.since(origin).as_secs() / 86_400;
+    let days = letters.last().unwrap().at.since(origin).as_secs() / 86_400;
     println!(
         "seed {seed}: {} mails over {days} days as foreseen in {took:?}, lived in {:?}",
         happened.len(),

@@ -12,11 +12,11 @@ use domain::reason::Reason;
 use domain::time::Timestamp;
 use engines::dialect::Statement;
 
-use super::Simulation;
 use super::explain::explain_all;
 use super::forecast::foreseen;
 use super::plans::{Plan, Step, Use, name};
 use super::rules::{Letter, Rules, is_open};
+use super::{Simulation, are_the_same};
 
 const ORIGIN: &str = "2026-03-20T10:00:00Z";
 const MINUTE: Duration = Duration::from_secs(60);
@@ -73,10 +73,8 @@ async fn compare(seed: u64, reasons: &mut BTreeSet<Reason>) -> u64 {
         let mut foreseen = foreseen(&simulation, tenant_id, id).await;
         foreseen.retain(|mail| mail.0 < origin + HOUR * next);
         simulation.live_until(origin + HOUR * next).await;
-        let mut happened = simulation.accepted().split_off(before);
-        foreseen.sort();
-        happened.sort();
-        assert_eq!(foreseen, happened, "seed {seed}, woken at {woken}");
+        let happened = simulation.accepted().split_off(before);
+        are_the_same(&foreseen, &happened, &format!("seed {seed}, woken at {woken}"));
         let letters = simulation.letters();
         for letter in &letters[before..] {
             let times = (origin, woken - HOUR * 2);

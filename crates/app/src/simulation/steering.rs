@@ -22,7 +22,7 @@ use super::engine::Engine;
 use super::explain::explain_all;
 use super::forecast::foreseen;
 use super::plans::{Chance, name};
-use super::{HORIZON, Mail, NEXT_DUE, Simulation, is_only_one, seeds};
+use super::{HORIZON, Mail, NEXT_DUE, Simulation, are_the_same, is_only_one, seeds};
 
 const ORIGIN: &str = "2026-03-20T10:00:00Z";
 const LONG: Duration = Duration::from_secs(500 * 24 * 3600);
@@ -178,7 +178,7 @@ impl Scene {
         let mut foreseen = foreseen(&self.simulation, self.tenant_id, self.campaign_id).await;
         foreseen.retain(|mail| mail.0 < until);
         self.simulation.live_until(until).await;
-        let mut happened = self.simulation.accepted().split_off(before);
+        let happened = self.simulation.accepted().split_off(before);
         for mail in &happened {
             assert!(self.is_allowed(mail), "seed {seed} after {acts:?}: {mail:?}");
         }
@@ -188,12 +188,7 @@ impl Scene {
             let is_said = self.author.says(&letters[..=n], self.simulation.origin);
             assert!(is_said, "seed {seed} after {acts:?}: {:?}", letters[n]);
         }
-        foreseen.sort();
-        happened.sort();
-        for (foreseen, happened) in foreseen.iter().zip(&happened) {
-            assert_eq!(foreseen, happened, "seed {seed} after {acts:?}");
-        }
-        assert_eq!(foreseen.len(), happened.len(), "seed {seed} after {acts:?}: {:?}", foreseen.last());
+        are_the_same(&foreseen, &happened, &format!("seed {seed} after {acts:?}"));
     }
 
     fn is_allowed(&self, (_, to, from): &Mail) -> bool {

@@ -213,9 +213,10 @@ impl App {
         Some(format!("{base}/{name}"))
     }
 
-    /// A query of the ledger on PostgreSQL: one number.
-    pub fn count_rows(&self, condition: &str) -> Option<u64> {
-        Some(self.sql(&format!("SELECT count(*) FROM {condition}"))?.trim().parse().unwrap())
+    /// How many rows of a table of the ledger there are, with a condition or without, on either database.
+    pub fn count_rows(&self, of: &str) -> u64 {
+        let statement = format!("SELECT count(*) FROM {of}");
+        self.sql(&statement).unwrap_or_else(|| self.sqlite("execute", &statement)).trim().parse().unwrap()
     }
 
     /// The rows of a statement with one column, as another program has them on PostgreSQL.
@@ -230,12 +231,20 @@ impl App {
 
     /// Statements as another program would run them, on either database.
     pub fn change(&self, statements: &str) {
-        if self.sql(statements).is_some() {
-            return;
+        if self.sql(statements).is_none() {
+            self.sqlite("executescript", statements);
         }
-        let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], timeout=60)\nc.executescript(sys.argv[2])";
-        let file = self.path("data/penguinmails.db");
-        assert!(Command::new("python3").args(["-c", script]).arg(file).arg(statements).status().unwrap().success());
+    }
+
+    /// Calls `execute` or `executescript` of Python's `sqlite3`; the first column of what it gives, a line each.
+    fn sqlite(&self, call: &str, statements: &str) -> String {
+        let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], timeout=60)\n\
+            for row in getattr(c, sys.argv[2])(sys.argv[3]): print(row[0])";
+        let mut python = Command::new("python3");
+        python.args(["-c", script]).arg(self.path("data/penguinmails.db")).args([call, statements]);
+        let output = python.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// Keeps a transaction with this statement open on PostgreSQL until it is dropped.

@@ -187,7 +187,7 @@ fn fr03_a_redis_that_stays_away_stops_no_mail() {
     assert!(worker.wait_for("status=sent", 2_000 - seen));
     assert!(scheduler.wait_for("campaign completed", 1));
     println!("{} sends without Redis in {:?}", 2_000 - before, killed.elapsed());
-    assert_eq!(app.count_rows("sends WHERE status = 'sent'"), Some(2_000));
+    assert_eq!(app.count_rows("sends WHERE status = 'sent'"), 2_000);
 
     app.redis_mut().start_again();
     let back = Instant::now();
@@ -249,7 +249,7 @@ fn fr01_ten_times_emptied_while_sending() {
         until(|| (waiting() > 0).then_some(()));
         times.push(emptied.elapsed());
     }
-    let sent = app.count_rows("sends WHERE status = 'sent'").unwrap();
+    let sent = app.count_rows("sends WHERE status = 'sent'");
     assert!((sent as usize) < SENDS, "all ten fired in the middle: {sent}");
     assert!(scheduler.wait_for("campaign completed", 1));
     assert_eq!(worker.stop().0.code(), Some(0));

@@ -283,7 +283,7 @@ fn fr03_spooled_unsubscribes_wait_for_no_redis() {
     std::fs::create_dir(spool.join("0.events")).unwrap();
     let tracker = tracker.read_on();
     gateway.reopen();
-    until(|| (app.count_rows("leads WHERE status = 'unsubscribed'") == Some(1)).then_some(()));
+    until(|| (app.count_rows("leads WHERE status = 'unsubscribed'") == 1).then_some(()));
     app.redis_mut().start_again();
     until(|| {
         let left = std::fs::read_dir(&spool).unwrap();
