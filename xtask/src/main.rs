@@ -4,6 +4,7 @@
 //! installed. Not part of the product. To add a chore: a variant of `Command`; a service: a file beside `postgres`.
 #![expect(clippy::print_stdout, reason = "a chore's result is what it prints")]
 
+mod bench;
 mod chaos;
 mod faults;
 mod fuzz;
@@ -32,6 +33,8 @@ enum Command {
     Test(TestArgs),
     /// Prove delivery: every fault by its tests, then storms of kills, cuts and floods; prints what fired and what was lost
     Chaos(chaos::ChaosArgs),
+    /// Measure the product beside its limits, in one run on this machine; prints ratios
+    Bench(bench::BenchArgs),
     /// Try the fuzz targets for some time each; ends with a failure and its seed where one is found
     Fuzz(fuzz::FuzzArgs),
     /// Start the same services, run a command with their addresses in its environment, tear them down
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Test(args) => suite::test(&args.engines, &args.filter),
         Command::Chaos(args) => chaos::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Env(args) => suite::env(&args.command),
     };

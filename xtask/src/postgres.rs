@@ -10,8 +10,17 @@ use std::process::Command;
 use crate::machine::{as_root, is_root, postgres_programs, run, step};
 use crate::service::{Service, free_port};
 
+/// Whether what is committed waits for the disk.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Disk {
+    /// As a deployment does.
+    Awaited,
+    /// As tests do.
+    Unawaited,
+}
+
 /// Starts it; the URL of its superuser.
-pub(crate) fn start(folder: &Path) -> anyhow::Result<(Service, String)> {
+pub(crate) fn start(folder: &Path, disk: Disk) -> anyhow::Result<(Service, String)> {
     step("starting PostgreSQL");
     let programs = postgres_programs()?;
     let home = folder.join("postgres");
@@ -36,7 +45,9 @@ pub(crate) fn start(folder: &Path) -> anyhow::Result<(Service, String)> {
     let mut server = unprivileged("postgres");
     server.arg("-D").arg(&data).args(["-p", &port.to_string(), "-k"]).arg(&home);
     server.args(["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=300", "-c", "shared_buffers=256MB"]);
-    server.args(["-c", "fsync=off"]);
+    if disk == Disk::Unawaited {
+        server.args(["-c", "fsync=off"]);
+    }
     let service = Service::start("PostgreSQL", &mut server, &folder.join("postgres.log"))?.wait_for_port(port)?;
     Ok((service, format!("postgres://postgres@127.0.0.1:{port}/postgres")))
 }

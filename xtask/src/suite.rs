@@ -177,7 +177,7 @@ pub(crate) fn with_services<T>(work: impl FnOnce(Environment, &Path) -> anyhow::
     // Other users (postgres, postfix) must get through to their folders.
     std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let path = folder.path();
-    let (_postgres, url) = postgres::start(path)?;
+    let (_postgres, url) = postgres::start(path, postgres::Disk::Unawaited)?;
     let postfix = postfix::start(path)?;
     let redis = [redis::plain(path)?, redis::cluster(path)?, redis::sentinel(path)?];
     let aiosmtpd = receivers::aiosmtpd(path)?;

@@ -105,7 +105,7 @@ async fn turn_over(ctx: &Context, goes_on: GoesOn<'_>) -> engines::error::Result
     }
     metrics.turns.inc([if result.is_ok() { "done" } else { "failed" }]);
     metrics.turn.observe(began.elapsed());
-    turn.seconds = (began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
+    turn.seconds = (began.elapsed().as_secs_f64() * 1e6).round() / 1e6;
     result.map(|()| turn)
 }
 
