@@ -1,18 +1,24 @@
-//! The HTTP API for operators and other programs: cron route, health, readiness, metrics.
+//! The HTTP API for operators and other programs: cron route, health, readiness, metrics, and tenants' campaigns.
 //!
-//! On its own listeners, never on the tracker's port: `API_LISTEN` has all of it, `HEALTH_LISTEN` all but what acts.
+//! On its own listeners, never on the tracker's port: `API_LISTEN` has all of it, `HEALTH_LISTEN` what watches the process.
+//! Routes under `/api/v1` are asked with a tenant's key (`caller`) and refuse in one way (`refusal`).
 //! Bodies, heads, time and connections are bounded. Knows the queue by its contract alone. Not responsible for
 //! accepting connections (`listener`) or for a turn (`scheduler`). To add a resource: a file here, an arm in `handler`.
 
+mod caller;
+mod campaigns;
 mod cron;
+mod foreseen;
 mod health;
+mod query;
+mod refusal;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, any, get};
 use axum::{Json, Router};
@@ -56,13 +62,16 @@ pub(crate) struct Api {
     shutdown: Shutdown,
     /// One turn at a time: those who wait find nothing left to do.
     turn: Arc<Mutex<()>>,
+    /// Forecasts under way.
+    foreseeing: Arc<foreseen::Turns>,
 }
 
 type Shared = State<Arc<Api>>;
 
 impl Api {
     pub(crate) fn new(ctx: &Arc<Context>, needs: Needs, shutdown: &Shutdown) -> Arc<Self> {
-        Arc::new(Self { ctx: Arc::clone(ctx), needs, shutdown: shutdown.clone(), turn: Arc::default() })
+        let (ctx, shutdown) = (Arc::clone(ctx), shutdown.clone());
+        Arc::new(Self { ctx, needs, shutdown, turn: Arc::default(), foreseeing: Arc::default() })
     }
 }
 
@@ -97,12 +106,27 @@ fn handler(route: Route) -> Option<MethodRouter<Arc<Api>>> {
         Route::Metrics => Some(get(health::metrics).layer(limit)),
         // Its time limit is its own: a turn goes on when nobody waits for it any more.
         Route::Cron => Some(any(cron::answer)),
+        Route::Campaigns => Some(get(campaigns::list).layer(limit)),
+        Route::Campaign => Some(get(campaigns::status).layer(limit)),
+        // Their time limit is their own: a forecast goes on when nobody waits for it any more.
+        Route::Forecast => Some(get(foreseen::forecast)),
+        Route::Calendar => Some(get(foreseen::calendar)),
+        Route::Explain => Some(get(foreseen::explain)),
         Route::Open | Route::Click | Route::Unsubscribe => None,
     }
 }
 
 async fn not_found() -> Response {
     problem(StatusCode::NOT_FOUND, "no such route")
+}
+
+/// The token of the one `Authorization: Bearer` header; none where there is another one, or more than one.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (given.next(), given.next()) else { return None };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    // RFC 9110 11.1: the scheme's name has no case.
+    scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim_start())
 }
 
 /// `{"error": …}`, never kept by a cache.
@@ -114,4 +138,14 @@ fn answer(status: StatusCode, body: &impl serde::Serialize) -> Response {
     let mut response = (status, Json(body)).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+fn with(mut response: Response, name: HeaderName, value: &'static str) -> Response {
+    response.headers_mut().insert(name, HeaderValue::from_static(value));
+    response
+}
+
+/// What is away now may be back in a few seconds.
+fn later(why: &str) -> Response {
+    with(problem(StatusCode::SERVICE_UNAVAILABLE, why), header::RETRY_AFTER, "5")
 }

@@ -3,6 +3,7 @@
 //! A result goes to stdout, once; progress, logs and errors go to stderr. With `--json` stdout holds one object, an
 //! `{"error": …}` included. To add a subcommand: a file under `cli` with its arguments and `run`, and a line in `Command`.
 
+mod api_key;
 mod campaign;
 mod config;
 mod demo;
@@ -20,6 +21,7 @@ mod secret;
 mod send;
 mod serve;
 mod sink;
+mod tenant;
 mod time_scale;
 
 use std::path::PathBuf;
@@ -119,6 +121,8 @@ enum Command {
     Events(events::Command),
     #[command(subcommand)]
     Queue(queue::QueueCommand),
+    #[command(subcommand, name = "api-key")]
+    ApiKey(api_key::Command),
     Doctor(doctor::Doctor),
     Migrate(migrate::Migrate),
     Restored(restored::RestoredArgs),
@@ -146,6 +150,7 @@ impl Command {
             Self::Events(command) => command.run(global),
             Self::Queue(command) => command.run(global),
             Self::Campaign(command) => command.run(global),
+            Self::ApiKey(command) => command.run(global),
             Self::Sink(args) => args.run(global),
             Self::Doctor(command) => command.run(global),
             Self::Migrate(command) => command.run(global),

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Every point: those of planning and of one email in the order in which they are passed, then those of events
 /// and of what runs beside.
 #[cfg(debug_assertions)]
-const ALL: [&str; 13] = [
+const ALL: [&str; 14] = [
     "planning",
     "recorded",
     "leased",
@@ -25,6 +25,7 @@ const ALL: [&str; 13] = [
     "applied",
     "stored",
     "beating",
+    "foreseeing",
 ];
 /// Real time between two looks whether it is over.
 #[cfg(debug_assertions)]

@@ -1,8 +1,15 @@
-//! The ledger as a forecast begins with it, for `campaign forecast`, `campaign calendar` and `explain`.
+//! What lies ahead, for `campaign forecast`, `campaign calendar` and `explain`, on the command line and over the API.
 //!
-//! Not responsible for foreseeing (`domain::forecast`) or for showing. To add something that has to be known before: a
-//! field of `Foresight`.
+//! Here: the ledger as a forecast begins with it. `outlook` and `explained` hold the answers. Not responsible for foreseeing
+//! (`domain::forecast`) or for texts on a terminal (`cli`). To add something that has to be known before: a field of
+//! `Foresight`.
 
+pub(crate) mod explained;
+pub(crate) mod outlook;
+
+use std::time::Duration;
+
+use anyhow::Context as _;
 use domain::campaign::{CampaignSettings, CampaignStatus};
 use domain::email_account::AccountStatus;
 use domain::forecast::World;
@@ -12,6 +19,9 @@ use engines::store::outlook::Prospects;
 
 use crate::context::Context;
 use crate::scheduler;
+
+/// How far a slot is looked for: ten years.
+const FAR: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
 /// The world as it stands, and the campaign that was asked for in it.
 pub(crate) struct Foresight {
@@ -78,4 +88,19 @@ fn go_on(prospects: &mut Prospects, now: Timestamp) {
             }
         }
     }
+}
+
+/// Computes on a thread of its own: it may take minutes. A runtime that ends would wait for one of its own threads; this one
+/// ends with the process. It goes on where nobody waits for it any more.
+///
+/// # Errors
+/// There is no thread to be had, or the computation ended by a fault of ours.
+async fn aside<T: Send + 'static>(compute: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let work = move || {
+        // Whoever asked may have gone.
+        let _nobody_waits = sender.send(compute());
+    };
+    std::thread::Builder::new().name("foresight".into()).spawn(work).context("there is no thread to foresee on")?;
+    receiver.await.context("the forecast ended by a fault of ours")
 }

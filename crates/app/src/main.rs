@@ -4,6 +4,7 @@
 
 mod analytics;
 mod api;
+mod api_key;
 mod audience;
 mod campaign_file;
 mod campaign_run;

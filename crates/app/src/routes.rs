@@ -27,6 +27,11 @@ pub(crate) enum Route {
     Health,
     Ready,
     Metrics,
+    Campaigns,
+    Campaign,
+    Forecast,
+    Calendar,
+    Explain,
 }
 
 impl Listener {
@@ -52,10 +57,22 @@ impl Listener {
 
 impl Route {
     /// Every route.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Open, Self::Click, Self::Unsubscribe, Self::Cron, Self::Health, Self::Ready, Self::Metrics];
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Open,
+        Self::Click,
+        Self::Unsubscribe,
+        Self::Cron,
+        Self::Health,
+        Self::Ready,
+        Self::Metrics,
+        Self::Campaigns,
+        Self::Campaign,
+        Self::Forecast,
+        Self::Calendar,
+        Self::Explain,
+    ];
 
-    /// Its path, the whole of it.
+    /// Its path, the whole of it; `{id}` stands for a campaign's id or name.
     pub(crate) const fn path(self) -> &'static str {
         match self {
             Self::Open => "/api/track/open",
@@ -65,6 +82,11 @@ impl Route {
             Self::Health => "/health",
             Self::Ready => "/ready",
             Self::Metrics => "/metrics",
+            Self::Campaigns => "/api/v1/campaigns",
+            Self::Campaign => "/api/v1/campaigns/{id}",
+            Self::Forecast => "/api/v1/campaigns/{id}/forecast",
+            Self::Calendar => "/api/v1/campaigns/{id}/calendar",
+            Self::Explain => "/api/v1/campaigns/{id}/explain",
         }
     }
 
@@ -74,6 +96,7 @@ impl Route {
             Self::Unsubscribe => "GET, HEAD, POST",
             Self::Cron => "GET, POST",
             Self::Open | Self::Click | Self::Health | Self::Ready | Self::Metrics => "GET, HEAD",
+            Self::Campaigns | Self::Campaign | Self::Forecast | Self::Calendar | Self::Explain => "GET, HEAD",
         }
     }
 
@@ -81,7 +104,9 @@ impl Route {
     pub(crate) const fn listeners(self) -> &'static [Listener] {
         match self {
             Self::Open | Self::Click | Self::Unsubscribe => &[Listener::Track],
-            Self::Cron => &[Listener::Api],
+            Self::Cron | Self::Campaigns | Self::Campaign | Self::Forecast | Self::Calendar | Self::Explain => {
+                &[Listener::Api]
+            }
             Self::Health | Self::Ready | Self::Metrics => &[Listener::Api, Listener::Health],
         }
     }

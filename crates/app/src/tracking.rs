@@ -98,7 +98,18 @@ async fn answer(tracker: &Tracker, request: Request<Incoming>, peer: SocketAddr)
         Some(Route::Open) => open(tracker, &request, peer).await,
         Some(Route::Click) => click(tracker, &request, peer).await,
         Some(Route::Unsubscribe) => unsubscribe::answer(tracker, request, peer).await,
-        Some(Route::Cron | Route::Health | Route::Ready | Route::Metrics) | None => {
+        Some(
+            Route::Cron
+            | Route::Health
+            | Route::Ready
+            | Route::Metrics
+            | Route::Campaigns
+            | Route::Campaign
+            | Route::Forecast
+            | Route::Calendar
+            | Route::Explain,
+        )
+        | None => {
             tracker.count(Kind::Other, Hit::Refused);
             responses::not_found()
         }

@@ -6,8 +6,10 @@
 //! To add a call: the file of its verb; statements on top, functions below, a case in the contract suite.
 
 pub mod adopt;
+pub mod api_keys;
 pub mod apply;
 pub mod breaker;
+pub mod campaign_names;
 pub mod campaigns;
 pub mod dead_letters;
 pub mod dot;
@@ -79,8 +81,10 @@ pub struct SystemStore {
 pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]> {
     [
         adopt::STATEMENTS,
+        api_keys::STATEMENTS,
         apply::STATEMENTS,
         breaker::STATEMENTS,
+        campaign_names::STATEMENTS,
         campaigns::STATEMENTS,
         dead_letters::STATEMENTS,
         dot::STATEMENTS,

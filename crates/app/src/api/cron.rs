@@ -8,12 +8,12 @@ use std::time::Duration;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::Response;
 use secrecy::{ExposeSecret as _, SecretString};
 use std::sync::Arc;
 
-use super::{Shared, answer as respond, problem};
+use super::{Shared, answer as respond, bearer, later, problem, with};
 use crate::routes::Route;
 use crate::scheduler;
 
@@ -81,25 +81,13 @@ async fn run(api: &super::Api, method: &Method, headers: &HeaderMap) -> Response
     }
 }
 
-fn with(mut response: Response, name: header::HeaderName, value: &'static str) -> Response {
-    response.headers_mut().insert(name, HeaderValue::from_static(value));
-    response
-}
-
-fn later(why: &str) -> Response {
-    with(problem(StatusCode::SERVICE_UNAVAILABLE, why), header::RETRY_AFTER, "5")
-}
-
 /// One `Authorization` header with the right token. Digests are compared, so that neither content nor length shows in
 /// the time that it takes.
 fn is_authorized(headers: &HeaderMap, secret: &SecretString) -> bool {
-    let mut given = headers.get_all(header::AUTHORIZATION).iter();
-    let (Some(value), None) = (given.next(), given.next()) else { return false };
-    let Some((scheme, token)) = value.to_str().ok().and_then(|text| text.split_once(' ')) else { return false };
+    let Some(token) = bearer(headers) else { return false };
     let hash = |text: &str| digest(&SHA256, text.as_bytes());
-    let (theirs, ours) = (hash(token.trim_start()), hash(secret.expose_secret()));
-    // RFC 9110 11.1: the scheme's name has no case.
-    scheme.eq_ignore_ascii_case("Bearer") && verify_slices_are_equal(theirs.as_ref(), ours.as_ref()).is_ok()
+    let (theirs, ours) = (hash(token), hash(secret.expose_secret()));
+    verify_slices_are_equal(theirs.as_ref(), ours.as_ref()).is_ok()
 }
 
 #[cfg(test)]

@@ -1,32 +1,18 @@
 //! `penguinmails explain`: why a lead's next mail of a campaign has not left, and when it will.
 //!
-//! Not responsible for the reason or the slot (`domain::forecast`). To add a state: a case of `Answer`.
-
-use std::time::Duration;
+//! Not responsible for the answer (`foresight/explained.rs`). To add a state: there.
 
 use clap::Args;
-use domain::campaign::{CampaignSettings, TimezoneStrategy};
-use domain::pace::AccountBook;
-use domain::reason::Reason;
-use domain::schedule::WarmupTable;
-use domain::send::SendStatus;
-use domain::time::{Timestamp, Zone};
-use engines::store::campaigns::CampaignName;
-use engines::store::outlook::{EnrollmentStanding, Standing};
-use serde_json::{Value, json};
 
 use super::campaign::find;
 use super::{Global, Outcome, block_on, output};
 use crate::clock::Clock;
 use crate::config::{self, Environment};
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
-use crate::foresight::{Idle, foresee};
+use crate::exit::Exit;
+use crate::foresight::explained::Explained;
 use crate::problem::{InputErrors, Problem};
 use crate::telemetry;
-
-/// How far a slot is looked for: ten years.
-const FAR: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
 /// Say why a lead's next mail of a campaign has not left yet, and when it will
 #[derive(Debug, Args)]
@@ -46,25 +32,6 @@ pub(crate) struct ExplainArgs {
     tenant: Option<String>,
 }
 
-/// What is said of a lead.
-#[derive(Debug)]
-struct Answer {
-    /// `not_enrolled`, `completed`, `stopped`, `held` or `waiting`.
-    state: &'static str,
-    reason: Option<Reason>,
-    /// One sentence.
-    text: String,
-    slot: Option<Slot>,
-}
-
-#[derive(Debug)]
-struct Slot {
-    at: Timestamp,
-    local: String,
-    step_order: u32,
-    account: String,
-}
-
 impl ExplainArgs {
     pub(crate) fn run(&self, global: &Global) -> Outcome {
         let config = config::load(&global.options(), &Environment::of_process())?;
@@ -72,119 +39,17 @@ impl ExplainArgs {
         block_on(async {
             let ctx = Context::open(config, 1.0).await?;
             let campaign = find(&ctx, &self.campaign, self.tenant.as_deref()).await?;
-            let tenant = ctx.store.tenant(campaign.tenant_id);
-            let Some(standing) = tenant.find_standing(campaign.id, &self.lead).await? else {
+            let Some(explained) = Explained::of(&ctx, &campaign, &self.lead).await? else {
                 // The lead is not named: an error holds no address.
                 let problem = Problem::new("the tenant has no such lead").field("LEAD");
                 return Err(InputErrors::from(problem.hint("an address or an id of `lead import`'s list")).into());
             };
-            let answer = explain(&ctx, &campaign, &standing).await?;
             if global.json {
-                output::print_json(&answer.object(&campaign, &standing));
+                output::print_json(&explained.object());
             } else {
-                output::print(format_args!("{} in {}: {}", standing.email, campaign.name, answer.text));
+                output::print(format_args!("{} in {}: {}", explained.lead, campaign.name, explained.text()));
             }
             Ok(Exit::Done)
         })?
-    }
-}
-
-async fn explain(ctx: &Context, campaign: &CampaignName, standing: &Standing) -> Result<Answer, Failure> {
-    let Some((enrollment, at)) = &standing.enrollment else {
-        return Ok(Answer::settled("not_enrolled", None, "the lead is not enrolled in this campaign".into()));
-    };
-    if let Some(answer) = Answer::without_forecast(at) {
-        return Ok(answer);
-    }
-    let foresight = foresee(ctx, campaign.tenant_id, campaign.id, Idle::AsItStands).await?;
-    let zone = foresight.settings.timezone.clone();
-    let told = foresight.world.explain(foresight.campaign, *enrollment, foresight.now + FAR);
-    let ids = told.account.iter().map(|book| book.id).chain(told.slot.as_ref().map(|sent| sent.account));
-    let addresses = ctx.store.tenant(campaign.tenant_id).account_addresses(ids).await?;
-    let address = |id| addresses.get(&id).cloned().unwrap_or_default();
-    let slot = told.slot.as_ref().map(|sent| Slot {
-        at: sent.at,
-        local: zone.for_people(sent.at),
-        step_order: sent.step_order,
-        account: address(sent.account),
-    });
-    let warmup = &ctx.config.settings.email_account.warmup;
-    let holder = told.account.as_ref().map(|book| (book, address(book.id)));
-    let why = why(told.reason, holder, &foresight.settings, (warmup, foresight.now));
-    let left_out =
-        told.left_out.map_or(String::new(), |why| format!("; its next mail is left out: {}", why.for_people()));
-    let text = match (&slot, told.left_out) {
-        (Some(slot), _) => format!("{why}{left_out}; next slot {} from {}", slot.local, slot.account),
-        (None, Some(_)) => format!("{why}{left_out}, and none follows"),
-        (None, None) if told.reason.is_none() => {
-            "nothing more is foreseen for this lead as long as nobody acts".to_owned()
-        }
-        (None, None) => format!("{why}; no slot is foreseen until a person changes that"),
-    };
-    Ok(Answer { state: "waiting", reason: told.reason.or(told.left_out), text, slot })
-}
-
-/// What holds the lead, in words, with the numbers of the limit.
-fn why(
-    reason: Option<Reason>,
-    holder: Option<(&AccountBook, String)>,
-    settings: &CampaignSettings,
-    (warmup, now): (&WarmupTable, Timestamp),
-) -> String {
-    let Some(reason) = reason else { return "nothing holds it".to_owned() };
-    match (reason, holder) {
-        (Reason::AccountCap, Some((book, address))) => match at_cap(book, now, warmup) {
-            Some((taken, cap)) => format!("{address} is at {taken} of {cap} today"),
-            None => format!("{address}: {}", reason.for_people()),
-        },
-        (Reason::AccountGap, Some((book, address))) => {
-            format!("{address} keeps {} s between messages", book.pace.min_gap.as_secs())
-        }
-        (_, Some((_, address))) => format!("{}: {address}", reason.for_people()),
-        (Reason::WindowClosed, None) if settings.timezone_strategy == TimezoneStrategy::RecipientLocal => {
-            "the sending window is closed where the lead is".to_owned()
-        }
-        _ => reason.for_people().to_owned(),
-    }
-}
-
-/// Slots that are taken of the account's day, and its cap.
-fn at_cap(book: &AccountBook, now: Timestamp, warmup: &WarmupTable) -> Option<(u32, u32)> {
-    let cap = book.cap(now, warmup)?;
-    Some((cap - book.remaining(now, warmup), cap))
-}
-
-impl Answer {
-    fn settled(state: &'static str, reason: Option<Reason>, text: String) -> Self {
-        Self { state, reason, text, slot: None }
-    }
-
-    /// What the ledger says by itself: the sequence is over, or a person decides.
-    fn without_forecast(at: &EnrollmentStanding) -> Option<Self> {
-        if let Some((step, SendStatus::Held, reason)) = at.last_send {
-            let why = reason.map_or("", Reason::for_people);
-            return Some(Self::settled("held", reason, format!("step {step} is held, a person decides: {why}")));
-        }
-        let sent = at
-            .last_sent_at
-            .map_or("nothing was sent".to_owned(), |at| format!("the last mail left on {}", Zone::UTC.for_people(at)));
-        match (at.status.as_str(), at.stop_reason) {
-            ("completed", _) => Some(Self::settled("completed", None, format!("the sequence is over, {sent}"))),
-            ("stopped", reason) => {
-                let why = reason.map_or("", Reason::for_people);
-                Some(Self::settled("stopped", reason, format!("the sequence has ended: {why}; {sent}")))
-            }
-            _ => None,
-        }
-    }
-
-    fn object(&self, campaign: &CampaignName, standing: &Standing) -> Value {
-        let slot = self.slot.as_ref().map(
-            |slot| json!({ "at": slot.at, "local": slot.local, "step": slot.step_order, "account": slot.account }),
-        );
-        json!({
-            "campaignId": campaign.id, "lead": standing.email, "state": self.state, "reason": self.reason,
-            "why": self.text, "slot": slot,
-        })
     }
 }

@@ -28,7 +28,7 @@ pub(crate) enum Part {
     Worker,
     /// Answers pixels, links and unsubscribe pages
     Track,
-    /// Answers cron route, health and metrics on API_LISTEN
+    /// Answers cron route, tenants' API, health and metrics on API_LISTEN
     Api,
 }
 
@@ -40,7 +40,7 @@ Examples:
   penguinmails serve --only scheduler,track
       Leave sending to `penguinmails worker` processes, on this host or others
 
-API_LISTEN answers the cron route, /health, /ready and /metrics; HEALTH_LISTEN, where it is set, the last three.
+API_LISTEN answers the cron route, /api/v1, /health, /ready and /metrics; HEALTH_LISTEN, where it is set, the last three.
 Stop it with Ctrl-C or SIGTERM: open dialogues are awaited (shutdown_grace), nothing is lost.")]
 pub(crate) struct ServeArgs {
     /// Run these parts alone, comma-separated

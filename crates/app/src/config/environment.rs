@@ -60,7 +60,11 @@ pub(crate) const VARIABLES: &[Variable] = &[
         "http://127.0.0.1:8081",
         "Base of the links in mails: where the tracker is seen from outside.",
     ),
-    variable("API_LISTEN", "127.0.0.1:8080", "Where `serve` answers the cron route, /health, /ready and /metrics."),
+    variable(
+        "API_LISTEN",
+        "127.0.0.1:8080",
+        "Where `serve` answers the cron route, /api/v1, /health, /ready and /metrics.",
+    ),
     variable("TRACK_LISTEN", "127.0.0.1:8081", "Where /api/track and /unsubscribe listen."),
     variable(
         "HEALTH_LISTEN",

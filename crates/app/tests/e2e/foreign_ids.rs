@@ -1,4 +1,5 @@
-//! Every route, asked with authentic tokens whose ids mix two tenants: nothing of either changes or shows.
+//! Every route, asked with authentic tokens and keys whose ids mix two tenants: nothing of either changes, and nothing shows
+//! but a tenant's own to whoever has its key.
 //!
 //! The routes are the table that the listeners answer from (`penguinmails schema routes`): one without a case fails
 //! here. Tried with both guards, with the statements' predicates alone (SQLite; PostgreSQL without row-level security)
@@ -38,6 +39,11 @@ fn purpose(path: &str) -> Option<Purpose> {
         "/api/track/click" => Some(Purpose::Click),
         "/unsubscribe" => Some(Purpose::Unsubscribe),
         "/api/cron/scheduler" | "/health" | "/ready" | "/metrics" => None,
+        "/api/v1/campaigns"
+        | "/api/v1/campaigns/{id}"
+        | "/api/v1/campaigns/{id}/forecast"
+        | "/api/v1/campaigns/{id}/calendar"
+        | "/api/v1/campaigns/{id}/explain" => None,
         other => panic!("`{other}` has no case in this test"),
     }
 }
@@ -104,6 +110,8 @@ struct Scene {
     b: Ids,
     /// What must never stand in an answer.
     secrets: Vec<String>,
+    /// A key of the API and what nobody else may see, of each tenant.
+    own: [(Uuid, String, Vec<String>); 2],
 }
 
 impl Scene {
@@ -144,9 +152,11 @@ impl Scene {
             a: Ids { tenant: Uuid::nil(), lead: Uuid::nil(), campaign: Uuid::nil(), step: Uuid::nil() },
             b: Ids { tenant: Uuid::nil(), lead: Uuid::nil(), campaign: Uuid::nil(), step: Uuid::nil() },
             secrets: Vec::new(),
+            own: Default::default(),
         };
         (scene.a, scene.b) = (scene.ids(DOMAINS[0]), scene.ids(DOMAINS[1]));
         scene.secrets = scene.known_secrets();
+        scene.own = DOMAINS.map(|domain| scene.own(domain));
         scene.plan_by_cron();
         scene.processes.push(scene.app.spawn(&["worker"]).read_on());
         Some(scene)
@@ -187,6 +197,56 @@ impl Scene {
         let ids = tables.iter().flat_map(|table| self.column::<Uuid>(&format!("SELECT id AS x FROM {table}")));
         let text = DOMAINS.into_iter().chain(["acme.test", "Acme", "Welcome", "Second"]).map(str::to_owned);
         ids.map(|id| id.to_string()).chain(text).collect()
+    }
+
+    /// A tenant, a key of its own whose use has been noted, and its ids and addresses.
+    fn own(&self, domain: &str) -> (Uuid, String, Vec<String>) {
+        let arguments = ["api-key", "create", "--name", "test", "--tenant", &format!("Acme {domain}")];
+        let key = self.app.json(&arguments).1["key"].as_str().unwrap().to_owned();
+        assert_eq!(self.ask_with(&key, "GET", "/api/v1/campaigns").status, 200);
+        let tables = ["campaigns", "leads", "campaign_sequence_steps", "email_accounts", "sends"];
+        let ids = tables.iter().flat_map(|table| {
+            self.column::<Uuid>(&format!(
+                "SELECT x.id AS x FROM {table} x JOIN tenants t ON t.id = x.tenant_id WHERE t.name = 'Acme {domain}'"
+            ))
+        });
+        let tenant = self.ids(domain).tenant;
+        let secrets = ids.chain([tenant]).map(|id| id.to_string()).chain([domain.to_owned()]).collect();
+        (tenant, key, secrets)
+    }
+
+    /// Asks the API with a key.
+    fn ask_with(&self, key: &str, method: &str, path: &str) -> Answer {
+        let head = format!("Authorization: Bearer {key}\r\n");
+        Client::connect(self.address("API_LISTEN")).send(method, path, &head, "")
+    }
+
+    /// One route of tenants: with the key of the one, and the campaign and lead of whoever.
+    fn ask_as_tenant(&self, method: &str, path: &str, allowed: bool, ids: Ids) {
+        let (mine, other) = if ids.tenant == self.a.tenant { (0, 1) } else { (1, 0) };
+        let own = [self.a, self.b][mine];
+        let (_, key, _) = &self.own[mine];
+        let lead = if path.ends_with("/explain") { format!("?lead={}", ids.lead) } else { String::new() };
+        let target = path.replace("{id}", &ids.campaign.to_string()) + &lead;
+        let is_own = (!path.contains("{id}") || ids.campaign == own.campaign)
+            && (!path.ends_with("/explain") || ids.lead == own.lead);
+        let answer = self.ask_with(key, method, &target);
+        let expected = match (allowed, is_own) {
+            (false, _) => 405,
+            (true, true) => 200,
+            (true, false) => 404,
+        };
+        assert_eq!(answer.status, expected, "{method} {target}: {answer:?}");
+        if expected != 200 {
+            return self.check_shows_nothing(&answer);
+        }
+        let text = format!("{:?}{}", answer.headers, String::from_utf8_lossy(&answer.body));
+        assert!(method == "HEAD" || text.contains(&own.campaign.to_string()), "its own: {method} {target}: {text}");
+        let shown: Vec<&String> = self.own[other].2.iter().filter(|secret| text.contains(secret.as_str())).collect();
+        assert!(shown.is_empty(), "{method} {target}: {shown:?} in {text}");
+        let without = self.ask_with("", method, &target);
+        assert_eq!(without.status, 401);
+        self.check_shows_nothing(&without);
     }
 
     fn address(&self, variable: &str) -> &str {
@@ -263,6 +323,10 @@ impl Scene {
 
     /// One route by one method; how many events the analytics queue got by it.
     fn ask(&self, client: &mut Client, method: &str, path: &str, allowed: bool, ids: Ids) -> usize {
+        if path.starts_with("/api/v1/") {
+            self.ask_as_tenant(method, path, allowed, ids);
+            return 0;
+        }
         let purpose = purpose(path);
         let token = ids.token(purpose.unwrap_or(Purpose::Open));
         // Names and ids that no route may follow.
@@ -381,8 +445,8 @@ mod one_guard {
         scene.mixed_ids_open_nothing_before_and_after();
     }
 
-    /// The way out is the route that acts for one tenant: its own token meets every predicate, and only the policies
-    /// keep it from the rows.
+    /// The way out acts for one tenant, and the API shows one its own: its token and its key meet every predicate, and only
+    /// the policies keep them from the rows.
     #[test]
     fn policies_alone_open_nothing() {
         let Some(scene) = Scene::new(Engine::Postgres) else { return };
@@ -392,8 +456,19 @@ mod one_guard {
         for method in ["GET", "POST"] {
             assert_eq!(scene.ask(&mut client, method, "/unsubscribe", true, scene.a), 0);
         }
+        let own = format!("/api/v1/campaigns/{}", scene.a.campaign);
+        let all = "/api/v1/campaigns";
+        let shown = |path: &str| {
+            let answer = scene.ask_with(&scene.own[0].1, "GET", path);
+            (answer.status, String::from_utf8(answer.body).unwrap())
+        };
+        assert_eq!(shown(all), (200, "{\"campaigns\":[],\"next\":null}".to_owned()));
+        for question in ["", "/forecast", "/calendar", "/explain?lead=x"] {
+            assert_eq!(shown(&format!("{own}{question}")).0, 404, "{question}");
+        }
         assert_eq!(before, scene.dump());
         scene.alter_policies("ALTER POLICY tenant_isolation ON {table} USING (true)");
+        assert_eq!(shown(&own).0, 200, "it was the policies");
         scene.ask(&mut client, "POST", "/unsubscribe", true, scene.a);
         assert_ne!(before, scene.dump(), "it was the policies");
     }

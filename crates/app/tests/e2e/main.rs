@@ -8,6 +8,7 @@
 
 mod accounts;
 mod app;
+mod campaign_api;
 mod clock_jumps;
 mod cron;
 mod database_faults;

@@ -165,6 +165,18 @@ pub(super) fn step(row: &Row) -> Result<Step> {
     })
 }
 
+/// The campaign of a row that has all of its columns.
+pub(super) fn campaign_name(row: &Row) -> Result<CampaignName> {
+    Ok(CampaignName {
+        id: row.get("id")?,
+        tenant_id: row.get("tenant_id")?,
+        name: row.get("name")?,
+        status: row.get("status")?,
+        scheduled_at: row.get("scheduled_at")?,
+        tenant_name: row.get("tenant_name")?,
+    })
+}
+
 impl SystemStore {
     /// Campaigns of this name or id, of one tenant where its name is given.
     ///
@@ -172,19 +184,7 @@ impl SystemStore {
     /// The database.
     pub async fn find_campaigns(&self, name_or_id: &str, tenant: Option<&str>) -> Result<Vec<CampaignName>> {
         let id: Option<uuid::Uuid> = name_or_id.parse().ok();
-        let rows = self.db.read(&FIND, values![name_or_id, id, tenant]).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(CampaignName {
-                    id: row.get("id")?,
-                    tenant_id: row.get("tenant_id")?,
-                    name: row.get("name")?,
-                    status: row.get("status")?,
-                    scheduled_at: row.get("scheduled_at")?,
-                    tenant_name: row.get("tenant_name")?,
-                })
-            })
-            .collect()
+        self.db.read(&FIND, values![name_or_id, id, tenant]).await?.iter().map(campaign_name).collect()
     }
 }
 

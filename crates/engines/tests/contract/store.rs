@@ -3,9 +3,11 @@
 //! `Scene` holds one tenant with a campaign of two mails. To add a case: in the file of its verb.
 
 mod adopt;
+mod api_keys;
 mod apply;
 mod breaker;
 mod campaign_days;
+mod campaign_names;
 mod conditions;
 mod dead_letters;
 mod dot;

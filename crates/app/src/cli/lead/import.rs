@@ -11,7 +11,7 @@ use domain::ids::{CampaignId, TenantId};
 use serde::Serialize;
 
 use super::super::run::{Progress, quieten};
-use super::super::{Global, Outcome, block_on, campaign, output};
+use super::super::{Global, Outcome, block_on, campaign, output, tenant};
 use crate::config::{self, Environment};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -85,9 +85,9 @@ impl ImportArgs {
             let ctx = Context::open(config, 1.0).await?;
             let target = self.target(&ctx).await?;
             let progress = Progress::new(global.json, list.rows);
-            let tenant = ctx.store.tenant(target.tenant_id);
+            let store = ctx.store.tenant(target.tenant_id);
             let told = |written| progress.leads(written);
-            let imported = lead_import::import(&ctx, &tenant, target.campaign, &list, &told).await?;
+            let imported = lead_import::import(&ctx, &store, target.campaign, &list, &told).await?;
             progress.finish();
             let LeadList { rows, skipped, skipped_rows, .. } = list;
             let report = Report {
@@ -113,18 +113,7 @@ impl ImportArgs {
     }
 
     async fn target(&self, ctx: &Context) -> Result<Target, Failure> {
-        let system = ctx.store.system();
-        let found = system.find_tenant(&self.tenant).await?;
-        let Some((tenant_id, name)) = found else {
-            let known = system.list_tenant_names(20).await?;
-            let hint = if known.is_empty() {
-                "there is none yet: `campaign import` of a campaign file makes one; is --data the right directory?"
-                    .into()
-            } else {
-                format!("there is: {}", known.join(", "))
-            };
-            return refuse(Problem::new(format!("there is no tenant `{}`", self.tenant)).field("--tenant").hint(hint));
-        };
+        let (tenant_id, name) = tenant::find(ctx, &self.tenant).await?;
         let Some(campaign) = &self.campaign else { return Ok(Target { tenant_id, campaign: None }) };
         let campaign = campaign::find(ctx, campaign, Some(&name)).await?;
         if matches!(campaign.status, CampaignStatus::Cancelled | CampaignStatus::Archived) {
