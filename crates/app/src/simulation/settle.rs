@@ -46,9 +46,11 @@ static WITHOUT_HINT: Statement = Statement::new(
         WHERE s.open AND s.status IN ('planned', 'queued') AND s.not_before <= $1 AND s.hinted_at IS NULL
             AND c.status = 'sending' AND a.status = 'active' AND (a.backoff_until IS NULL OR a.backoff_until <= $1)",
 );
+/// Of what is still to leave: whatever has left makes it less.
 static PROGRESS: Statement = Statement::new(
     "PROGRESS",
-    "SELECT COUNT(*) AS n, CAST(COALESCE(SUM(fence + attempts + unknowns), 0) AS bigint) AS steps FROM sends",
+    "SELECT COUNT(*) AS n, CAST(COALESCE(SUM(fence + attempts + unknowns), 0) AS bigint) AS steps FROM sends
+        WHERE open AND not_before <= $1",
 );
 static STUCK: Statement = Statement::new(
     "STUCK",
@@ -92,7 +94,7 @@ impl Simulation {
     }
 
     async fn progress(&self) -> (u64, u64) {
-        let row = self.ctx.store.db().read(&PROGRESS, vec![]).await.unwrap().remove(0);
+        let row = self.ctx.store.db().read(&PROGRESS, values![self.clock.now()]).await.unwrap().remove(0);
         (row.get("n").unwrap(), row.get("steps").unwrap())
     }
 
