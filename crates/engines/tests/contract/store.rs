@@ -38,4 +38,5 @@ mod tenancy;
 mod tenant_rate;
 mod traces;
 mod tracking;
+mod trials;
 mod wakes;
