@@ -9,6 +9,7 @@ mod campaign;
 pub(crate) mod smtp_url;
 mod steps;
 mod templates;
+mod variants;
 
 use std::path::{Path, PathBuf};
 

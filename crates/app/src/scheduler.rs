@@ -4,6 +4,8 @@
 //! Any number of schedulers may run at once. Not responsible for deciding (`domain::plan`) or for sending.
 //! To add something that must happen regularly to campaigns: `tick`.
 
+mod trials;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -123,6 +125,7 @@ pub(crate) fn rhythm(ctx: &Context) -> Rhythm {
 async fn plan_campaigns(ctx: &Context, goes_on: GoesOn<'_>, turn: &mut Turn) -> engines::error::Result<()> {
     let system = ctx.store.system();
     let epoch = epoch(ctx).await;
+    trials::decide(ctx).await?;
     let now = ctx.clock.now();
     let mut due = system.due_campaigns(now).await?;
     due.sort_by_key(|(_, campaign_id)| turn_rank(*campaign_id, now));

@@ -18,6 +18,7 @@ mod rules;
 mod settle;
 mod shared;
 mod steering;
+mod trials;
 
 use std::cell::Cell;
 use std::path::Path;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use domain::ids::{CampaignId, TenantId};
 use domain::time::Timestamp;
+use domain::trial::PARKED;
 use engines::dialect::Statement;
 use engines::store::setup::SetupReport;
 use engines::values;
@@ -75,6 +77,13 @@ static NEXT_PLAN: Statement = Statement::new(
     "NEXT_PLAN",
     "SELECT MIN(CASE WHEN next_plan_at > COALESCE(scheduled_at, next_plan_at) THEN next_plan_at ELSE scheduled_at END) AS at
         FROM campaigns WHERE status IN ('scheduled', 'sending') AND (next_plan_at > $1 OR scheduled_at > $1)",
+);
+
+/// A trial is looked at again then: it may have a winner.
+static NEXT_TRIAL: Statement = Statement::new(
+    "NEXT_TRIAL",
+    "SELECT MIN(trial_check_at) AS at FROM campaign_sequence_steps
+        WHERE trial_by IS NOT NULL AND trial_winner IS NULL AND trial_check_at > $1",
 );
 
 /// A mail: when, for whom, from whom.
@@ -284,9 +293,12 @@ impl Simulation {
     /// The next send's slot, or the next turn in which planning can find something.
     async fn next_moment(&self, again_at: Option<Timestamp>) -> Option<Timestamp> {
         let now = self.clock.now();
-        let due = self.moment(&NEXT_DUE, self.last_turn() + HORIZON).await.map(|due| due - HORIZON);
+        let due = self.moment(&NEXT_DUE, self.last_turn() + HORIZON).await;
+        // Whoever waits for a winner is due when there is one.
+        let due = due.filter(|due| *due < PARKED).map(|due| due - HORIZON);
+        let trial = self.moment(&NEXT_TRIAL, self.last_turn()).await;
         let plan = self.moment(&NEXT_PLAN, self.last_turn()).await;
-        let turn = [due, plan, again_at].into_iter().flatten().min().map(|at| self.turn_at(at.max(now)));
+        let turn = [due, plan, trial, again_at].into_iter().flatten().min().map(|at| self.turn_at(at.max(now)));
         let send = self.moment(&NEXT_SEND, now).await;
         let every = Some(self.turn_at(now)).filter(|turn| *turn <= self.takes_every_turn_until);
         [turn, send, every, self.turn_owed().await].into_iter().flatten().min()

@@ -275,6 +275,26 @@ fn steps_and_templates() {
                     Toml("wait_hours = 48", "key = \" a\"\nactive = \"no\"\nwait_hours = 48"),
                 ],
             ),
+            ("winner without variants", &[Toml("wait_hours = 48", "wait_hours = 48\nwinner = { by = \"opens\" }")]),
+            ("one variant", &[Toml("[[step]]\nwait_hours", "[[step.variant]]\nkey = \"a\"\n[[step]]\nwait_hours")]),
+            (
+                "bad variants",
+                &[Toml(
+                    "[[step]]\nwait_hours",
+                    "[step.winner]\nby = \"luck\"\nafter_hours = 0.5\nsample_percent = 100\nover = 1\n\
+                     [[step.variant]]\nkey = \"a b\"\nweight = 0\n[[step.variant]]\nkey = \"b\"\nsubject = \"{{\"\n\
+                     [[step.variant]]\nkey = \"b\"\nweight = 1.5\nhtml = \"nowhere.html\"\n[[step.variant]]\nsubjct = \"x\"\n\
+                     [[step]]\nwait_hours",
+                )],
+            ),
+            (
+                "variants without a subject",
+                &[Toml(
+                    "subject = \"Following up\"\n",
+                    "[[step.variant]]\nkey = \"a\"\nsubject = \"A\"\n[[step.variant]]\nkey = \"b\"\nhtml = \"hello.html\"\n[[step]]\nsubject = \"x\"\n",
+                )],
+            ),
+            ("variants of a wait", &[Toml("wait_hours = 48\nsubject = \"Following up\"\nhtml = \"hello.html\"", "type = \"wait\"\nwait_hours = 48\n[[step.variant]]\nkey = \"a\"")]),
             ("mail without HTML", &[Toml("html = \"hello.html\"\ntext", "text")]),
             (
                 "unknown account of a step",

@@ -86,6 +86,7 @@ mod tests {
             steps: Vec::new(),
             seen_until: None,
             lost_time: None,
+            trials: crate::trial::Trials::new(),
         };
         assert_eq!(FirstStep::of(&campaign, START), None);
     }

@@ -7,6 +7,7 @@
 
 mod explain;
 mod outlook;
+mod trials;
 mod waiting;
 
 use std::cmp::Reverse;
@@ -22,8 +23,11 @@ use crate::schedule::WarmupTable;
 use crate::settle::Outcome;
 use crate::step::Due;
 use crate::time::Timestamp;
+use crate::trial::PARKED;
 pub use explain::Explanation;
 pub use outlook::Outlook;
+pub use trials::OpenTrial;
+use trials::Parked;
 use waiting::{Place, Waiting};
 
 #[cfg(test)]
@@ -81,6 +85,8 @@ pub struct Prospect {
     pub pool: Vec<EmailAccountId>,
     /// The campaign's own days.
     pub book: CampaignBook,
+    /// Trials whose winner a rule is to find.
+    pub trials: Vec<OpenTrial>,
 }
 
 impl Prospect {
@@ -170,6 +176,10 @@ struct Running {
     senders: BTreeSet<EmailAccountId>,
     book: CampaignBook,
     waiting: Waiting,
+    /// Enrollments that wait for a winner.
+    parked: Parked,
+    /// Trials without a winner.
+    trials: Vec<OpenTrial>,
     /// Planning looks at it again then; `MAX` = never.
     plan_at: Timestamp,
     /// Planning looks at it no sooner, whoever comes due.
@@ -185,8 +195,13 @@ struct Running {
 }
 
 impl Running {
+    /// Whether an enrollment waits for a step or for a winner.
+    fn waits(&self, enrollment: EnrollmentId) -> bool {
+        self.parked.contains_key(&enrollment) || self.waiting.place_of(enrollment).is_some()
+    }
+
     fn is_done(&self) -> bool {
-        self.stranded == 0 && self.open == 0 && self.waiting.is_empty()
+        self.stranded == 0 && self.open == 0 && self.waiting.is_empty() && self.parked.is_empty()
     }
 }
 
@@ -231,7 +246,9 @@ impl World {
             let plan_at = prospect.starts_at.max(prospect.next_plan_at).unwrap_or(now).max(now);
             let senders = prospect.senders();
             let mut waiting = Waiting::default();
-            prospect.waiting.into_iter().for_each(|candidate| waiting.insert(candidate));
+            let (parked, due): (Vec<_>, Vec<_>) =
+                prospect.waiting.into_iter().partition(|candidate| candidate.due.at == PARKED);
+            due.into_iter().for_each(|candidate| waiting.insert(candidate));
             world.campaigns.push(Running {
                 plan: prospect.plan,
                 starts_at: prospect.starts_at,
@@ -239,6 +256,8 @@ impl World {
                 senders,
                 book: prospect.book,
                 waiting,
+                parked: Parked::new(),
+                trials: prospect.trials,
                 plan_at: if is_live { on_grid(plan_at, now, world.rhythm.tick) } else { Timestamp::MAX },
                 stopped_until: plan_at,
                 planned_at: None,
@@ -246,6 +265,7 @@ impl World {
                 open: 0,
                 stranded: prospect.stranded + if is_live { 0 } else { prospect.open.len() as u64 },
             });
+            parked.into_iter().for_each(|candidate| world.campaigns[campaign].park(candidate, now));
             for send in prospect.open.into_iter().filter(|_| is_live) {
                 world.slot(campaign, send);
             }
@@ -259,7 +279,8 @@ impl World {
         let next = self.campaigns.iter().enumerate().min_by_key(|(_, running)| rank(running));
         let (plan_at, campaign) = next.map_or((Timestamp::MAX, 0), |(index, running)| (running.plan_at, index));
         let send_at = self.slots.peek().map_or(Timestamp::MAX, |Reverse((at, _))| *at);
-        let at = plan_at.min(send_at);
+        let (verdict_at, of_campaign) = self.next_verdict();
+        let at = plan_at.min(send_at).min(verdict_at);
         if at >= until || at == Timestamp::MAX {
             return false;
         }
@@ -268,8 +289,10 @@ impl World {
         {
             self.steps += 1;
         }
-        // What leaves at the moment of a turn leaves before it.
-        if send_at <= plan_at {
+        // What leaves at the moment of a turn leaves before it, and a turn decides before it plans.
+        if verdict_at < send_at && verdict_at <= plan_at {
+            self.decide_trials(of_campaign, tell);
+        } else if send_at <= plan_at {
             if let Some((campaign, send)) = self.slots.pop().and_then(|Reverse((_, number))| self.open.remove(&number))
             {
                 self.campaigns[campaign].open -= 1;
@@ -289,7 +312,7 @@ impl World {
             return Answer::NotAsked;
         }
         let (answers, stop) = self.plan(campaign, &mut |_| ());
-        let waits = self.campaigns[campaign].waiting.place_of(enrollment).is_some();
+        let waits = self.campaigns[campaign].waits(enrollment);
         match answers.get(&enrollment).copied().or(stop).filter(|_| waits) {
             Some(deferral) => Answer::Waits(deferral),
             None => Answer::Served,
@@ -318,6 +341,7 @@ impl World {
         let (candidate, plan) = (&send.candidate, &running.plan);
         let enrollment_id = candidate.enrollment_id;
         if candidate.suppressed {
+            running.has_passed(enrollment_id, None);
             tell(Event::Ended { campaign, enrollment_id });
             return self.give_back(campaign, &send);
         }
@@ -332,6 +356,7 @@ impl World {
                 return self.go_on(campaign, send.candidate, now, tell);
             }
             Some(_) => {
+                running.has_passed(enrollment_id, None);
                 tell(Event::Ended { campaign, enrollment_id });
                 return self.give_back(campaign, &send);
             }
@@ -403,11 +428,13 @@ impl World {
     /// A mail leaves, and its lead goes on.
     fn sent(&mut self, campaign: usize, mut send: OpenSend, tell: &mut dyn FnMut(Event)) {
         let now = self.now;
+        let (step_order, enrollment_id) = (send.candidate.due.step_order, send.candidate.enrollment_id);
+        self.campaigns[campaign].has_sent(enrollment_id, step_order, now);
         tell(Event::Sent(Sent {
             campaign,
-            enrollment_id: send.candidate.enrollment_id,
+            enrollment_id,
             lead_id: send.candidate.lead_id,
-            step_order: send.candidate.due.step_order,
+            step_order,
             account: send.account,
             at: now,
         }));
@@ -419,7 +446,9 @@ impl World {
     /// A lead whose step is behind it waits for the next one.
     fn go_on(&mut self, campaign: usize, mut candidate: Candidate, at: Timestamp, tell: &mut dyn FnMut(Event)) {
         let running = &mut self.campaigns[campaign];
-        let Some(due) = candidate.past.next_due(&running.plan.steps, candidate.due.step_order, at) else {
+        let next = candidate.past.next_due(&running.plan.steps, candidate.due.step_order, at);
+        running.has_passed(candidate.enrollment_id, next.map(|due| due.step_order));
+        let Some(due) = next else {
             return tell(Event::Ended { campaign, enrollment_id: candidate.enrollment_id });
         };
         candidate.due = due;
@@ -560,10 +589,15 @@ impl World {
         let running = &mut self.campaigns[campaign];
         for (index, to) in page.moves {
             running.waiting.remove(places[index]);
+            running.has_passed(candidates[index].enrollment_id, to.next.map(|due| due.step_order));
             if to.next.is_none() {
                 tell(Event::Ended { campaign, enrollment_id: candidates[index].enrollment_id });
             }
             let Some(due) = to.next.filter(|_| !to.waits) else { continue };
+            if due.at == PARKED {
+                running.park(Candidate { due, ..candidates[index].clone() }, now);
+                continue;
+            }
             if let Some(deferral) = page.deferrals.get(&index).filter(|_| due.at > now) {
                 let lead_seconds = u128::from(due.at.since(now).as_secs());
                 tell(Event::Waited { campaign, reason: deferral.reason, lead_seconds });

@@ -31,6 +31,7 @@ pub mod sequence;
 pub mod settle;
 pub mod step;
 pub mod time;
+pub mod trial;
 pub mod verdict;
 mod words;
 

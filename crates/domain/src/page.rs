@@ -15,6 +15,7 @@ use crate::rotation::leaves;
 use crate::schedule::{WarmupTable, jitter};
 use crate::step::Due;
 use crate::time::Timestamp;
+use crate::trial::PARKED;
 
 /// However far off an answer is, it is asked for again after so long: a person may have changed something.
 const ASK_AGAIN: Duration = Duration::from_secs(24 * 3600);
@@ -194,7 +195,12 @@ impl Page {
     ) -> bool {
         match deferral.scope {
             Scope::Lead => {
-                let due = Due { at: deferral.until.min(moment.now + ASK_AGAIN), ..candidate.due };
+                // Whoever waits for a winner is not asked again before there is one.
+                let at = match deferral.reason {
+                    Reason::AbWinner => PARKED,
+                    _ => deferral.until.min(moment.now + ASK_AGAIN),
+                };
+                let due = Due { at, ..candidate.due };
                 if due.at > moment.now + moment.horizon {
                     self.moves.insert(index, Move { next: Some(due), account: None, stopped: None, waits: false });
                 }

@@ -17,6 +17,7 @@ use crate::schedule::{WarmupTable, jitter};
 use crate::settle::Outcome;
 use crate::step::{Due, Reactions, Step, StepType, next_due};
 use crate::time::{Timestamp, Zone};
+use crate::trial::Trials;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -35,6 +36,8 @@ pub struct CampaignPlan {
     pub seen_until: Option<Timestamp>,
     /// Of which time the ledger knows nothing, if it was restored.
     pub lost_time: Option<LostTime>,
+    /// The variants of its steps.
+    pub trials: Trials,
 }
 
 /// An enrollment whose next step is due, with what may exclude its lead.
@@ -252,6 +255,9 @@ pub fn plan_send(
             if let Some(base) = candidate.past.base_behind(step, candidate.due.at) {
                 return Plan::Move { next: candidate.past.next_due(&campaign.steps, step.step_order, base) };
             }
+            if let Some(deferral) = winner_holds(campaign, step, candidate) {
+                return Plan::Defer(deferral);
+            }
             let account = step.email_account_id.or(candidate.email_account_id);
             plan_email(campaign, step, candidate, account, books, warmup, moment)
         }
@@ -269,6 +275,14 @@ pub fn plan_send(
 fn campaign_holds(status: CampaignStatus) -> Option<Deferral> {
     let reason = status.why_not()?;
     Some(Deferral { until: Timestamp::MAX, reason, scope: Scope::Campaign })
+}
+
+/// A lead outside of the sample waits for the winner of the step's variants, and takes no slot meanwhile. What is left out or
+/// held in any case waits for nothing.
+fn winner_holds(campaign: &CampaignPlan, step: &Step, candidate: &Candidate) -> Option<Deferral> {
+    let is_lost = campaign.lost_time.is_some_and(|lost| lost.holds(candidate.due.at));
+    let waits = step.is_active && !is_lost && campaign.waits_for_winner(step.id, candidate.lead_id);
+    waits.then_some(Deferral { until: Timestamp::MAX, reason: Reason::AbWinner, scope: Scope::Lead })
 }
 
 fn pass_condition(campaign: &CampaignPlan, step: &Step, candidate: &Candidate, now: Timestamp) -> Plan {

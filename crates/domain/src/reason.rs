@@ -38,6 +38,8 @@ words! {
         WindowClosed = "window_closed",
         /// The window never opens within the next 400 days.
         WindowNeverOpens = "window_never_opens",
+        /// The variant that the lead gets is not chosen yet.
+        AbWinner = "ab_winner",
         /// The step's wait is not over.
         NotDue = "not_due",
         /// The account reached its daily cap.
@@ -110,6 +112,7 @@ impl Reason {
             Self::CampaignNotStarted => "the campaign has not started",
             Self::WindowClosed => "the sending window is closed",
             Self::WindowNeverOpens => "the sending window does not open within 400 days",
+            Self::AbWinner => "the step's variants are being tried with other leads, and the winner is not known yet",
             Self::NotDue => "the step's wait is not over",
             Self::AccountCap => "the email account reached its daily cap",
             Self::AccountGap => "the email account keeps a gap between messages",

@@ -229,7 +229,16 @@ fn campaign(calendar: &Calendar, max_lateness: f64) -> CampaignPlan {
         ..CampaignSettings::default()
     };
     let id = CampaignId::from_uuid(Uuid::from_u128(1));
-    CampaignPlan { id, status: CampaignStatus::Sending, settings, steps: vec![step], seen_until: None, lost_time: None }
+    let trials = domain::trial::Trials::new();
+    CampaignPlan {
+        id,
+        status: CampaignStatus::Sending,
+        settings,
+        steps: vec![step],
+        seen_until: None,
+        lost_time: None,
+        trials,
+    }
 }
 
 /// Whether planning gives up on a lead who is due at `due` when it is asked at `now`.

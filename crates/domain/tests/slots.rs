@@ -178,6 +178,7 @@ impl Given {
             steps: self.steps(),
             seen_until: None,
             lost_time: None,
+            trials: domain::trial::Trials::new(),
         };
         let prospect = Prospect {
             plan,
@@ -188,6 +189,7 @@ impl Given {
             open: Vec::new(),
             pool: accounts.keys().copied().collect(),
             book,
+            trials: Vec::new(),
         };
         let warmup = WarmupTable::default();
         let rhythm = Rhythm { tick: Duration::from_secs(1), horizon: MINUTE, page: 500, warmup };

@@ -51,6 +51,7 @@ const MIGRATIONS: &[Migration] = migrations![
     16 "0016_retry_since",
     17 "0017_kept_accounts",
     18 "0018_edits",
+    20 "0020_trials",
     21 "0021_api_keys",
 ];
 

@@ -30,6 +30,7 @@ pub mod sends;
 pub mod setup;
 pub mod status;
 pub mod system;
+pub mod trials;
 
 use domain::ids::TenantId;
 
@@ -109,8 +110,10 @@ pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]
         setup::places::STATEMENTS,
         setup::sequence::STATEMENTS,
         setup::starts::STATEMENTS,
+        setup::variants::STATEMENTS,
         status::STATEMENTS,
         system::STATEMENTS,
+        trials::STATEMENTS,
     ]
     .into_iter()
 }

@@ -1,6 +1,6 @@
 //! `[[step]]`: the sequence of mails, waits and conditions.
 //!
-//! Not responsible for templates themselves (`templates`). To add a kind of step: an arm in `step`.
+//! Not responsible for templates themselves (`templates`) or for their variants (`variants`). To add a kind of step: an arm in `step`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -91,11 +91,12 @@ impl Reader<'_> {
             stop_if_false: false,
             account: None,
             template: None,
+            trial: None,
         };
         match step_type {
             StepType::Email => {
                 step.account = self.step_account(section, accounts);
-                step.template = self.template(section);
+                (step.template, step.trial) = self.texts(section);
             }
             StepType::Condition => {
                 step.condition = self.condition(section);
@@ -163,7 +164,7 @@ impl Reader<'_> {
     }
 
     /// A key that this kind of step does not have, though others do.
-    fn refuse_key(&self, section: &mut Section<'_>, key: &str, why: &str, hint: &str) {
+    pub(super) fn refuse_key(&self, section: &mut Section<'_>, key: &str, why: &str, hint: &str) {
         if section.has(key)
             && let Some(spot) = section.take::<serde_json::Value>(key)
         {

@@ -9,6 +9,32 @@ use super::{Reader, read_text};
 use crate::problem::{Place, Problem};
 use crate::toml_input::{Section, Spot};
 
+/// A part of a text, as a section gives it.
+#[derive(Clone, Debug)]
+pub(super) enum Part {
+    Missing,
+    /// A problem was noted.
+    Wrong,
+    Found(String),
+}
+
+impl Part {
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing)
+    }
+
+    pub(super) fn found(self) -> Option<String> {
+        if let Self::Found(source) = self { Some(source) } else { None }
+    }
+}
+
+/// Parts of a text.
+pub(super) struct Sources {
+    pub(super) subject: Part,
+    pub(super) html: Part,
+    pub(super) text: Part,
+}
+
 impl Reader<'_> {
     /// None where a problem was noted.
     pub(super) fn template(&self, section: &mut Section<'_>) -> Option<TemplateSetup> {
@@ -22,6 +48,19 @@ impl Reader<'_> {
             None => None,
         };
         Some(TemplateSetup { subject: subject?, html: html?, text })
+    }
+
+    /// What of a text a section gives; any of it may be missing.
+    pub(super) fn sources(&self, section: &mut Section<'_>) -> Sources {
+        let mut part = |key: &str, read: &dyn Fn(&Spot<String>) -> Option<String>| match section.has(key) {
+            false => Part::Missing,
+            true => section.take(key).and_then(|spot| read(&spot)).map_or(Part::Wrong, Part::Found),
+        };
+        Sources {
+            subject: part("subject", &|spot| self.subject(spot)),
+            html: part("html", &|spot| self.part(spot, Kind::Html)),
+            text: part("text", &|spot| self.part(spot, Kind::Text)),
+        }
     }
 
     fn subject(&self, spot: &Spot<String>) -> Option<String> {

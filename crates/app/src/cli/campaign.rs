@@ -8,6 +8,8 @@ mod forecast;
 mod import;
 mod resend;
 mod steer;
+mod variants;
+mod winner;
 
 use std::path::PathBuf;
 
@@ -62,6 +64,13 @@ Examples:
   penguinmails campaign failures Welcome --json")]
     Failures(CampaignArgs),
     ResendFailed(resend::ResendArgs),
+    /// Show how the variants of each step did, and which has won
+    #[command(after_help = "\
+Examples:
+  penguinmails campaign variants Welcome
+  penguinmails campaign variants Welcome --json")]
+    Variants(CampaignArgs),
+    Winner(winner::WinnerArgs),
 }
 
 impl Command {
@@ -77,6 +86,8 @@ impl Command {
             Self::Calendar(args) => forecast::calendar(&args, global),
             Self::Failures(args) => failures::run(&args, global),
             Self::ResendFailed(args) => resend::run(&args, global),
+            Self::Variants(args) => variants::run(&args, global),
+            Self::Winner(args) => winner::run(&args, global),
         }
     }
 }

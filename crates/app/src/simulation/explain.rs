@@ -11,6 +11,7 @@ use domain::pace::AccountBook;
 use domain::reason::Reason;
 use domain::schedule::WarmupTable;
 use domain::time::Timestamp;
+use domain::trial::PARKED;
 use engines::dialect::Statement;
 use engines::values;
 
@@ -71,6 +72,7 @@ pub(super) async fn explain_all(simulation: &Simulation, tenant_id: TenantId, id
                 let ahead = if is_condition { Duration::ZERO } else { HORIZON };
                 due.is_some_and(|due| due > foresight.now + ahead)
             }
+            Some(Reason::AbWinner) => due.is_some_and(|due| due == PARKED || due <= foresight.now + HORIZON),
             // One that has its slot was moved; another would leave within the horizon.
             Some(Reason::WindowClosed) => !window.is_open(due.map_or(foresight.now, |_| foresight.now + HORIZON)),
             Some(Reason::CampaignCap) => {

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "seeds and counts of a kill test stand beside its result")]
 #![expect(clippy::unwrap_used, reason = "a case that cannot be set up has failed")]
 
+mod ab_tests;
 mod accounts;
 mod app;
 mod campaign_api;

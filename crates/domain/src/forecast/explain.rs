@@ -59,7 +59,7 @@ impl World {
     fn is_there(&self, campaign: usize, enrollment: EnrollmentId) -> bool {
         let is_open =
             self.open.values().any(|(of, send)| *of == campaign && send.candidate.enrollment_id == enrollment);
-        is_open || self.campaigns.get(campaign).is_some_and(|of| of.waiting.place_of(enrollment).is_some())
+        is_open || self.campaigns.get(campaign).is_some_and(|of| of.waits(enrollment))
     }
 
     fn why_not(&self, campaign: usize, enrollment: EnrollmentId) -> (Option<Reason>, Option<AccountBook>) {
@@ -73,6 +73,9 @@ impl World {
         }
         if running.starts_at.is_some_and(|starts| starts > self.now) {
             return (Some(Reason::CampaignNotStarted), None);
+        }
+        if running.parked.contains_key(&enrollment) {
+            return (Some(Reason::AbWinner), None);
         }
         let mut copy = self.clone();
         match copy.ask(campaign, enrollment) {

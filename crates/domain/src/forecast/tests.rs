@@ -76,6 +76,7 @@ fn prospect(campaign: usize, leads: usize, pool: &[usize]) -> Prospect {
         steps: vec![step(campaign, 1), step(campaign, 2)],
         seen_until: None,
         lost_time: None,
+        trials: crate::trial::Trials::new(),
     };
     Prospect {
         plan,
@@ -86,6 +87,7 @@ fn prospect(campaign: usize, leads: usize, pool: &[usize]) -> Prospect {
         open: Vec::new(),
         pool: pool.iter().map(|n| account_id(*n)).collect(),
         book: CampaignBook { daily_limit: None, zone: Zone::UTC, days: Days::new() },
+        trials: Vec::new(),
     }
 }
 

@@ -38,6 +38,7 @@ fn campaign(steps: Vec<Step>) -> CampaignPlan {
         steps,
         seen_until: None,
         lost_time: None,
+        trials: crate::trial::Trials::new(),
     }
 }
 

@@ -20,7 +20,7 @@ use domain::time::Timestamp;
 use uuid::Uuid;
 
 use super::campaigns::{CampaignBundle, load};
-use super::plan::{SendRow, books_of, insert_sends, save_slots};
+use super::plan::{SendRow, books_of, insert_sends, save_slots, variant};
 use super::restored::lost_time;
 use super::{SystemStore, dot};
 use crate::db::{Access, LockKind, Tx};
@@ -266,7 +266,8 @@ async fn record(
         let candidate = Candidate { due: Due { step_order: step.step_order, at }, ..candidate.clone() };
         let account = job.email_account_id;
         let plan = plan_job(&campaign.plan, step, &candidate, account, &mut books, request.warmup, moment);
-        let new = new_row(&plan, job, &candidate, moment.now, (new_id(), campaign.plan.settings.priority));
+        let mut new = new_row(&plan, job, &candidate, moment.now, (new_id(), campaign.plan.settings.priority));
+        new.0.variant = variant(&campaign.plan, new.0.goes(), (job.step_id, job.lead_id));
         let id = SendId::from_uuid(new.0.id);
         let answer = if new.0.open { Adopted::Open(id) } else { Adopted::Skipped(id) };
         seen.insert((job.lead_id, job.step_id), answer);
@@ -361,6 +362,7 @@ fn new_row(
         // The job itself is the hint of what may go at once; reconciliation brings the others in their time.
         hinted_at: (open && not_before <= now).then_some(now),
         slot,
+        variant: None,
     };
     (row, next)
 }
@@ -387,7 +389,7 @@ async fn move_enrollments(tx: &mut Tx, tenant_id: TenantId, rows: &[NewRow], now
     let mut waits: BTreeMap<EnrollmentId, (u32, Option<EmailAccountId>)> = BTreeMap::new();
     let mut moves: BTreeMap<EnrollmentId, (u32, Option<Due>)> = BTreeMap::new();
     for (row, next) in rows {
-        if row.open || row.reason == Some(Reason::Restored) {
+        if row.goes() {
             let place = waits.entry(row.enrollment_id).or_insert((row.step_order, row.email_account_id));
             place.0 = place.0.max(row.step_order);
         } else {

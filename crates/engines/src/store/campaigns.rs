@@ -16,7 +16,7 @@ use domain::time::Timestamp;
 use super::apply::revive_sends;
 use super::dot::days::{DayChanges, slot_columns, wake_accounts};
 use super::dot::rate;
-use super::{SystemStore, TenantStore};
+use super::{SystemStore, TenantStore, trials};
 use crate::db::{Access, LockKind, Tx};
 use crate::error::{Error, Result};
 use crate::value::Row;
@@ -38,7 +38,8 @@ statements! {
             co.name AS company_name, co.address AS company_address
         FROM campaigns c JOIN companies co ON co.id = c.company_id AND co.tenant_id = c.tenant_id WHERE c.tenant_id = $1 AND c.id = $2";
     STEPS = "SELECT id, step_order, step_type, email_account_id, template_id, wait_duration_hours, wait_until_date,
-            condition_type, condition_value, condition_url, condition_within_hours, is_active
+            condition_type, condition_value, condition_url, condition_within_hours, is_active, is_trial, trial_by,
+            trial_after_hours, trial_sample_percent, trial_winner
         FROM campaign_sequence_steps WHERE tenant_id = $1 AND campaign_id = $2 AND removed_at IS NULL ORDER BY step_order";
     FIND = "SELECT c.id, c.tenant_id, c.name, c.status, c.scheduled_at, t.name AS tenant_name FROM campaigns c JOIN tenants t ON t.id = c.tenant_id
         WHERE (c.name = $1 OR c.id = $2::uuid) AND ($3::text IS NULL OR t.name = $3)
@@ -124,6 +125,7 @@ pub(super) async fn load(tx: &mut Tx, tenant_id: domain::ids::TenantId, id: Camp
             seen_until: row.get("seen_until")?,
             // Whoever plans reads it: a tenant may not.
             lost_time: None,
+            trials: trials::load(tx, tenant_id, id, &steps).await?,
         },
         name: row.get("name")?,
         company_name: row.get("company_name")?,

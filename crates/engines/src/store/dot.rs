@@ -26,7 +26,7 @@ pub(super) use days::DayChanges;
 
 use super::SystemStore;
 use super::campaigns::CampaignBundle;
-use super::fetch::account_pace;
+use super::fetch::{account_pace, template_of};
 use super::restored::{Committed, ensure_standing};
 use crate::db::{Access, LockKind, Tx};
 use crate::error::Result;
@@ -72,7 +72,7 @@ statements! {
             AND a.backoff_failures = r.account_failures
             AND (r.account_failures > 0 OR a.backoff_until IS NULL OR a.backoff_until <= $2)
             AND st.id = sends.step_id AND st.is_active
-            AND co.id = c.company_id AND t.id = st.template_id AND t.tenant_id = sends.tenant_id AND ", is_as_seen!(), "
+            AND co.id = c.company_id AND t.id = ", template_of!("sends"), " AND t.tenant_id = sends.tenant_id AND ", is_as_seen!(), "
             AND l.id = sends.lead_id AND l.tenant_id = sends.tenant_id AND (l.status = 'active' OR (l.status = 'replied' AND r.stop_on_reply = 0))
             AND NOT EXISTS (SELECT 1 FROM suppression_list s WHERE s.email = lower(l.email)
                 AND (s.tenant_id = sends.tenant_id OR s.tenant_id IS NULL)
@@ -88,7 +88,7 @@ statements! {
             AND c.id = sends.campaign_id AND c.tenant_id = sends.tenant_id AND c.status = 'sending'
             AND a.id = sends.email_account_id AND a.tenant_id = sends.tenant_id AND a.status = 'active'
             AND st.id = sends.step_id AND st.is_active
-            AND co.id = c.company_id AND t.id = st.template_id AND t.tenant_id = sends.tenant_id AND NOT ", is_as_seen!(), "
+            AND co.id = c.company_id AND t.id = ", template_of!("sends"), " AND t.tenant_id = sends.tenant_id AND NOT ", is_as_seen!(), "
         RETURNING sends.id AS id, sends.fence AS fence");
     SAVE_LAST_DOT = "UPDATE email_accounts SET last_dot_at = r.at FROM {rows r(id uuid, at timestamptz)}
         WHERE email_accounts.id = r.id";

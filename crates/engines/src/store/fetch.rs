@@ -26,11 +26,28 @@ macro_rules! budget_began_at {
 }
 pub(super) use budget_began_at;
 
+/// The template of a send of the step `st`: its variant's, else the step's own. Of a variant that is not in use any more
+/// nobody gets the text.
+macro_rules! template_of {
+    ($send:literal) => {
+        concat!(
+            "CASE WHEN ",
+            $send,
+            ".variant IS NULL THEN st.template_id ELSE COALESCE((SELECT v.template_id FROM campaign_step_variants v
+                WHERE v.step_id = st.id AND v.tenant_id = st.tenant_id AND v.variant_key = ",
+            $send,
+            ".variant AND v.removed_at IS NULL), st.template_id) END"
+        )
+    };
+}
+pub(super) use template_of;
+
 statements! {
     FETCH = concat!("SELECT s.id AS send_id, s.tenant_id, s.campaign_id, s.step_id, s.enrollment_id, s.email_account_id, st.step_order,
             s.fence, s.attempts, s.max_attempts, s.unknowns, s.first_attempt_at, ", budget_began_at!(), ",
             s.not_before, s.message_id, s.account_day, s.campaign_day,
-            st.template_id, t.version AS template_version, st.subject_override, st.from_name_override,
+            t.id AS template_id, t.version AS template_version, st.from_name_override,
+            CASE WHEN s.variant IS NULL THEN st.subject_override END AS subject_override,
             {max c.updated_at, co.updated_at} AS campaign_updated_at, c.sequence_changed_at, a.updated_at AS account_updated_at,
             a.backoff_failures, a.backoff_until,
             e.thread_message_ids, e.thread_subject,
@@ -43,7 +60,7 @@ statements! {
             JOIN email_accounts a ON a.id = s.email_account_id AND a.tenant_id = s.tenant_id AND a.status = 'active'
                 AND (a.backoff_until IS NULL OR a.backoff_until <= $1)
             JOIN campaign_sequence_steps st ON st.id = s.step_id AND st.is_active
-            JOIN templates t ON t.id = st.template_id AND t.tenant_id = s.tenant_id
+            JOIN templates t ON t.id = ", template_of!("s"), " AND t.tenant_id = s.tenant_id
             JOIN campaign_leads e ON e.id = s.enrollment_id
             JOIN leads l ON l.id = s.lead_id AND l.tenant_id = s.tenant_id AND l.status IN ('active', 'replied')
         WHERE s.open AND s.status IN ('planned', 'queued') AND s.not_before <= $1

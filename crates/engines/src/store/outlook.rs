@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::campaigns::load;
 use super::plan::candidate;
 use super::restored::lost_time;
-use super::{SystemStore, TenantStore, dot, past, reactions};
+use super::{SystemStore, TenantStore, dot, past, reactions, trials};
 use crate::db::{Access, Tx};
 use crate::error::{Error, Result};
 use crate::value::Row;
@@ -185,8 +185,10 @@ async fn read_prospect(tx: &mut Tx, tenant_id: TenantId, row: &Row, now: Timesta
         }
     }
     let starts_at: Option<Timestamp> = row.get("scheduled_at")?;
+    let trials = trials::foreseeable(tx, tenant_id, &plan).await?;
     Ok(Prospect {
         plan,
+        trials,
         starts_at: starts_at.filter(|at| *at > now),
         next_plan_at: row.get("next_plan_at")?,
         waiting,

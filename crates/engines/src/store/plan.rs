@@ -11,7 +11,7 @@ use domain::campaign::CampaignStatus;
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, SendId, StepId, TenantId};
 use domain::pace::{CampaignBook, Slot};
 use domain::page::{Move, NewSend, Page, senders};
-use domain::plan::{Books, Candidate, Moment, Past};
+use domain::plan::{Books, CampaignPlan, Candidate, Moment, Past};
 use domain::reason::Reason;
 use domain::schedule::WarmupTable;
 use domain::step::{Due, Reactions, next_due};
@@ -66,22 +66,23 @@ statements! {
                     AND e.status = 'active' LIMIT 1) IS NOT NULL AS is_kept
             FROM email_accounts a WHERE a.tenant_id = $1) x
         WHERE x.in_pool OR x.is_kept";
-    // A row without an account has lost it (`rotate`): it is planned anew. Any other that is there stays as it is.
+    // A row without an account has lost it (`rotate`): it is planned anew, and keeps its variant. Any other that is there
+    // stays as it is.
     INSERT_SENDS = "INSERT INTO sends (id, tenant_id, campaign_id, lead_id, step_id, enrollment_id, email_account_id, step_order,
             status, open, reason, priority, max_attempts, not_before, hinted_at, hinted_epoch, account_day, campaign_day,
-            settled_at, created_at, updated_at)
+            variant, settled_at, created_at, updated_at)
         SELECT r.id, $1::uuid, $2::uuid, r.lead_id, r.step_id, r.enrollment_id, r.email_account_id, r.step_order,
             CASE WHEN r.open THEN 'planned' WHEN r.reason = 'restored' THEN 'held' ELSE 'skipped' END, r.open, r.reason, r.priority, r.max_attempts, r.not_before,
-            r.hinted_at, $3::bigint, r.account_day, r.campaign_day,
+            r.hinted_at, $3::bigint, r.account_day, r.campaign_day, r.variant,
             CASE WHEN r.open THEN NULL ELSE $4::timestamptz END, $4::timestamptz, $4::timestamptz
         FROM {rows r(id uuid, lead_id uuid, step_id uuid, enrollment_id uuid, email_account_id uuid, step_order bigint,
             open boolean, reason text, priority bigint, max_attempts bigint, not_before timestamptz,
-            hinted_at timestamptz, account_day text, campaign_day text)}
+            hinted_at timestamptz, account_day text, campaign_day text, variant text)}
         WHERE true ON CONFLICT (campaign_id, lead_id, step_id) DO UPDATE SET email_account_id = excluded.email_account_id,
             status = excluded.status, open = excluded.open, reason = excluded.reason, fence = sends.fence + 1,
             not_before = excluded.not_before, hinted_at = excluded.hinted_at, hinted_epoch = excluded.hinted_epoch,
             account_day = excluded.account_day, campaign_day = excluded.campaign_day, message_id = NULL,
-            first_attempt_at = NULL, settled_at = excluded.settled_at, updated_at = excluded.updated_at
+            first_attempt_at = NULL, variant = COALESCE(sends.variant, excluded.variant), settled_at = excluded.settled_at, updated_at = excluded.updated_at
             WHERE sends.open AND sends.status IN ('planned', 'queued') AND sends.email_account_id IS NULL
                 AND sends.attempts = 0 AND sends.unknowns = 0
         RETURNING id, lead_id, step_id";
@@ -172,6 +173,20 @@ pub(super) struct SendRow {
     /// None: reconciliation brings the hint.
     pub(super) hinted_at: Option<Timestamp>,
     pub(super) slot: Option<Slot>,
+    /// Which of its step's variants it is; none where the step has none, or nothing is to be sent.
+    pub(super) variant: Option<String>,
+}
+
+impl SendRow {
+    /// Whether it goes, or may have gone.
+    pub(super) fn goes(&self) -> bool {
+        self.open || self.reason == Some(Reason::Restored)
+    }
+}
+
+/// The variant of a send that goes, or may have gone.
+pub(super) fn variant(plan: &CampaignPlan, goes: bool, (step, lead): (StepId, LeadId)) -> Option<String> {
+    plan.variant(step, lead).filter(|_| goes).map(str::to_owned)
 }
 
 /// Inserts sends of one campaign; the ids of those that are planned now, by lead and step. One that had lost its account
@@ -200,6 +215,7 @@ pub(super) async fn insert_sends(
             send.hinted_at,
             account_day,
             campaign_day,
+            send.variant,
         ]
     };
     let rows: Rows = sends.into_iter().map(row).collect();
@@ -400,6 +416,7 @@ impl Writing<'_> {
             max_attempts: None,
             not_before: slot.as_ref().map_or(if send.is_held() { candidate.due.at } else { now }, |slot| slot.at),
             hinted_at: slot.is_some().then_some(now),
+            variant: variant(&self.campaign.plan, slot.is_some() || send.is_held(), (send.step_id, candidate.lead_id)),
             slot,
         }
     }

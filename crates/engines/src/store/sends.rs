@@ -9,6 +9,7 @@ use domain::send::SendStatus;
 use domain::time::Timestamp;
 use uuid::Uuid;
 
+use super::fetch::template_of;
 use super::{SystemStore, TenantStore};
 use crate::error::{Error, Result};
 use crate::value::Row;
@@ -19,11 +20,11 @@ statements! {
     OF_LEAD = "SELECT s.id FROM sends s JOIN campaign_sequence_steps st ON st.id = s.step_id AND st.tenant_id = s.tenant_id
         WHERE s.tenant_id = $1 AND s.campaign_id = $2 AND s.lead_id = $3 AND ($4::bigint IS NULL OR st.step_order = $4)
         ORDER BY st.step_order DESC LIMIT 1";
-    GET = "SELECT s.id AS send_id, s.campaign_id, c.name AS campaign_name, c.status AS campaign_status, s.step_id, st.step_order,
+    GET = concat!("SELECT s.id AS send_id, s.campaign_id, c.name AS campaign_name, c.status AS campaign_status, s.step_id, st.step_order,
             s.enrollment_id, s.email_account_id, a.email AS account_email, s.status AS send_status, s.reason, s.fence, s.owner,
             s.priority, s.not_before, s.attempts, s.max_attempts, s.unknowns, s.first_attempt_at, s.last_attempt_at,
             s.message_id, s.reply, s.settled_at, s.created_at,
-            COALESCE(st.subject_override, t.subject) AS subject, e.thread_subject,
+            COALESCE(CASE WHEN s.variant IS NULL THEN st.subject_override END, t.subject) AS subject, e.thread_subject, s.variant,
             EXISTS (SELECT 1 FROM suppression_list x WHERE x.email = lower(l.email)
                 AND (x.tenant_id = s.tenant_id OR x.tenant_id IS NULL)
                 AND (x.expires_at IS NULL OR x.expires_at > $3)) AS suppressed,
@@ -33,9 +34,9 @@ statements! {
             JOIN leads l ON l.id = s.lead_id AND l.tenant_id = s.tenant_id
             JOIN campaign_leads e ON e.id = s.enrollment_id AND e.tenant_id = s.tenant_id
             JOIN campaign_sequence_steps st ON st.id = s.step_id AND st.tenant_id = s.tenant_id
-            LEFT JOIN templates t ON t.id = st.template_id AND t.tenant_id = s.tenant_id
+            LEFT JOIN templates t ON t.id = ", template_of!("s"), " AND t.tenant_id = s.tenant_id
             LEFT JOIN email_accounts a ON a.id = s.email_account_id AND a.tenant_id = s.tenant_id
-        WHERE s.tenant_id = $1 AND s.id = $2";
+        WHERE s.tenant_id = $1 AND s.id = $2");
     ATTEMPTS = "SELECT id, fence, owner, started_at, finished_at, stage, outcome, code, enhanced, reply, counted, transcript
         FROM send_attempts WHERE tenant_id = $1 AND send_id = $2 ORDER BY started_at DESC, id DESC LIMIT $3";
     FAILURES = "SELECT s.id, s.lead_id, st.step_order, s.status, s.reason, s.attempts, s.unknowns, s.settled_at, a.code, a.enhanced
@@ -98,6 +99,8 @@ pub struct SendDetail {
     pub settled_at: Option<Timestamp>,
     /// When it was planned.
     pub planned_at: Timestamp,
+    /// Which of its step's variants it is; none where the step has none.
+    pub variant: Option<String>,
     /// Source of its subject.
     pub subject: Option<String>,
     /// Subject of the thread that it follows.
@@ -239,6 +242,7 @@ fn detail(row: &Row) -> Result<SendDetail> {
         reply: row.get("reply")?,
         settled_at: row.get("settled_at")?,
         planned_at: row.get("created_at")?,
+        variant: row.get("variant")?,
         subject: row.get("subject")?,
         thread_subject: row.get("thread_subject")?,
         suppressed: row.get("suppressed")?,

@@ -2,24 +2,26 @@
 //!
 //! Found by name (accounts by address), so running it again takes up what changed and doubles nothing. Leads come
 //! apart, in batches (`leads`). A campaign that is there is edited under its exclusive lock: its steps by `sequence`, its
-//! leads and planned mails by `places` and `starts`. To add a part: its struct here, an upsert, a line in `apply_setup`.
+//! leads and planned mails by `places` and `starts`; the variants of its steps stand in `variants`. To add a part: its struct here, an upsert, a line in `apply_setup`.
 
 pub(super) mod places;
 pub(super) mod sequence;
 pub(super) mod starts;
+pub(super) mod variants;
 
 use domain::campaign::{CampaignSettings, CampaignStatus};
 use domain::email_account::SmtpSettings;
 use domain::ids::{CampaignId, CompanyId, DomainId, EmailAccountId, TenantId};
 use domain::step::{Condition, StepType};
 use domain::time::{Timestamp, Zone};
+use domain::trial::{Rule, Variant};
 use uuid::Uuid;
 
 use self::places::Circumstances;
 use self::sequence::Target;
-use super::Store;
 use super::apply::revive_sends;
 use super::dot::days::wake_accounts;
+use super::{Store, trials};
 use crate::db::{Access, LockKind, Tx};
 use crate::dialect::Statement;
 use crate::error::{Error, Result};
@@ -150,8 +152,28 @@ pub struct StepSetup {
     pub stop_if_false: bool,
     /// Index into `accounts` of the account that sends this step.
     pub account: Option<usize>,
-    /// Subject, HTML and text templates of an email step.
+    /// Subject, HTML and text templates of an email step; where it has variants, those of the first.
     pub template: Option<TemplateSetup>,
+    /// Its variants, if it has some.
+    pub trial: Option<TrialSetup>,
+}
+
+/// Several texts of one email step.
+#[derive(Clone, Debug)]
+pub struct TrialSetup {
+    /// Two or more, in order, each with a key of its own.
+    pub variants: Vec<VariantSetup>,
+    /// How the winner is found; none = by a person.
+    pub rule: Option<Rule>,
+}
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub struct VariantSetup {
+    /// Its key and weight.
+    pub variant: Variant,
+    /// Its sources.
+    pub template: TemplateSetup,
 }
 
 /// Sources of a message.
@@ -199,6 +221,18 @@ pub enum SetupError {
         /// Number of the step in the file.
         step: usize,
     },
+    /// The variant that everybody gets is not given any more.
+    #[error(
+        "step {step} of the campaign `{campaign}` leaves out the variant `{variant}`, which has won (hint: keep it, or leave out all variants to send everybody one text)"
+    )]
+    WinnerLeftOut {
+        /// The campaign's name.
+        campaign: String,
+        /// Number of the step in the file.
+        step: usize,
+        /// The winner's key.
+        variant: String,
+    },
     /// A campaign that a person ended.
     #[error("the campaign `{0}` is {1} (hint: give the campaign another name)")]
     Ended(String, String),
@@ -221,7 +255,7 @@ impl Store {
     /// Finds or makes everything in one transaction; where that meets another one, it is tried again a few times.
     ///
     /// # Errors
-    /// `StepsChanged`, `StepsUnclear`, `Ended`, or the database; nothing is written then.
+    /// `StepsChanged`, `StepsUnclear`, `WinnerLeftOut`, `Ended`, or the database; nothing is written then.
     pub async fn apply_setup(
         &self,
         setup: &Setup,
@@ -271,6 +305,8 @@ impl Store {
             let is_due_anew = known.settings.as_ref() != Some(&setup.settings) || known.scheduled_at != scheduled_at;
             let circumstances = Circumstances { campaign_id, scheduled_at, is_due_anew };
             finished = places::follow(&mut tx, &scope, &edit, &circumstances).await?;
+            // Whether they still wait for a winner is asked anew.
+            trials::unpark(&mut tx, (tenant_id, campaign_id), None, now, now).await?;
         }
         for account in &accounts {
             tx.execute(&POOL, values![campaign_id, *account, tenant_id, now]).await?;

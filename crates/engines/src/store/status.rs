@@ -4,7 +4,9 @@
 
 use domain::campaign::CampaignStatus;
 use domain::ids::CampaignId;
+use domain::reason::Reason;
 use domain::time::Timestamp;
+use domain::trial::PARKED;
 
 use super::TenantStore;
 use crate::db::Access;
@@ -19,6 +21,9 @@ statements! {
         FROM sends WHERE tenant_id = $1 AND campaign_id = $2 GROUP BY 1, 2";
     WAITING = "SELECT COUNT(*) AS n FROM campaign_leads e WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status = 'active'
         AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.tenant_id = $1 AND s.enrollment_id = e.id AND (s.open OR s.status = 'held'))";
+    // They are pending too; only their leads wait for something that has a name.
+    PARKED_LEADS = "SELECT COUNT(*) AS n FROM campaign_leads
+        WHERE tenant_id = $1 AND campaign_id = $2 AND status = 'active' AND due_at = $3";
     EVENTS = "SELECT type, CAST(SUM(events) AS bigint) AS n FROM event_counts
         WHERE tenant_id = $1 AND campaign_id = $2 AND verdict = 'human' GROUP BY type";
     LINKS = "SELECT st.step_order, ec.type, ec.verdict, ec.url, ec.events, ec.leads
@@ -135,6 +140,11 @@ impl TenantStore {
         }
         for row in tx.query(&WAITING, key()).await? {
             report.pending += row.get::<u64>("n")?;
+        }
+        for row in tx.query(&PARKED_LEADS, values![self.tenant_id, id, PARKED]).await? {
+            let (state, reason) = ("pending".to_owned(), Reason::AbWinner.as_str().to_owned());
+            let waiting = ReasonCount { state, reason, count: row.get("n")? };
+            report.reasons.extend(Some(waiting).filter(|waiting| waiting.count > 0));
         }
         for row in tx.query(&EVENTS, key()).await? {
             let n = row.get("n")?;

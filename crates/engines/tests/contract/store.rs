@@ -40,4 +40,5 @@ mod tenancy;
 mod tenant_rate;
 mod traces;
 mod tracking;
+mod trials;
 mod wakes;

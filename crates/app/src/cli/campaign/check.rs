@@ -57,6 +57,15 @@ struct Step<'a> {
     #[serde(rename = "waitHours")]
     wait_hours: f64,
     subject: Option<&'a str>,
+    /// Keys and subjects; the first one's is the step's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    variants: Vec<Variant<'a>>,
+}
+
+#[derive(Serialize)]
+struct Variant<'a> {
+    key: &'a str,
+    subject: &'a str,
 }
 
 pub(super) fn run(args: &FileArgs, global: &Global) -> Outcome {
@@ -97,6 +106,7 @@ impl<'a> Report<'a> {
             step_type: step.step_type.as_str(),
             wait_hours: step.wait_hours,
             subject: step.template.as_ref().map(|template| template.subject.as_str()),
+            variants: step.trial.iter().flat_map(|trial| &trial.variants).map(Variant::of).collect(),
         };
         Self {
             tenant: &setup.tenant,
@@ -120,13 +130,23 @@ impl<'a> Report<'a> {
         text += &self.window.text();
         for (i, step) in self.steps.iter().enumerate() {
             let wait = if step.wait_hours > 0.0 { format!(" after {} h", step.wait_hours) } else { String::new() };
-            let subject = step.subject.map_or(String::new(), |subject| format!(": {subject}"));
+            let subject = step.subject.filter(|_| step.variants.is_empty());
+            let subject = subject.map_or(String::new(), |subject| format!(": {subject}"));
             let _ = writeln!(text, "  step {}, {}{wait}{subject}", i + 1, step.step_type);
+            for Variant { key, subject } in &step.variants {
+                let _ = writeln!(text, "    variant {key}: {subject}");
+            }
         }
         let skipped =
             if self.skipped_rows > 0 { format!(", {} bad rows left out", self.skipped_rows) } else { String::new() };
         let _ = write!(text, "  to {} leads{skipped}\nEverything is in order; nothing was done.", self.leads);
         text
+    }
+}
+
+impl<'a> Variant<'a> {
+    fn of(given: &'a engines::store::setup::VariantSetup) -> Self {
+        Self { key: &given.variant.key, subject: &given.template.subject }
     }
 }
 

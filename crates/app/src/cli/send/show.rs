@@ -62,7 +62,7 @@ impl Shown {
         let mut object = json!({
             "sendId": send.send_id, "tenantId": send.lead.tenant_id, "campaignId": send.campaign_id,
             "campaign": send.campaign_name, "campaignStatus": send.campaign_status, "leadId": send.lead.id,
-            "leadStatus": send.lead.status, "stepId": send.step_id, "step": send.step_order,
+            "leadStatus": send.lead.status, "stepId": send.step_id, "step": send.step_order, "variant": send.variant,
             "enrollmentId": send.enrollment_id, "emailAccountId": send.email_account_id, "state": send.status,
             "reason": send.reason, "why": words(send.reason.as_deref()), "fence": send.fence, "owner": send.owner,
             "priority": send.priority, "plannedAt": send.planned_at, "notBefore": send.not_before,
@@ -98,6 +98,9 @@ impl Shown {
         line("campaign", format!("{} ({}), {}", send.campaign_name, send.campaign_id, send.campaign_status));
         line("lead", format!("{}, {}{}", send.lead.id, send.lead.status, address(Some(&send.lead.email))));
         line("step", format!("{} ({})", send.step_order, send.step_id));
+        if let Some(variant) = &send.variant {
+            line("variant", variant.clone());
+        }
         let account = send.email_account_id.map_or("none".to_owned(), |id| id.to_string());
         line("account", format!("{account}{}", address(send.account_email.as_deref())));
         line("planned", send.planned_at.to_string());

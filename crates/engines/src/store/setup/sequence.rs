@@ -11,7 +11,7 @@ use domain::sequence::{Edit, Entry, Known, Mark, Unclear, arrange, recognize};
 use domain::step::Step;
 use domain::time::Timestamp;
 
-use super::{Scope, SetupError, StepSetup, TemplateSetup};
+use super::{Scope, Setup, SetupError, StepSetup, TemplateSetup, variants};
 use crate::db::Tx;
 use crate::error::{Result, ensure_changed};
 use crate::store::campaigns::step;
@@ -21,7 +21,7 @@ use crate::{statements, values};
 statements! {
     LIST_STEPS = "SELECT st.id, st.step_order, st.step_type, st.email_account_id, st.template_id, st.wait_duration_hours,
             st.wait_until_date, st.condition_type, st.condition_value, st.condition_url, st.condition_within_hours,
-            st.is_active, st.step_key, st.removed_at, t.name AS template_name, t.subject, t.content, t.content_text
+            st.is_active, st.step_key, st.removed_at, st.is_trial, st.trial_winner, t.name AS template_name, t.subject, t.content, t.content_text
         FROM campaign_sequence_steps st LEFT JOIN templates t ON t.id = st.template_id AND t.tenant_id = st.tenant_id
         WHERE st.tenant_id = $1 AND st.campaign_id = $2 ORDER BY st.step_order";
     // Every event is counted with its step.
@@ -55,6 +55,9 @@ struct Stored {
     is_removed: bool,
     template_name: Option<String>,
     text: Option<[String; 3]>,
+    /// Whether it has variants, and which of them has won.
+    is_trial: bool,
+    winner: Option<String>,
 }
 
 impl Stored {
@@ -73,6 +76,8 @@ impl Stored {
             is_removed: row.get::<Option<Timestamp>>("removed_at")?.is_some(),
             template_name: row.get("template_name")?,
             text,
+            is_trial: row.get("is_trial")?,
+            winner: row.get("trial_winner")?,
         })
     }
 
@@ -107,6 +112,7 @@ pub(super) async fn write(tx: &mut Tx, target: &Target<'_>) -> Result<Edit, Setu
     let unclear = |Unclear { given }| SetupError::StepsUnclear { campaign: setup.campaign.clone(), step: given + 1 };
     let matches = recognize(&known, &given).map_err(unclear)?;
     let shape = Shape::of(&stored, &matches);
+    keeps_winners(setup, &stored, &matches)?;
     let is_first = stored.iter().all(|step| step.is_removed);
     if !is_first && !shape.is_same() && !setup.update {
         return Err(SetupError::StepsChanged { campaign: setup.campaign.clone(), change: shape.to_string() });
@@ -117,11 +123,26 @@ pub(super) async fn write(tx: &mut Tx, target: &Target<'_>) -> Result<Edit, Setu
         rearrange(tx, target, &stored, &matches).await?
     };
     for (index, found) in matches.iter().enumerate() {
-        write_step(tx, target, index, found.map(|place| &stored[place]), orders.given[index]).await?;
+        let stored = found.map(|place| &stored[place]);
+        let written = write_step(tx, target, index, stored, orders.given[index]).await?;
+        variants::write(tx, target, (index, written), stored.is_some_and(|stored| stored.is_trial)).await?;
     }
     let after = list(tx, target).await?;
     let in_use = |steps: Vec<Stored>| steps.into_iter().filter(|stored| !stored.is_removed).map(|stored| stored.step);
     Ok(Edit { orders: orders.old_to_new, before: in_use(stored).collect(), after: in_use(after).collect() })
+}
+
+/// A winner is left out with all the others alone: nobody could tell what the leads are to get who wait for it.
+fn keeps_winners(setup: &Setup, stored: &[Stored], matches: &[Option<usize>]) -> Result<(), SetupError> {
+    for (index, (given, found)) in setup.steps.iter().zip(matches).enumerate() {
+        let winner = found.and_then(|place| stored[place].winner.as_ref());
+        let (Some(winner), Some(trial)) = (winner, &given.trial) else { continue };
+        if !trial.variants.iter().any(|given| given.variant.key == *winner) {
+            let (campaign, variant) = (setup.campaign.clone(), winner.clone());
+            return Err(SetupError::WinnerLeftOut { campaign, step: index + 1, variant });
+        }
+    }
+    Ok(())
 }
 
 async fn list(tx: &mut Tx, target: &Target<'_>) -> Result<Vec<Stored>> {
@@ -225,11 +246,20 @@ async fn remove(tx: &mut Tx, target: &Target<'_>, stored: &Stored, order: u32) -
 }
 
 /// Writes the given step at `index`: that of `stored`, or a new one.
-async fn write_step(tx: &mut Tx, target: &Target<'_>, index: usize, stored: Option<&Stored>, order: u32) -> Result<()> {
+async fn write_step(
+    tx: &mut Tx,
+    target: &Target<'_>,
+    index: usize,
+    stored: Option<&Stored>,
+    order: u32,
+) -> Result<StepId> {
     let Target { scope, campaign_id, accounts } = target;
     let given = &scope.setup.steps[index];
     let template_id = match &given.template {
-        Some(template) => Some(write_template(tx, scope, template, stored, index + 1).await?),
+        Some(template) => {
+            let known = stored.and_then(|stored| Some((stored.step.template_id?, stored.template_name.as_deref()?)));
+            Some(write_template(tx, scope, template, known, &format!("step {}", index + 1)).await?)
+        }
         None => None,
     };
     let id = stored.map_or_else(|| StepId::from_uuid((scope.new_id)()), |stored| stored.step.id);
@@ -251,29 +281,30 @@ async fn write_step(tx: &mut Tx, target: &Target<'_>, index: usize, stored: Opti
         scope.now,
     ];
     if stored.is_some() {
-        return ensure_changed("a step", tx.execute(&UPDATE_STEP, params).await?, 1);
+        ensure_changed("a step", tx.execute(&UPDATE_STEP, params).await?, 1)?;
+        return Ok(id);
     }
     params.push(Value::from(given.step_type));
-    ensure_changed("a step", tx.execute(&INSERT_STEP, params).await?, 1)
+    ensure_changed("a step", tx.execute(&INSERT_STEP, params).await?, 1)?;
+    Ok(id)
 }
 
-/// A step keeps its template; one that another program gave it is left alone, since others may use it too.
-async fn write_template(
+/// What is `known` keeps its template; one that another program gave it is left alone, since others may use it too.
+pub(super) async fn write_template(
     tx: &mut Tx,
     scope: &Scope<'_>,
     template: &TemplateSetup,
-    stored: Option<&Stored>,
-    number: usize,
+    known: Option<(TemplateId, &str)>,
+    of: &str,
 ) -> Result<TemplateId> {
     let ours = format!("{} / ", scope.setup.campaign);
-    let is_ours = |stored: &&Stored| stored.template_name.as_ref().is_some_and(|name| name.starts_with(&ours));
     let (subject, html, text) = (&template.subject, &template.html, template.text.clone());
-    if let Some(id) = stored.filter(is_ours).and_then(|stored| stored.step.template_id) {
+    if let Some((id, _)) = known.filter(|(_, name)| name.starts_with(&ours)) {
         let params = values![scope.tenant_id, id, subject, html, text, scope.now];
         ensure_changed("a template", tx.execute(&UPDATE_TEMPLATE, params).await?, 1)?;
         return Ok(id);
     }
-    let mut name = format!("{ours}step {number}");
+    let mut name = format!("{ours}{of}");
     let mut again = 1;
     loop {
         let params = values![(scope.new_id)(), scope.tenant_id, &name, subject, html, text.clone(), scope.now];
@@ -282,6 +313,6 @@ async fn write_template(
         }
         // The name is that of a step which stood here before.
         again += 1;
-        name = format!("{ours}step {number} ({again})");
+        name = format!("{ours}{of} ({again})");
     }
 }

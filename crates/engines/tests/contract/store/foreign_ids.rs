@@ -15,6 +15,7 @@ use engines::store::apply::Applied;
 use engines::store::events::StoredEvent;
 use engines::store::fetch::SendJob;
 use engines::store::leads::NewLead;
+use engines::store::trials::Declared;
 use engines::{Db, Store};
 
 use super::scene::{DAY, Scene, result};
@@ -40,7 +41,12 @@ struct Target {
 impl Target {
     /// A campaign under way, with an event, a mail that bounced softly, and another tenant beside.
     async fn new(store: Store) -> (Self, TenantStore) {
-        let f = Scene::started(store, 2, |_| {}).await;
+        let f = Scene::started(store, 2, |s| {
+            let trial = super::trials::trial(&["a", "b"], None);
+            s.steps[0].template = Some(trial.variants[0].template.clone());
+            s.steps[0].trial = Some(trial);
+        })
+        .await;
         let job = f.jobs(NOW).await.remove(0);
         let open = f.event(&job, EventType::Open);
         f.store.system().store_events(std::slice::from_ref(&open), NOW).await.unwrap();
@@ -95,6 +101,10 @@ impl Target {
             }
             "list_attempts" => !store.list_attempts(self.job.send_id, 10).await.unwrap().is_empty(),
             "list_failures" => !store.list_failures(campaign, None, 10).await.unwrap().is_empty(),
+            "declare_winner" => {
+                matches!(store.declare_winner(campaign, 1, "b", NOW).await.unwrap(), Declared::Done(..))
+            }
+            "list_trials" => !store.list_trials(campaign).await.unwrap().is_empty(),
             "list_event_counts" => !store.list_event_counts(campaign).await.unwrap().is_empty(),
             "pause_campaign" => store.pause_campaign(campaign, NOW).await.unwrap(),
             "resolve_send" => {

@@ -75,6 +75,7 @@ pub fn email_step(subject: &str, wait_hours: f64) -> StepSetup {
         stop_if_false: false,
         account: None,
         template: Some(template),
+        trial: None,
     }
 }
 

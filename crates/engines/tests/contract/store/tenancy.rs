@@ -19,8 +19,9 @@ use engines::store::dot::DotAnswer;
 use engines::store::fetch::SendJob;
 use engines::store::leads::NewLead;
 use engines::store::plan::PlanRequest;
+use engines::store::trials::OpenTrial;
 
-use super::scene::{HOUR, MINUTE, OWNER, Scene, request, result};
+use super::scene::{DAY, HOUR, MINUTE, OWNER, Scene, request, result};
 use super::signatures::{functions_of, types_with_a_tenant};
 use crate::engine::{Engine, NOW, new_id, with_store};
 use crate::on_every_engine;
@@ -48,6 +49,11 @@ async fn ask(function: &str, f: &Scene, job: &SendJob, tenant_id: TenantId) -> b
         "dot_intent" => f.dot(&job, NOW).await != DotAnswer::Refused,
         "end_probes" => system.end_probes(&[probe(&job)], NOW).await.unwrap() > 0,
         "fetch" => !system.fetch(&hints, NOW).await.unwrap().is_empty(),
+        "judge_trial" => {
+            let (campaign_id, step_id) = (f.campaign_id, job.step_id);
+            let trial = OpenTrial { tenant_id, campaign_id, step_id };
+            system.judge_trial(&trial, NOW + DAY).await.unwrap().is_some()
+        }
         "keep_probes" => !system.keep_probes(&[probe(&job)], NOW + HOUR).await.unwrap().is_empty(),
         "list_known" => !system.list_known(&hints).await.unwrap().is_empty(),
         "plan_page" => {
@@ -97,6 +103,19 @@ async fn prepare(function: &str, store: Store) -> (Scene, SendJob) {
         "end_probes" | "keep_probes" => {
             let waits = "UPDATE email_accounts SET backoff_failures = 1, backoff_until = $1";
             f.write(waits, engines::values![NOW + MINUTE]).await;
+        }
+        "judge_trial" => {
+            let rule = "UPDATE campaign_sequence_steps SET is_trial = $1, trial_by = 'opens', trial_after_hours = 1,
+                trial_sample_percent = 1, trial_waited_for_since = $2 WHERE step_order = 1";
+            f.write(rule, engines::values![true, NOW]).await;
+            // Nobody is under way any more: the time of the rule has come.
+            f.write("UPDATE campaign_leads SET status = 'stopped'", vec![]).await;
+            let variant =
+                "INSERT INTO campaign_step_variants (id, tenant_id, campaign_id, step_id, variant_key, variant_order,
+                    weight, template_id, created_at, updated_at)
+                SELECT $1, tenant_id, campaign_id, id, 'a', 1, 1, template_id, created_at, updated_at
+                FROM campaign_sequence_steps WHERE step_order = 1 AND campaign_id = $2";
+            f.write(variant, engines::values![new_id(), f.campaign_id]).await;
         }
         "plan_page" => assert_eq!(f.enroll(1..2).await, 1),
         "why_refused" => {
