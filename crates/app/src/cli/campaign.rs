@@ -6,6 +6,7 @@ mod check;
 mod failures;
 mod forecast;
 mod import;
+mod re_enroll;
 mod resend;
 mod steer;
 
@@ -62,6 +63,7 @@ Examples:
   penguinmails campaign failures Welcome --json")]
     Failures(CampaignArgs),
     ResendFailed(resend::ResendArgs),
+    ReEnroll(re_enroll::ReEnrollArgs),
 }
 
 impl Command {
@@ -77,6 +79,7 @@ impl Command {
             Self::Calendar(args) => forecast::calendar(&args, global),
             Self::Failures(args) => failures::run(&args, global),
             Self::ResendFailed(args) => resend::run(&args, global),
+            Self::ReEnroll(args) => re_enroll::run(&args, global),
         }
     }
 }

@@ -19,8 +19,9 @@ use engines::store::dot::DotAnswer;
 use engines::store::fetch::SendJob;
 use engines::store::leads::NewLead;
 use engines::store::plan::PlanRequest;
+use engines::store::rounds::DueRound;
 
-use super::scene::{HOUR, MINUTE, OWNER, Scene, request, result};
+use super::scene::{DAY, HOUR, MINUTE, OWNER, Scene, request, result};
 use super::signatures::{functions_of, types_with_a_tenant};
 use crate::engine::{Engine, NOW, new_id, with_store};
 use crate::on_every_engine;
@@ -43,6 +44,10 @@ async fn ask(function: &str, f: &Scene, job: &SendJob, tenant_id: TenantId) -> b
         "apply" => {
             let settled = result(&job, job.fence + 1, Outcome::Accepted, NOW);
             f.apply(&[settled], NOW).await == [Applied::Done]
+        }
+        "begin_round" => {
+            let due = DueRound { tenant_id, campaign_id: f.campaign_id, at: NOW };
+            system.begin_round(&due, None, 10, NOW).await.is_ok_and(|page| page.began > 0)
         }
         "claim_probes" => !system.claim_probes(&[probe(&job)], NOW).await.unwrap().is_empty(),
         "dot_intent" => f.dot(&job, NOW).await != DotAnswer::Refused,
@@ -93,6 +98,15 @@ async fn prepare(function: &str, store: Store) -> (Scene, SendJob) {
     let (f, job) = Scene::one_job(store, |_| {}).await;
     match function {
         "apply" | "withdraw" => drop(f.granted(&job, NOW).await),
+        "begin_round" => {
+            let ended = "UPDATE campaign_leads SET status = 'completed', due_at = NULL, finished_at = $1";
+            f.write(ended, engines::values![NOW - HOUR]).await;
+            f.write("UPDATE sends SET status = 'sent', open = false, settled_at = $1", engines::values![NOW - HOUR])
+                .await;
+            let settings = serde_json::json!({ "repeat": "daily" });
+            let comes_back = "UPDATE campaigns SET settings = $1, scheduled_at = $2";
+            f.write(comes_back, engines::values![settings, NOW - DAY]).await;
+        }
         "claim_probes" => f.write("UPDATE email_accounts SET backoff_failures = 1", vec![]).await,
         "end_probes" | "keep_probes" => {
             let waits = "UPDATE email_accounts SET backoff_failures = 1, backoff_until = $1";
