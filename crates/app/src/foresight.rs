@@ -7,6 +7,7 @@ use domain::campaign::{CampaignSettings, CampaignStatus};
 use domain::email_account::AccountStatus;
 use domain::forecast::World;
 use domain::ids::{CampaignId, TenantId};
+use domain::rounds::Rounds;
 use domain::time::Timestamp;
 use engines::store::outlook::Prospects;
 
@@ -60,6 +61,10 @@ fn go_on(prospects: &mut Prospects, now: Timestamp) {
         return;
     }
     asked.plan.status = CampaignStatus::Sending;
+    if asked.rounds.is_none() {
+        // It would start now, and come back from then on.
+        asked.rounds = Rounds::of(&asked.plan.settings, Some(now), None);
+    }
     // Waiting for a person is no lateness, for leads and for what has its slot.
     asked.plan.seen_until = Some(now);
     asked.next_plan_at = None;

@@ -188,6 +188,8 @@ impl Given {
             open: Vec::new(),
             pool: accounts.keys().copied().collect(),
             book,
+            rounds: None,
+            finished: Vec::new(),
         };
         let warmup = WarmupTable::default();
         let rhythm = Rhythm { tick: Duration::from_secs(1), horizon: MINUTE, page: 500, warmup };

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use domain::forecast::{Outlook, Sent};
 use domain::ids::{EmailAccountId, LeadId};
-use domain::time::Zone;
+use domain::time::{Timestamp, Zone};
 use engines::store::campaigns::CampaignName;
 use serde_json::{Value, json};
 
@@ -24,6 +24,8 @@ use crate::telemetry;
 
 /// How far a forecast looks: ten years.
 const FAR: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+/// How far it looks where the campaign comes back: a quarter, since rounds may come for ever.
+const FAR_WITH_ROUNDS: Duration = Duration::from_secs(92 * 24 * 3600);
 /// The longest bar of a day.
 const BAR: u64 = 40;
 
@@ -43,6 +45,8 @@ struct Shown {
     campaign: CampaignName,
     zone: Zone,
     outlook: Outlook,
+    /// Up to when it was looked.
+    until: Timestamp,
     leads: HashMap<LeadId, String>,
     accounts: HashMap<EmailAccountId, String>,
 }
@@ -75,14 +79,16 @@ async fn read(args: &CampaignArgs, global: &Global, most: usize) -> Result<Shown
     let campaign = find(&ctx, &args.campaign, args.tenant.as_deref()).await?;
     let foresight = foresee(&ctx, campaign.tenant_id, campaign.id, Idle::AsIfItWentOn).await?;
     let zone = foresight.settings.timezone;
-    let outlook = foresight.world.outlook_of(foresight.campaign, &zone, foresight.now + FAR, most);
+    let far = if foresight.settings.repeat.is_some() { FAR_WITH_ROUNDS } else { FAR };
+    let until = foresight.now + far;
+    let outlook = foresight.world.outlook_of(foresight.campaign, &zone, until, most);
     let tenant = ctx.store.tenant(campaign.tenant_id);
     let leads = tenant.lead_addresses(outlook.slots.iter().map(|sent| sent.lead_id)).await?;
     let mut ids: Vec<EmailAccountId> = outlook.slots.iter().map(|sent| sent.account).collect();
     ids.sort_unstable();
     ids.dedup();
     let accounts = tenant.account_addresses(ids).await?;
-    Ok(Shown { campaign, zone, outlook, leads, accounts })
+    Ok(Shown { campaign, zone, outlook, until, leads, accounts })
 }
 
 impl Shown {
@@ -105,10 +111,17 @@ impl Shown {
         json!({
             "campaignId": self.campaign.id,
             "finish": self.outlook.finish,
+            "until": self.bound(),
+            "nextRoundAt": self.outlook.next_round,
             "days": days.collect::<Vec<_>>(),
             "limits": limits.collect::<Vec<_>>(),
             "slots": self.slots(),
         })
+    }
+
+    /// Up to when mails are foreseen, where more of them come behind it.
+    fn bound(&self) -> Option<Timestamp> {
+        self.outlook.next_round.filter(|at| *at >= self.until).map(|_| self.until)
     }
 
     fn text(&self) -> String {
@@ -119,6 +132,9 @@ impl Shown {
         // Writing to a string cannot fail.
         let _ = match (finish, slots.last()) {
             (Some(at), _) => write!(text, ", the last one on {}", self.zone.for_people(*at)),
+            (None, _) if self.bound().is_some() => {
+                write!(text, " until {}, and more rounds behind it", self.zone.for_people(self.until))
+            }
             (None, Some(last)) => write!(
                 text,
                 ", the last one that is foreseen on {}; others wait for a person (see `penguinmails explain`)",
