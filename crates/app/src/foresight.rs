@@ -14,6 +14,7 @@ use domain::campaign::{CampaignSettings, CampaignStatus};
 use domain::email_account::AccountStatus;
 use domain::forecast::World;
 use domain::ids::{CampaignId, TenantId};
+use domain::rounds::Rounds;
 use domain::time::Timestamp;
 use engines::store::outlook::Prospects;
 
@@ -22,6 +23,8 @@ use crate::scheduler;
 
 /// How far a slot is looked for: ten years.
 const FAR: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+/// How far a forecast looks where the campaign comes back: a quarter, since rounds may come for ever.
+const FAR_WITH_ROUNDS: Duration = Duration::from_secs(92 * 24 * 3600);
 
 /// The world as it stands, and the campaign that was asked for in it.
 pub(crate) struct Foresight {
@@ -70,6 +73,10 @@ fn go_on(prospects: &mut Prospects, now: Timestamp) {
         return;
     }
     asked.plan.status = CampaignStatus::Sending;
+    if asked.rounds.is_none() {
+        // It would start now, and come back from then on.
+        asked.rounds = Rounds::of(&asked.plan.settings, Some(now), None);
+    }
     // Waiting for a person is no lateness, for leads and for what has its slot.
     asked.plan.seen_until = Some(now);
     asked.next_plan_at = None;

@@ -5,6 +5,7 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use domain::campaign::CampaignStatus;
 use domain::reason::Reason;
+use domain::time::Timestamp;
 use engines::store::status::CampaignReport;
 use serde::Serialize;
 
@@ -17,6 +18,9 @@ pub(crate) struct ReportJson<'a> {
     /// Why a rule has paused it.
     #[serde(skip_serializing_if = "Option::is_none")]
     status_reason: Option<&'a str>,
+    /// When the next round begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_round_at: Option<Timestamp>,
     planned: u64,
     sent: u64,
     deferred: u64,
@@ -48,6 +52,7 @@ impl<'a> ReportJson<'a> {
             campaign_id: report.campaign_id.to_string(),
             status: report.status.as_str(),
             status_reason: paused_by_rule(report),
+            next_round_at: report.next_round.as_ref().map(|(at, _)| *at),
             planned: report.planned(),
             sent: report.sent,
             deferred: report.deferred,
@@ -84,6 +89,9 @@ pub(crate) fn status(report: &CampaignReport) -> String {
     }
     if report.status == CampaignStatus::Completed && report.failed + report.bounced == 0 {
         text.push_str(", nothing failed");
+    }
+    if let Some((at, zone)) = &report.next_round {
+        text.push_str(&format!(", next round on {}", zone.for_people(*at)));
     }
     text
 }
@@ -139,9 +147,11 @@ pub(crate) fn is_all_accepted(report: &CampaignReport) -> bool {
 pub(crate) fn is_stuck(report: &CampaignReport) -> bool {
     let moving = report.pending + report.deferred;
     match report.status {
-        CampaignStatus::Scheduled | CampaignStatus::Sending => {
-            (moving == 0 && report.held > 0) || (moving > 0 && !report.has_active_account)
+        // What is held waits for a person; the others of the next round do not.
+        CampaignStatus::Scheduled | CampaignStatus::Sending if moving == 0 => {
+            report.held > 0 && report.next_round.is_none()
         }
+        CampaignStatus::Scheduled | CampaignStatus::Sending => !report.has_active_account,
         CampaignStatus::Completed => false,
         CampaignStatus::Draft | CampaignStatus::Paused | CampaignStatus::Cancelled | CampaignStatus::Archived => true,
     }

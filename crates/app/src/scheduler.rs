@@ -125,6 +125,8 @@ pub(crate) fn rhythm(ctx: &Context) -> Rhythm {
 async fn plan_campaigns(ctx: &Context, goes_on: GoesOn<'_>, turn: &mut Turn) -> engines::error::Result<()> {
     let system = ctx.store.system();
     let epoch = epoch(ctx).await;
+    // First: who begins a round is due in this very turn, and late from when its round was to begin.
+    begin_rounds(ctx, goes_on).await?;
     trials::decide(ctx).await?;
     let now = ctx.clock.now();
     let mut due = system.due_campaigns(now).await?;
@@ -145,6 +147,34 @@ async fn plan_campaigns(ctx: &Context, goes_on: GoesOn<'_>, turn: &mut Turn) -> 
     for campaign_id in system.complete_campaigns(ctx.clock.now()).await? {
         turn.completed += 1;
         tracing::info!(%campaign_id, "campaign completed");
+    }
+    Ok(())
+}
+
+/// Has recurring campaigns come back whose time has come. What is left off is gone on with in the next turn.
+async fn begin_rounds(ctx: &Context, goes_on: GoesOn<'_>) -> engines::error::Result<()> {
+    let system = ctx.store.system();
+    for due in system.due_rounds(ctx.clock.now()).await? {
+        let (mut began, mut after) = (0, None);
+        while goes_on() {
+            match system.begin_round(&due, after, PAGE, ctx.clock.now()).await {
+                Ok(page) => {
+                    began += page.began;
+                    after = page.next;
+                }
+                Err(e) if e.is_transient() => return Err(e),
+                // One campaign that cannot come back must not stop the others.
+                Err(e) => {
+                    let (tenant_id, campaign_id) = (due.tenant_id, due.campaign_id);
+                    tracing::error!(%tenant_id, %campaign_id, error = %e, "a campaign's round cannot begin");
+                    break;
+                }
+            }
+            if after.is_none() {
+                tracing::info!(campaign_id = %due.campaign_id, occurrence = %due.at, leads = began, "round begun");
+                break;
+            }
+        }
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ mod forecast;
 mod late;
 mod plans;
 mod resumed;
+mod rounds;
 mod rules;
 mod settle;
 mod shared;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::ids::{CampaignId, TenantId};
+use domain::rounds::Rounds;
 use domain::time::Timestamp;
 use domain::trial::PARKED;
 use engines::dialect::Statement;
@@ -77,6 +79,11 @@ static NEXT_PLAN: Statement = Statement::new(
     "NEXT_PLAN",
     "SELECT MIN(CASE WHEN next_plan_at > COALESCE(scheduled_at, next_plan_at) THEN next_plan_at ELSE scheduled_at END) AS at
         FROM campaigns WHERE status IN ('scheduled', 'sending') AND (next_plan_at > $1 OR scheduled_at > $1)",
+);
+/// Campaigns that may come back.
+static RECURRING: Statement = Statement::new(
+    "RECURRING",
+    "SELECT settings, scheduled_at, rounds_seen_until FROM campaigns WHERE status = 'sending'",
 );
 
 /// A trial is looked at again then: it may have a winner.
@@ -301,7 +308,18 @@ impl Simulation {
         let turn = [due, plan, trial, again_at].into_iter().flatten().min().map(|at| self.turn_at(at.max(now)));
         let send = self.moment(&NEXT_SEND, now).await;
         let every = Some(self.turn_at(now)).filter(|turn| *turn <= self.takes_every_turn_until);
-        [turn, send, every, self.turn_owed().await].into_iter().flatten().min()
+        [turn, send, every, self.turn_owed().await, self.round_at().await].into_iter().flatten().min()
+    }
+
+    /// The turn in which the next round begins.
+    async fn round_at(&self) -> Option<Timestamp> {
+        let rows = self.ctx.store.db().read(&RECURRING, values![]).await.unwrap();
+        let next = |row: &engines::value::Row| {
+            let settings = serde_json::from_value(row.get("settings").unwrap()).unwrap();
+            let (first, seen) = (row.get("scheduled_at").unwrap(), row.get("rounds_seen_until").unwrap());
+            Rounds::of(&settings, first, seen)?.next()
+        };
+        rows.iter().filter_map(next).min().map(|at| self.turn_at(at.max(self.clock.now())))
     }
 
     /// The next turn, where a lead has come due since the last one, or a resting campaign was woken.

@@ -67,6 +67,18 @@ words! {
 }
 
 words! {
+    /// How often a campaign begins anew for the leads who have finished it.
+    Repeat, "rhythm of a recurring campaign", {
+        /// Every day.
+        Daily = "daily",
+        /// Every week, on the day on which it began.
+        Weekly = "weekly",
+        /// Every month, on the day on which it began, or the last one of a month that is too short.
+        Monthly = "monthly",
+    }
+}
+
+words! {
     /// What becomes of the next mail of a lead whose email account may not send any more.
     FollowUps, "policy for follow-ups", {
         /// It waits for its account.
@@ -116,6 +128,14 @@ pub struct CampaignSettings {
     pub on_unknown: OnUnknown,
     /// What becomes of follow-ups whose email account may not send; default `wait`. Who got no mail yet moves in any case.
     pub follow_ups: FollowUps,
+    /// How often leads who have finished begin a new round, at the local time of `scheduled_at`; default never.
+    pub repeat: Option<Repeat>,
+    /// The last day on which a round may begin; default none.
+    pub repeat_until: Option<Date>,
+    /// How many rounds there are, the first one included, at least 1; default without end.
+    pub repeat_count: Option<u32>,
+    /// Days, at least 1, after which a lead who has finished begins a new round by being added again; none = never.
+    pub re_enroll_after_days: Option<u32>,
 }
 
 /// A year: whoever spreads a list over more forgets it.
@@ -141,6 +161,10 @@ impl Default for CampaignSettings {
             first_step_spread_hours: 0.0,
             on_unknown: OnUnknown::Resend,
             follow_ups: FollowUps::Wait,
+            repeat: None,
+            repeat_until: None,
+            repeat_count: None,
+            re_enroll_after_days: None,
         }
     }
 }
@@ -166,6 +190,17 @@ pub enum SettingsError {
     /// A spread that is no time, or longer than a year.
     #[error("first_step_spread_hours `{0}` is not a number of hours from 0 to 8760")]
     Spread(f64),
+    /// An end of rounds that do not come.
+    #[error(
+        "{0} says when a campaign stops coming back, but nothing says how often it does (hint: repeat = \"daily\", \"weekly\" or \"monthly\", or leave it out)"
+    )]
+    NoRepeat(&'static str),
+    /// Not even a first round.
+    #[error("repeat_count is 0, but there is always a first round (hint: 1 is once; leave it out for no end)")]
+    NoRounds,
+    /// A re-enrollment after no time.
+    #[error("re_enroll_after_days is 0, so every import would begin anew (hint: 1 or more; leave it out for never)")]
+    NoDays,
 }
 
 impl CampaignSettings {
@@ -215,6 +250,20 @@ impl CampaignSettings {
         Duration::from_secs_f64(hours * 3600.0)
     }
 
+    fn check_rounds(&self) -> Result<(), SettingsError> {
+        let ends = [("repeat_until", self.repeat_until.is_some()), ("repeat_count", self.repeat_count.is_some())];
+        if let Some((key, _)) = ends.into_iter().find(|(_, is_given)| *is_given && self.repeat.is_none()) {
+            return Err(SettingsError::NoRepeat(key));
+        }
+        if self.repeat_count == Some(0) {
+            return Err(SettingsError::NoRounds);
+        }
+        if self.re_enroll_after_days == Some(0) {
+            return Err(SettingsError::NoDays);
+        }
+        Ok(())
+    }
+
     /// Checks every field.
     ///
     /// # Errors
@@ -233,6 +282,7 @@ impl CampaignSettings {
         if !(0.0..=MOST_SPREAD_HOURS).contains(&self.first_step_spread_hours) {
             return Err(SettingsError::Spread(self.first_step_spread_hours));
         }
+        self.check_rounds()?;
         match self.max_lateness {
             Some(hours) if !(hours.is_finite() && hours > 0.0) => Err(SettingsError::Lateness(hours)),
             _ => Ok(()),

@@ -2,11 +2,12 @@
 //!
 //! It asks the very functions that the product asks (`page`, `pace::admit`, `plan::last_look`, `Past::next_due`), turn by
 //! turn, on a copy of the books; turns in which nothing can change are left out. It takes for granted that every mail is
-//! accepted at once, that nobody reacts, and that nobody changes anything. Not responsible for reading the ledger; what is
-//! made of it stands in `forecast/`. To foresee something more: an event in `World::step`.
+//! accepted at once, that nobody reacts, and that nobody changes anything. A recurring campaign comes back (`rounds`). Not
+//! responsible for reading the ledger; what is made of it stands in `forecast/`. To foresee something more: an event in `World::step`.
 
 mod explain;
 mod outlook;
+mod rounds;
 mod trials;
 mod waiting;
 
@@ -19,6 +20,7 @@ use crate::pace::{AccountBook, CampaignBook, Deferral, Reserved, Scope, TenantBo
 use crate::page::{Page, senders, soonest, turn_rank};
 use crate::plan::{Books, CampaignPlan, Candidate, Moment, last_look};
 use crate::reason::Reason;
+use crate::rounds::Rounds;
 use crate::schedule::WarmupTable;
 use crate::settle::Outcome;
 use crate::step::Due;
@@ -26,6 +28,7 @@ use crate::time::Timestamp;
 use crate::trial::PARKED;
 pub use explain::Explanation;
 pub use outlook::Outlook;
+use rounds::Coming;
 pub use trials::OpenTrial;
 use trials::Parked;
 use waiting::{Place, Waiting};
@@ -60,6 +63,8 @@ pub struct OpenSend {
     pub at: Timestamp,
     /// Its dot is under way: it leaves now, whatever else, and is charged already.
     pub is_dot: bool,
+    /// Its enrollment goes on behind it; not where it belongs to an earlier round, or its sequence is over.
+    pub moves_on: bool,
     /// Why it goes later than planned, where that is so.
     pub reason: Option<Reason>,
     /// Days on which it holds a reservation: the account's, the campaign's.
@@ -87,11 +92,21 @@ pub struct Prospect {
     pub book: CampaignBook,
     /// Trials whose winner a rule is to find.
     pub trials: Vec<OpenTrial>,
+    /// When it comes back; none = it does not.
+    pub rounds: Option<Rounds>,
+    /// Enrollments that have finished and may begin its next round: `due.at` is when they have.
+    pub finished: Vec<Candidate>,
 }
 
 impl Prospect {
-    /// The accounts that its mail may go from.
+    /// The accounts that its mail may go from, in this round and in those to come.
     pub fn senders(&self) -> BTreeSet<EmailAccountId> {
+        let finished = self.finished.iter().filter_map(|candidate| candidate.email_account_id);
+        self.senders_now().into_iter().chain(finished).collect()
+    }
+
+    /// The accounts that its mail may go from as long as no round begins.
+    fn senders_now(&self) -> BTreeSet<EmailAccountId> {
         let kept = self.waiting.iter().filter_map(|candidate| candidate.email_account_id);
         senders(&self.plan, &self.pool, kept.chain(self.open.iter().map(|send| send.account)))
     }
@@ -192,6 +207,8 @@ struct Running {
     open: u64,
     /// Sends that only a person can let go on.
     stranded: u64,
+    /// When it comes back, and who begins then.
+    coming: Coming,
 }
 
 impl Running {
@@ -201,7 +218,8 @@ impl Running {
     }
 
     fn is_done(&self) -> bool {
-        self.stranded == 0 && self.open == 0 && self.waiting.is_empty() && self.parked.is_empty()
+        let nobody_waits = self.waiting.is_empty() && self.parked.is_empty() && self.coming.next().is_none();
+        self.stranded == 0 && self.open == 0 && nobody_waits
     }
 }
 
@@ -244,7 +262,8 @@ impl World {
         for (campaign, prospect) in prospects.into_iter().enumerate() {
             let is_live = prospect.plan.status.why_not().is_none();
             let plan_at = prospect.starts_at.max(prospect.next_plan_at).unwrap_or(now).max(now);
-            let senders = prospect.senders();
+            let senders = prospect.senders_now();
+            let coming = Coming::new(prospect.rounds.filter(|_| is_live), prospect.finished);
             let mut waiting = Waiting::default();
             let (parked, due): (Vec<_>, Vec<_>) =
                 prospect.waiting.into_iter().partition(|candidate| candidate.due.at == PARKED);
@@ -264,6 +283,7 @@ impl World {
                 held_up: BTreeMap::new(),
                 open: 0,
                 stranded: prospect.stranded + if is_live { 0 } else { prospect.open.len() as u64 },
+                coming,
             });
             parked.into_iter().for_each(|candidate| world.campaigns[campaign].park(candidate, now));
             for send in prospect.open.into_iter().filter(|_| is_live) {
@@ -280,7 +300,8 @@ impl World {
         let (plan_at, campaign) = next.map_or((Timestamp::MAX, 0), |(index, running)| (running.plan_at, index));
         let send_at = self.slots.peek().map_or(Timestamp::MAX, |Reverse((at, _))| *at);
         let (verdict_at, of_campaign) = self.next_verdict();
-        let at = plan_at.min(send_at).min(verdict_at);
+        let (round_at, returning) = self.next_round();
+        let at = plan_at.min(send_at).min(verdict_at).min(round_at);
         if at >= until || at == Timestamp::MAX {
             return false;
         }
@@ -289,8 +310,10 @@ impl World {
         {
             self.steps += 1;
         }
-        // What leaves at the moment of a turn leaves before it, and a turn decides before it plans.
-        if verdict_at < send_at && verdict_at <= plan_at {
+        // What leaves at the moment of a turn leaves before it; in a turn rounds begin first, then winners are chosen, then it plans.
+        if round_at < send_at && round_at <= plan_at.min(verdict_at) {
+            self.begin_round(returning);
+        } else if verdict_at < send_at && verdict_at <= plan_at {
             self.decide_trials(of_campaign, tell);
         } else if send_at <= plan_at {
             if let Some((campaign, send)) = self.slots.pop().and_then(|Reverse((_, number))| self.open.remove(&number))
@@ -353,7 +376,7 @@ impl World {
             Some(Outcome::TooLate) => {
                 tell(Event::Skipped { campaign, enrollment_id, reason: Reason::TooLate });
                 self.give_back(campaign, &send);
-                return self.go_on(campaign, send.candidate, now, tell);
+                return self.go_on(campaign, send, now, tell);
             }
             Some(_) => {
                 running.has_passed(enrollment_id, None);
@@ -440,16 +463,22 @@ impl World {
         }));
         send.candidate.email_account_id = Some(send.account);
         send.candidate.past.last_sent_at = Some(now);
-        self.go_on(campaign, send.candidate, now, tell);
+        self.go_on(campaign, send, now, tell);
     }
 
     /// A lead whose step is behind it waits for the next one.
-    fn go_on(&mut self, campaign: usize, mut candidate: Candidate, at: Timestamp, tell: &mut dyn FnMut(Event)) {
+    fn go_on(&mut self, campaign: usize, send: OpenSend, at: Timestamp, tell: &mut dyn FnMut(Event)) {
+        if !send.moves_on {
+            return;
+        }
+        let mut candidate = send.candidate;
         let running = &mut self.campaigns[campaign];
         let next = candidate.past.next_due(&running.plan.steps, candidate.due.step_order, at);
         running.has_passed(candidate.enrollment_id, next.map(|due| due.step_order));
         let Some(due) = next else {
-            return tell(Event::Ended { campaign, enrollment_id: candidate.enrollment_id });
+            let enrollment_id = candidate.enrollment_id;
+            running.coming.finish(&running.plan.settings, candidate, at);
+            return tell(Event::Ended { campaign, enrollment_id });
         };
         candidate.due = due;
         running.waiting.insert(candidate);
@@ -572,7 +601,7 @@ impl World {
                     let candidate = Candidate { due, ..candidate.clone() };
                     self.slot(
                         campaign,
-                        OpenSend { candidate, account, at: slot.at, is_dot: false, reason: None, days },
+                        OpenSend { candidate, account, at: slot.at, is_dot: false, moves_on: true, reason: None, days },
                     );
                 }
                 _ if send.is_held() => {
@@ -591,6 +620,9 @@ impl World {
             running.waiting.remove(places[index]);
             running.has_passed(candidates[index].enrollment_id, to.next.map(|due| due.step_order));
             if to.next.is_none() {
+                if matches!(to.stopped, None | Some(Reason::ConditionFalse)) {
+                    running.coming.finish(&running.plan.settings, candidates[index].clone(), now);
+                }
                 tell(Event::Ended { campaign, enrollment_id: candidates[index].enrollment_id });
             }
             let Some(due) = to.next.filter(|_| !to.waits) else { continue };

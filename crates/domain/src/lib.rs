@@ -25,6 +25,7 @@ pub mod reason;
 pub mod recurrence;
 pub mod refusals;
 pub mod rotation;
+pub mod rounds;
 pub mod schedule;
 pub mod send;
 pub mod sequence;

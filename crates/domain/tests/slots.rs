@@ -190,6 +190,8 @@ impl Given {
             pool: accounts.keys().copied().collect(),
             book,
             trials: Vec::new(),
+            rounds: None,
+            finished: Vec::new(),
         };
         let warmup = WarmupTable::default();
         let rhythm = Rhythm { tick: Duration::from_secs(1), horizon: MINUTE, page: 500, warmup };

@@ -1,7 +1,7 @@
 //! Migrations: one ordered list of files, applied once each, safe when several processes start together.
 //!
 //! Each migration and its row in `schema_migrations` are one transaction, so a kill leaves it applied or not.
-//! To add one: the file in `migrations/` and a line in `MIGRATIONS`. On PostgreSQL its tables come under row-level
+//! To add one: the file (or one for each database) in `migrations/` and a line in `MIGRATIONS`. On PostgreSQL its tables come under row-level
 //! security by themselves (`row_security`); one that reads or changes rows begins with `SET LOCAL ROLE
 //! penguinmails_system`, since the owner of the tables sees none. One that takes away what older programs use is named
 //! `…_needs_N`: programs that know migration N have lived without it, and all before are refused.
@@ -19,16 +19,33 @@ use crate::{statements, values};
 struct Migration {
     version: i64,
     name: &'static str,
-    text: &'static str,
+    sqlite: &'static str,
+    postgres: &'static str,
 }
 
+impl Migration {
+    fn text(&self, dialect: Dialect) -> &'static str {
+        match dialect {
+            Dialect::Sqlite => self.sqlite,
+            Dialect::Postgres => self.postgres,
+        }
+    }
+}
+
+/// `in_two` behind the name: the databases have a file each.
 macro_rules! migrations {
-    ($($version:literal $name:literal),* $(,)?) => {
-        &[$(Migration {
+    (@of $version:literal $name:literal) => { migrations!(@from $version $name ".sql" ".sql") };
+    (@of $version:literal $name:literal in_two) => { migrations!(@from $version $name ".sqlite.sql" ".postgres.sql") };
+    (@from $version:literal $name:literal $sqlite:literal $postgres:literal) => {
+        Migration {
             version: $version,
             name: $name,
-            text: include_str!(concat!("../../../migrations/", $name, ".sql")),
-        }),*]
+            sqlite: include_str!(concat!("../../../migrations/", $name, $sqlite)),
+            postgres: include_str!(concat!("../../../migrations/", $name, $postgres)),
+        }
+    };
+    ($($version:literal $name:literal $($in_two:ident)?),* $(,)?) => {
+        &[$(migrations!(@of $version $name $($in_two)?)),*]
     };
 }
 
@@ -51,6 +68,7 @@ const MIGRATIONS: &[Migration] = migrations![
     16 "0016_retry_since",
     17 "0017_kept_accounts",
     18 "0018_edits",
+    19 "0019_rounds_needs_19" in_two,
     20 "0020_trials",
     21 "0021_api_keys",
 ];
@@ -154,7 +172,8 @@ async fn apply(db: &Db, migration: &Migration, now: Timestamp) -> Result<bool> {
     if !row_security::is_readable(&mut tx, db.dialect()).await? {
         tx.script(&translate(CREATE_TABLE, db.dialect())).await?;
     }
-    let checksum = checksum(migration.text);
+    let text = migration.text(db.dialect());
+    let checksum = checksum(text);
     for row in tx.query(&APPLIED, vec![]).await? {
         let version: i64 = row.get("version")?;
         if version == migration.version {
@@ -169,15 +188,15 @@ async fn apply(db: &Db, migration: &Migration, now: Timestamp) -> Result<bool> {
             return Ok(false);
         }
     }
-    tx.script(&translate(migration.text, db.dialect())).await?;
+    tx.script(&translate(text, db.dialect())).await?;
     tx.execute(&RECORD, values![migration.version, migration.name, checksum, now]).await?;
     tx.commit().await?;
     Ok(true)
 }
 
-/// Every table that the list makes.
+/// Every table that the list makes, as PostgreSQL has it.
 fn tables() -> Vec<&'static str> {
-    let texts = MIGRATIONS.iter().flat_map(|migration| migration.text.split("CREATE TABLE ").skip(1));
+    let texts = MIGRATIONS.iter().flat_map(|migration| migration.postgres.split("CREATE TABLE ").skip(1));
     texts.filter_map(|text| text.split_whitespace().next()).collect()
 }
 
@@ -203,3 +222,6 @@ pub fn all_statements(dialect: Dialect) -> Vec<&'static Statement> {
         .copied()
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

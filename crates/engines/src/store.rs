@@ -26,6 +26,7 @@ pub mod refusals;
 pub mod resolve;
 pub mod restored;
 mod rotate;
+pub mod rounds;
 pub mod sends;
 pub mod setup;
 pub mod status;
@@ -105,6 +106,7 @@ pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]
         resolve::STATEMENTS,
         restored::STATEMENTS,
         rotate::STATEMENTS,
+        rounds::STATEMENTS,
         sends::STATEMENTS,
         setup::STATEMENTS,
         setup::places::STATEMENTS,

@@ -85,7 +85,7 @@ macro_rules! words {
 words! {
     domain::lead::LeadStatus domain::email_account::AccountStatus domain::campaign::CampaignStatus
     domain::step::StepType domain::step::ConditionType domain::send::SendStatus domain::event::EventType
-    domain::event::Verdict domain::reason::Reason domain::trial::Measure
+    domain::event::Verdict domain::reason::Reason domain::rounds::EnrollmentStatus domain::trial::Measure
 }
 
 impl<T: Into<Value>> From<Option<T>> for Value {

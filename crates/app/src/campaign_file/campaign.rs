@@ -59,6 +59,9 @@ fn settings_problem(error: &SettingsError, places: &BTreeMap<String, Spot<()>>, 
         SettingsError::NoDailyLimit => &["daily_limit"],
         SettingsError::Lateness(_) => &["max_lateness"],
         SettingsError::Spread(_) => &["first_step_spread_hours"],
+        SettingsError::NoRepeat(key) => &[*key],
+        SettingsError::NoRounds => &["repeat_count"],
+        SettingsError::NoDays => &["re_enroll_after_days"],
     };
     match keys.iter().find_map(|key| places.get(*key)) {
         Some(spot) => spot.problem(error),

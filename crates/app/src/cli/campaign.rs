@@ -6,6 +6,7 @@ mod check;
 mod failures;
 mod forecast;
 mod import;
+mod re_enroll;
 mod resend;
 mod steer;
 mod variants;
@@ -71,6 +72,7 @@ Examples:
   penguinmails campaign variants Welcome --json")]
     Variants(CampaignArgs),
     Winner(winner::WinnerArgs),
+    ReEnroll(re_enroll::ReEnrollArgs),
 }
 
 impl Command {
@@ -88,6 +90,7 @@ impl Command {
             Self::ResendFailed(args) => resend::run(&args, global),
             Self::Variants(args) => variants::run(&args, global),
             Self::Winner(args) => winner::run(&args, global),
+            Self::ReEnroll(args) => re_enroll::run(&args, global),
         }
     }
 }

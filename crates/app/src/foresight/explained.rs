@@ -52,12 +52,13 @@ impl Explained {
         json!({
             "campaignId": self.campaign_id, "lead": self.lead, "state": self.answer.state,
             "reason": self.answer.reason, "why": self.answer.text, "slot": slot,
+            "nextRoundAt": self.answer.next_round,
         })
     }
 }
 
 /// What is said of a lead.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Answer {
     /// `not_enrolled`, `completed`, `stopped`, `held` or `waiting`.
     state: &'static str,
@@ -65,9 +66,11 @@ struct Answer {
     /// One sentence.
     text: String,
     slot: Option<Slot>,
+    /// When its next round begins, where it has finished.
+    next_round: Option<Timestamp>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Slot {
     at: Timestamp,
     local: String,
@@ -79,8 +82,13 @@ async fn explain(ctx: &Context, campaign: &CampaignName, standing: &Standing) ->
     let Some((enrollment, at)) = &standing.enrollment else {
         return Ok(Answer::settled("not_enrolled", None, "the lead is not enrolled in this campaign".into()));
     };
-    if let Some(answer) = Answer::without_forecast(at) {
-        return Ok(answer);
+    let settled = Answer::without_forecast(at);
+    if let Some(answer) = &settled {
+        // Who has finished comes back with the campaign, if it does.
+        let rounds = ctx.store.tenant(campaign.tenant_id).get_campaign(campaign.id).await?.rounds;
+        if answer.state == "held" || rounds.is_none() {
+            return Ok(answer.clone());
+        }
     }
     let foresight = foresee(ctx, campaign.tenant_id, campaign.id, Idle::AsItStands).await?;
     let (settings, now, enrollment) = (foresight.settings, foresight.now, *enrollment);
@@ -94,6 +102,9 @@ async fn explain(ctx: &Context, campaign: &CampaignName, standing: &Standing) ->
         step_order: sent.step_order,
         account: address(sent.account),
     });
+    if let Some(answer) = settled {
+        return Ok(answer.coming_back(told.next_round, slot, &settings.timezone));
+    }
     let warmup = &ctx.config.settings.email_account.warmup;
     let holder = told.account.as_ref().map(|book| (book, address(book.id)));
     let why = why(told.reason, holder, &settings, (warmup, now));
@@ -107,7 +118,7 @@ async fn explain(ctx: &Context, campaign: &CampaignName, standing: &Standing) ->
         }
         (None, None) => format!("{why}; no slot is foreseen until a person changes that"),
     };
-    Ok(Answer { state: "waiting", reason: told.reason.or(told.left_out), text, slot })
+    Ok(Answer { state: "waiting", reason: told.reason.or(told.left_out), text, slot, next_round: None })
 }
 
 /// What holds the lead, in words, with the numbers of the limit.
@@ -142,7 +153,17 @@ fn at_cap(book: &AccountBook, now: Timestamp, warmup: &WarmupTable) -> Option<(u
 
 impl Answer {
     fn settled(state: &'static str, reason: Option<Reason>, text: String) -> Self {
-        Self { state, reason, text, slot: None }
+        Self { state, reason, text, slot: None, next_round: None }
+    }
+
+    /// The same of one who has finished, with the round that it begins next, if it does.
+    fn coming_back(mut self, next_round: Option<Timestamp>, slot: Option<Slot>, zone: &Zone) -> Self {
+        let Some(at) = next_round else { return self };
+        self.text.push_str(&format!("; its next round begins on {}", zone.for_people(at)));
+        if let Some(slot) = &slot {
+            self.text.push_str(&format!(", next slot {} from {}", slot.local, slot.account));
+        }
+        Self { slot, next_round, ..self }
     }
 
     /// What the ledger says by itself: the sequence is over, or a person decides.

@@ -7,11 +7,11 @@ use std::collections::HashMap;
 
 use domain::forecast::{Outlook, Sent};
 use domain::ids::{EmailAccountId, LeadId};
-use domain::time::Zone;
+use domain::time::{Timestamp, Zone};
 use engines::store::campaigns::CampaignName;
 use serde_json::{Value, json};
 
-use super::{FAR, Idle, aside, foresee};
+use super::{FAR, FAR_WITH_ROUNDS, Idle, aside, foresee};
 use crate::context::Context;
 use crate::exit::Failure;
 
@@ -23,6 +23,8 @@ pub(crate) struct Shown {
     pub(crate) zone: Zone,
     /// What is foreseen.
     pub(crate) outlook: Outlook,
+    /// Up to when it was looked.
+    pub(crate) until: Timestamp,
     leads: HashMap<LeadId, String>,
     accounts: HashMap<EmailAccountId, String>,
 }
@@ -36,21 +38,27 @@ impl Shown {
         let foresight = foresee(ctx, campaign.tenant_id, campaign.id, Idle::AsIfItWentOn).await?;
         let zone = foresight.settings.timezone.clone();
         let of_days = zone.clone();
-        let outlook =
-            aside(move || foresight.world.outlook_of(foresight.campaign, &of_days, foresight.now + FAR, most)).await?;
+        let far = if foresight.settings.repeat.is_some() { FAR_WITH_ROUNDS } else { FAR };
+        let until = foresight.now + far;
+        let outlook = aside(move || foresight.world.outlook_of(foresight.campaign, &of_days, until, most)).await?;
         let tenant = ctx.store.tenant(campaign.tenant_id);
         let leads = tenant.lead_addresses(outlook.slots.iter().map(|sent| sent.lead_id)).await?;
         let mut ids: Vec<EmailAccountId> = outlook.slots.iter().map(|sent| sent.account).collect();
         ids.sort_unstable();
         ids.dedup();
         let accounts = tenant.account_addresses(ids).await?;
-        Ok(Self { campaign, zone, outlook, leads, accounts })
+        Ok(Self { campaign, zone, outlook, until, leads, accounts })
     }
 
     /// The addresses of lead and account.
     pub(crate) fn addresses(&self, sent: &Sent) -> (&str, &str) {
         let lead = self.leads.get(&sent.lead_id).map_or("", String::as_str);
         (lead, self.accounts.get(&sent.account).map_or("", String::as_str))
+    }
+
+    /// Up to when mails are foreseen, where more of them come behind it.
+    pub(crate) fn bound(&self) -> Option<Timestamp> {
+        self.outlook.next_round.filter(|at| *at >= self.until).map(|_| self.until)
     }
 
     fn slots(&self) -> Vec<Value> {
@@ -68,6 +76,8 @@ impl Shown {
         json!({
             "campaignId": self.campaign.id,
             "finish": self.outlook.finish,
+            "until": self.bound(),
+            "nextRoundAt": self.outlook.next_round,
             "days": days.collect::<Vec<_>>(),
             "limits": limits.collect::<Vec<_>>(),
             "slots": self.slots(),

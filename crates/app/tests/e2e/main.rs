@@ -43,6 +43,7 @@ mod refused_events;
 mod refused_results;
 mod restored;
 mod rolling;
+mod rounds;
 mod sample_events;
 mod scale_out;
 mod scarce;

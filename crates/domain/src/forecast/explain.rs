@@ -22,14 +22,17 @@ pub struct Explanation {
     pub left_out: Option<Reason>,
     /// When it leaves, as long as nothing changes; none = not before a person acts, or not within the forecast.
     pub slot: Option<Sent>,
+    /// When the next round begins of a lead who has finished this one; none = it has not, or there is none.
+    pub next_round: Option<Timestamp>,
 }
 
 impl World {
     /// Explains the next mail of an enrollment; slots are looked for before `until`.
     pub fn explain(mut self, campaign: usize, enrollment: EnrollmentId, until: Timestamp) -> Explanation {
         let (reason, account) = self.why_not(campaign, enrollment);
+        let next_round = self.next_round_of(campaign).filter(|_| self.comes_back(campaign, enrollment));
         let (slot, left_out) = self.follow(campaign, enrollment, until);
-        Explanation { reason, account, left_out, slot }
+        Explanation { reason, account, left_out, slot, next_round }
     }
 
     /// Goes on until the next mail of an enrollment leaves, or none will any more; that mail, and why one was left out.
@@ -51,7 +54,9 @@ impl World {
                 Event::Ended { campaign, enrollment_id } if (campaign, enrollment_id) == asked => is_over = true,
                 Event::Sent(_) | Event::Skipped { .. } | Event::Ended { .. } | Event::Waited { .. } => {}
             })
-        {}
+        {
+            is_over = is_over && !self.comes_back(campaign, enrollment);
+        }
         (slot, left_out)
     }
 
@@ -59,7 +64,14 @@ impl World {
     fn is_there(&self, campaign: usize, enrollment: EnrollmentId) -> bool {
         let is_open =
             self.open.values().any(|(of, send)| *of == campaign && send.candidate.enrollment_id == enrollment);
-        is_open || self.campaigns.get(campaign).is_some_and(|of| of.waits(enrollment))
+        is_open
+            || self.comes_back(campaign, enrollment)
+            || self.campaigns.get(campaign).is_some_and(|of| of.waits(enrollment))
+    }
+
+    /// Whether it has finished its round and begins another one.
+    fn comes_back(&self, campaign: usize, enrollment: EnrollmentId) -> bool {
+        self.campaigns.get(campaign).is_some_and(|of| of.coming.has(enrollment))
     }
 
     fn why_not(&self, campaign: usize, enrollment: EnrollmentId) -> (Option<Reason>, Option<AccountBook>) {

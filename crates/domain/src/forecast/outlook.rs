@@ -23,6 +23,8 @@ pub struct Outlook {
     pub skipped: u64,
     /// Whether nobody waits for anything in the end.
     pub is_done: bool,
+    /// When the first round begins that is not foreseen any more; none = there is none.
+    pub next_round: Option<Timestamp>,
 }
 
 impl World {
@@ -58,6 +60,7 @@ impl World {
             }
         }
         outlook.is_done = self.is_done(campaign);
+        outlook.next_round = self.next_round_of(campaign);
         outlook.finish = outlook.slots.last().map(|sent| sent.at).filter(|_| outlook.is_done);
         outlook.limits = shares(waits);
         outlook

@@ -1,7 +1,7 @@
 //! Cases of the forecast: several campaigns in one world, and what it costs.
 
 use super::*;
-use crate::campaign::{CampaignSettings, CampaignStatus};
+use crate::campaign::{CampaignSettings, CampaignStatus, Repeat};
 use crate::email_account::{AccountPace, AccountStatus};
 use crate::ids::{CampaignId, StepId, TemplateId};
 use crate::lead::LeadStatus;
@@ -12,6 +12,7 @@ use crate::time::Zone;
 
 const NOW: Timestamp = Timestamp::from_unix_seconds(1_772_366_400); // Sunday 2026-03-01T12:00:00Z
 const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 const FAR: Duration = Duration::from_secs(400 * 24 * 3600);
 
 fn uuid(kind: u32, n: usize) -> uuid::Uuid {
@@ -88,6 +89,8 @@ fn prospect(campaign: usize, leads: usize, pool: &[usize]) -> Prospect {
         pool: pool.iter().map(|n| account_id(*n)).collect(),
         book: CampaignBook { daily_limit: None, zone: Zone::UTC, days: Days::new() },
         trials: Vec::new(),
+        rounds: None,
+        finished: Vec::new(),
     }
 }
 
@@ -141,7 +144,15 @@ fn a_slot_that_is_given_back_wakes_who_rests_for_it() {
     let mut holds = prospect(1, 0, &[1]);
     let excluded = Candidate { lead_status: LeadStatus::Unsubscribed, ..lead(1, 50) };
     let (at, days) = (NOW + HOUR, (Some(day.clone()), Some(day)));
-    holds.open.push(OpenSend { candidate: excluded, account: account_id(1), at, is_dot: false, reason: None, days });
+    holds.open.push(OpenSend {
+        candidate: excluded,
+        account: account_id(1),
+        at,
+        is_dot: false,
+        moves_on: true,
+        reason: None,
+        days,
+    });
     let rests = prospect(0, 1, &[1]);
     let slots = outlook(world(&accounts, vec![rests, holds])).slots;
     assert_eq!(slots[0].at, NOW + HOUR, "in the turn of that moment, not on the next day");
@@ -178,4 +189,87 @@ fn a_forecast_ends_with_its_answer() {
     assert!(ended < 500, "the lead gets no mail, which is seen when its turn comes: {ended}");
     assert_eq!(unknown, 0);
     assert!(all > 5_000, "{all}");
+}
+
+/// A campaign of two mails at once, which comes back every day three times in all.
+fn recurring(leads: usize) -> Prospect {
+    let mut prospect = prospect(0, leads, &[1]);
+    prospect.plan.settings.repeat = Some(Repeat::Daily);
+    prospect.plan.settings.repeat_count = Some(3);
+    prospect.plan.steps.iter_mut().for_each(|step| step.wait = Duration::ZERO);
+    prospect.rounds = Rounds::of(&prospect.plan.settings, Some(NOW), None);
+    prospect
+}
+
+#[test]
+fn rounds_begin_at_their_occurrences_for_who_has_finished() {
+    let foreseen = outlook(world(&[account(1, 0, None)], vec![recurring(4)]));
+    let at: Vec<Timestamp> = foreseen.slots.iter().map(|sent| sent.at).collect();
+    assert_eq!(at.len(), 4 * 2 * 3);
+    for (n, at) in at.chunks(8).enumerate() {
+        let begins = NOW + DAY * u32::try_from(n).unwrap();
+        assert!(at.iter().all(|at| *at >= begins && *at < begins + Duration::from_secs(120)), "{at:?}");
+    }
+    assert!(foreseen.is_done && foreseen.next_round.is_none() && foreseen.finish == at.last().copied());
+}
+
+#[test]
+fn who_is_under_way_at_an_occurrence_or_gets_no_mail_begins_none_of_its_rounds() {
+    let mut slow = recurring(3);
+    slow.plan.steps[1].wait = Duration::from_secs(30 * 3600);
+    slow.waiting[2].lead_status = LeadStatus::Unsubscribed;
+    let foreseen = outlook(world(&[account(1, 0, None)], vec![slow]));
+    // From the start, and from the third occurrence on: at the second they wait for their second mail.
+    assert_eq!(foreseen.slots.len(), 2 * 2 * 2);
+    assert!(foreseen.slots[4].at >= NOW + DAY * 2 && foreseen.is_done, "{:?}", foreseen.slots[4]);
+}
+
+#[test]
+fn of_rounds_without_end_those_are_foreseen_that_begin_in_time_and_the_next_one_is_told() {
+    let mut endless = recurring(1);
+    endless.plan.settings.repeat_count = None;
+    endless.rounds = Rounds::of(&endless.plan.settings, Some(NOW), None);
+    let world = world(&[account(1, 0, None)], vec![endless]);
+    let foreseen = world.outlook(0, &Zone::UTC, NOW + DAY * 5 + DAY / 2);
+    assert_eq!((foreseen.slots.len(), foreseen.finish, foreseen.is_done), (2 * 6, None, false));
+    assert_eq!(foreseen.next_round, Some(NOW + DAY * 6));
+}
+
+#[test]
+fn who_has_finished_is_told_when_the_next_round_begins_and_its_first_mail_leaves() {
+    let mut between = recurring(0);
+    let finished =
+        Candidate { due: Due { step_order: 2, at: NOW }, email_account_id: Some(account_id(2)), ..lead(0, 7) };
+    between.finished.push(finished.clone());
+    assert!(between.senders().contains(&account_id(2)), "its account is kept");
+    let accounts = [account(1, 0, None), account(2, 0, None)];
+    let told = world(&accounts, vec![between]).explain(0, finished.enrollment_id, NOW + FAR);
+    assert_eq!((told.reason, told.next_round), (None, Some(NOW + DAY)));
+    let slot = told.slot.unwrap();
+    assert_eq!((slot.step_order, slot.account, slot.at), (1, account_id(2), NOW + DAY));
+}
+
+#[test]
+fn a_mail_of_an_earlier_round_leaves_and_moves_nobody() {
+    let mut old = prospect(0, 0, &[1]);
+    let candidate = lead(0, 1);
+    let (account_of, at, days) = (account_id(1), NOW + DAY, (None, None));
+    let send = |moves_on| OpenSend {
+        candidate: candidate.clone(),
+        account: account_of,
+        at,
+        is_dot: false,
+        moves_on,
+        reason: None,
+        days: days.clone(),
+    };
+    old.open.push(send(false));
+    let alone = outlook(world(&[account(1, 0, None)], vec![old.clone()]));
+    assert_eq!((alone.slots.len(), alone.is_done), (1, true));
+    old.open = vec![send(true)];
+    assert_eq!(
+        outlook(world(&[account(1, 0, None)], vec![old])).slots.len(),
+        2,
+        "of its own round the next one follows"
+    );
 }

@@ -31,7 +31,10 @@ use crate::{statements, values};
 statements! {
     OWN_LEADS = "SELECT id FROM leads WHERE tenant_id = $1 AND id {any $2}";
     OWN_ACCOUNTS = "SELECT id, status FROM email_accounts WHERE tenant_id = $1 AND id {any $2}";
-    KNOWN = "SELECT id, lead_id, step_id, status FROM sends WHERE tenant_id = $1 AND campaign_id = $2 AND lead_id {any $3}";
+    // A job names no round: it means the one in which the lead is.
+    KNOWN = "SELECT s.id, s.lead_id, s.step_id, s.status FROM sends s
+            JOIN campaign_leads e ON e.id = s.enrollment_id AND e.tenant_id = s.tenant_id AND e.round = s.round
+        WHERE s.tenant_id = $1 AND s.campaign_id = $2 AND s.lead_id {any $3}";
     IN_LEDGER = "SELECT s.id FROM {rows r(id uuid, tenant_id uuid)} JOIN sends s ON s.id = r.id AND s.tenant_id = r.tenant_id";
     ENROLL = "INSERT INTO campaign_leads (id, tenant_id, campaign_id, lead_id, next_step_order, created_at, updated_at)
         SELECT r.id, $1::uuid, $2::uuid, r.lead_id, r.step_order, $3::timestamptz, $3::timestamptz
@@ -49,7 +52,8 @@ statements! {
         FROM {rows r(id uuid, step_order bigint, email_account_id uuid)}
         WHERE campaign_leads.id = r.id AND campaign_leads.tenant_id = $1 AND campaign_leads.status = 'active'
             AND campaign_leads.next_step_order <= r.step_order";
-    GO_ON = "UPDATE campaign_leads SET next_step_order = r.next_step_order, due_at = r.due_at, status = r.status, updated_at = $2
+    GO_ON = "UPDATE campaign_leads SET next_step_order = r.next_step_order, due_at = r.due_at, status = r.status, updated_at = $2,
+            finished_at = CASE WHEN r.status = 'active' THEN NULL ELSE $2::timestamptz END
         FROM {rows r(id uuid, step_order bigint, next_step_order bigint, due_at timestamptz, status text)}
         WHERE campaign_leads.id = r.id AND campaign_leads.tenant_id = $1 AND campaign_leads.status = 'active'
             AND campaign_leads.next_step_order <= r.step_order";

@@ -38,7 +38,8 @@ macro_rules! edited {
         "(r.status <> 'stopped' AND campaign_leads.next_step_order <= st.step_order AND c.sequence_changed_at IS NOT NULL
             AND (r.sequence_seen IS NULL OR c.sequence_changed_at <> r.sequence_seen
                 OR EXISTS (SELECT 1 FROM sends x JOIN campaign_sequence_steps n ON n.id = x.step_id AND n.tenant_id = x.tenant_id
-                    WHERE x.campaign_id = c.id AND x.lead_id = campaign_leads.lead_id AND NOT x.open AND r.status = 'active'
+                    WHERE x.campaign_id = c.id AND x.lead_id = campaign_leads.lead_id AND x.round = campaign_leads.round
+                        AND NOT x.open AND r.status = 'active'
                         AND n.step_order = r.next_step_order)))"
     };
 }
@@ -79,22 +80,25 @@ statements! {
         WHERE true ON CONFLICT (tenant_id, message_id, direction) DO NOTHING";
     // A send that another program asked for may be of a step behind the enrollment's place: that stays then. What follows was
     // said by the sequence as it was fetched: where that has changed since, planning walks on from this very step. So it does
-    // where the next mail was had already, which only planning reads.
+    // where the next mail was had already, which only planning reads. A mail of an earlier round moves nobody.
     MOVE_ON = concat!("UPDATE campaign_leads SET
             next_step_order = CASE WHEN ", edited!(), " THEN st.step_order WHEN ", moves!(), " THEN r.next_step_order ELSE campaign_leads.next_step_order END,
             due_at = CASE WHEN ", edited!(), " THEN $1::timestamptz WHEN ", moves!(), " THEN r.due_at ELSE campaign_leads.due_at END,
             status = CASE WHEN ", edited!(), " THEN 'active' WHEN ", moves!(), " THEN r.status ELSE campaign_leads.status END,
             stop_reason = r.stop_reason,
+            finished_at = CASE WHEN r.status <> 'active' AND ", moves!(), " THEN $1::timestamptz ELSE campaign_leads.finished_at END,
             highest_sent_step = CASE WHEN r.is_sent THEN {max highest_sent_step, st.step_order} ELSE highest_sent_step END,
             last_sent_at = COALESCE(r.sent_at, last_sent_at),
             thread_message_ids = CASE WHEN r.message_id IS NULL THEN thread_message_ids
                 WHEN thread_message_ids IS NULL THEN r.message_id ELSE thread_message_ids || ' ' || r.message_id END,
             thread_subject = COALESCE(thread_subject, r.subject), updated_at = $1
         FROM {rows r(id uuid, tenant_id uuid, next_step_order bigint, due_at timestamptz, status text,
-            stop_reason text, is_sent boolean, sent_at timestamptz, message_id text, subject text, step_id uuid, sequence_seen timestamptz)},
-            campaign_sequence_steps st, campaigns c
+            stop_reason text, is_sent boolean, sent_at timestamptz, message_id text, subject text, step_id uuid, sequence_seen timestamptz,
+            send_id uuid)},
+            campaign_sequence_steps st, campaigns c, sends s
         WHERE campaign_leads.id = r.id AND campaign_leads.tenant_id = r.tenant_id AND campaign_leads.status = 'active'
-            AND st.id = r.step_id AND st.tenant_id = r.tenant_id AND c.id = st.campaign_id AND c.tenant_id = r.tenant_id");
+            AND st.id = r.step_id AND st.tenant_id = r.tenant_id AND c.id = st.campaign_id AND c.tenant_id = r.tenant_id
+            AND s.id = r.send_id AND s.tenant_id = r.tenant_id AND s.round = campaign_leads.round");
     COUNT_STEPS = "UPDATE campaign_sequence_steps SET executed_count = executed_count + r.sent, last_executed_at = $1
         FROM {rows r(id uuid, sent bigint)} WHERE campaign_sequence_steps.id = r.id";
     // No failure lowers the ladder: one that began before others may end after them. A wait that is over keeps its time:
@@ -447,6 +451,7 @@ pub(super) async fn move_enrollments(tx: &mut Tx, done: &[&Settled], now: Timest
                 r.message.as_ref().filter(|_| sent).map(|m| m.subject.clone()),
                 r.step_id,
                 r.sequence_seen,
+                r.send_id,
             ])
         })
         .collect();

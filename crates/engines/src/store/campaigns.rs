@@ -9,6 +9,7 @@ use domain::campaign::{CampaignSettings, CampaignStatus};
 use domain::ids::{CampaignId, EmailAccountId, StepId};
 use domain::plan::CampaignPlan;
 use domain::reason::Reason;
+use domain::rounds::Rounds;
 use domain::schedule::wait_hours;
 use domain::step::{Condition, Step};
 use domain::time::Timestamp;
@@ -34,7 +35,7 @@ macro_rules! resumed_accounts {
 pub(super) use resumed_accounts;
 
 statements! {
-    GET = "SELECT c.id, c.tenant_id, c.name, c.status, c.settings, c.seen_until, c.updated_at AS edited_at, c.sequence_changed_at, {max c.updated_at, co.updated_at} AS updated_at,
+    GET = "SELECT c.id, c.tenant_id, c.name, c.status, c.settings, c.scheduled_at, c.rounds_seen_until, c.seen_until, c.updated_at AS edited_at, c.sequence_changed_at, {max c.updated_at, co.updated_at} AS updated_at,
             co.name AS company_name, co.address AS company_address
         FROM campaigns c JOIN companies co ON co.id = c.company_id AND co.tenant_id = c.tenant_id WHERE c.tenant_id = $1 AND c.id = $2";
     STEPS = "SELECT id, step_order, step_type, email_account_id, template_id, wait_duration_hours, wait_until_date,
@@ -104,6 +105,8 @@ pub struct CampaignBundle {
     pub edited_at: Timestamp,
     /// When the sequence was last edited; none = never.
     pub sequence_seen: Option<Timestamp>,
+    /// When it comes back; none = it does not.
+    pub rounds: Option<Rounds>,
 }
 
 /// Reads a campaign and its steps.
@@ -116,7 +119,9 @@ pub(super) async fn load(tx: &mut Tx, tenant_id: domain::ids::TenantId, id: Camp
         column: "campaigns.settings".into(),
         problem: format!("of campaign `{id}` cannot be used: {e}"),
     })?;
+    let rounds = Rounds::of(&settings, row.get("scheduled_at")?, row.get("rounds_seen_until")?);
     Ok(CampaignBundle {
+        rounds,
         plan: CampaignPlan {
             id,
             status: row.get("status")?,

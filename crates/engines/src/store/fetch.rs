@@ -50,7 +50,8 @@ statements! {
             CASE WHEN s.variant IS NULL THEN st.subject_override END AS subject_override,
             {max c.updated_at, co.updated_at} AS campaign_updated_at, c.sequence_changed_at, a.updated_at AS account_updated_at,
             a.backoff_failures, a.backoff_until,
-            e.thread_message_ids, e.thread_subject,
+            CASE WHEN e.round = s.round THEN e.thread_message_ids END AS thread_message_ids,
+            CASE WHEN e.round = s.round THEN e.thread_subject END AS thread_subject,
             l.id, l.email, l.name, l.first_name, l.last_name, l.company, l.job_title, l.phone, l.city, l.state, l.country,
             l.timezone, l.custom_fields, l.status, l.tracking_consent
         FROM {rows r(id uuid, tenant_id uuid)}
@@ -124,7 +125,7 @@ pub struct SendJob {
     pub account_failures: u32,
     /// Where they leave the account: half open, one send may go (`breaker`).
     pub breaker: Breaker,
-    /// Message-IDs of the mails sent to the lead in this campaign, oldest first, separated by spaces.
+    /// Message-IDs of the mails sent to the lead in this round of the campaign, oldest first, separated by spaces.
     pub thread_message_ids: Option<String>,
     /// Subject of the first of them.
     pub thread_subject: Option<String>,

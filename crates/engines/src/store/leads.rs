@@ -4,13 +4,13 @@
 
 use std::collections::HashSet;
 
-use domain::campaign::CampaignStatus;
+use domain::campaign::{CampaignSettings, CampaignStatus};
 use domain::first_step::FirstStep;
 use domain::ids::{CampaignId, LeadId};
 use domain::time::Timestamp;
 use uuid::Uuid;
 
-use super::TenantStore;
+use super::{TenantStore, rounds};
 use crate::db::{Access, LockKind, Tx};
 use crate::error::{Error, Result};
 use crate::value::{Rows, Value};
@@ -50,7 +50,7 @@ macro_rules! upsert {
 }
 
 statements! {
-    CAMPAIGN_STATUS = "SELECT status FROM campaigns WHERE tenant_id = $1 AND id = $2";
+    CAMPAIGN_STATUS = "SELECT status, settings FROM campaigns WHERE tenant_id = $1 AND id = $2";
     UPSERT = upsert!("excluded.tracking_consent");
     UPSERT_KEEPING_CONSENT = upsert!("leads.tracking_consent");
     // PostgreSQL's `lower` alone knows which row an address means. Not a join: each address is one look-up in the index.
@@ -97,6 +97,8 @@ pub struct Imported {
     pub unchanged: u64,
     /// Enrollments that were not there.
     pub enrolled: u64,
+    /// Enrollments that had finished, and begin a new round.
+    pub began_again: u64,
 }
 
 impl std::ops::AddAssign for Imported {
@@ -105,6 +107,7 @@ impl std::ops::AddAssign for Imported {
         self.updated += other.updated;
         self.unchanged += other.unchanged;
         self.enrolled += other.enrolled;
+        self.began_again += other.began_again;
     }
 }
 
@@ -112,8 +115,8 @@ impl TenantStore {
     /// Inserts new leads, updates known ones by address, and enrolls them all in a campaign where one is given.
     ///
     /// One transaction for the whole batch (some thousands). The campaign comes with where a new enrollment starts; a
-    /// lead who is enrolled already keeps its place. A campaign that was completed goes on with its new leads. A batch
-    /// must not hold one address twice.
+    /// lead who is enrolled already keeps its place, unless it has finished and the campaign says that it begins again. A
+    /// campaign that was completed goes on with its new leads. A batch must not hold one address twice.
     ///
     /// # Errors
     /// `NotFound` where the campaign is not this tenant's, `Stale` where it was cancelled or archived, or the
@@ -128,7 +131,7 @@ impl TenantStore {
         // Two imports at once must lock rows in one order.
         leads.sort_unstable_by(|a, b| a.email.cmp(&b.email));
         let mut tx = self.db.begin(Access::Write).await?;
-        let status = match campaign {
+        let locked = match campaign {
             Some(first) => Some(self.lock_campaign(&mut tx, first.campaign_id).await?),
             None => None,
         };
@@ -140,16 +143,19 @@ impl TenantStore {
             new,
             updated: written.len() as u64 - new,
             unchanged: (rows.len() - written.len()) as u64,
-            enrolled: 0,
+            ..Imported::default()
         };
-        if let Some(first) = campaign {
+        if let (Some(first), Some((status, settings))) = (campaign, locked) {
             let (new, known): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(id, _)| is_new(id));
             let new = new.into_iter().map(|(id, _)| LeadId::from_uuid(id));
             let known = self.lead_ids(&mut tx, known.into_iter().map(|(_, lead)| lead.email)).await?;
+            let began = rounds::of_known(&mut tx, (self.tenant_id, first, &settings), &known, now).await?;
+            imported.began_again = began;
             imported.enrolled = self.enroll(&mut tx, first, new.chain(known), new_id, now).await?;
-            if status == Some(CampaignStatus::Completed) && imported.enrolled > 0 {
+            let starts = imported.enrolled + imported.began_again > 0;
+            if status == CampaignStatus::Completed && starts {
                 tx.execute(&REOPEN, values![self.tenant_id, first.campaign_id, now]).await?;
-            } else if imported.enrolled > 0 {
+            } else if starts {
                 tx.execute(&PLAN_AT_ONCE, values![self.tenant_id, first.campaign_id]).await?;
             }
         }
@@ -189,7 +195,7 @@ impl TenantStore {
     }
 
     /// Shared with other imports and with planning, so that nobody completes or cancels the campaign meanwhile.
-    async fn lock_campaign(&self, tx: &mut Tx, id: CampaignId) -> Result<CampaignStatus> {
+    async fn lock_campaign(&self, tx: &mut Tx, id: CampaignId) -> Result<(CampaignStatus, CampaignSettings)> {
         tx.lock(LockKind::Campaign, false, [id.uuid()]).await?;
         let row = tx.query_opt(&CAMPAIGN_STATUS, values![self.tenant_id, id]).await?;
         let row = row.ok_or_else(|| Error::NotFound { what: "campaign", id: id.to_string() })?;
@@ -197,7 +203,8 @@ impl TenantStore {
             CampaignStatus::Cancelled | CampaignStatus::Archived => {
                 Err(Error::Stale { what: "the campaign", expected: 1, found: 0 })
             }
-            status => Ok(status),
+            // Settings that cannot be read begin nothing anew; whoever plans says what is wrong with them.
+            status => Ok((status, serde_json::from_value(row.get("settings")?).unwrap_or_default())),
         }
     }
 

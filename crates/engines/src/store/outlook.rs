@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use domain::forecast::{OpenSend, Prospect, Shared};
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, TenantId};
 use domain::pace::{CampaignBook, Rate, TenantBook};
-use domain::plan::Candidate;
+use domain::plan::{CampaignPlan, Candidate, exclusion};
 use domain::reason::Reason;
 use domain::send::SendStatus;
 use domain::time::Timestamp;
@@ -36,11 +36,19 @@ statements! {
             AND (e.due_at, e.id) > ($4, $5) ORDER BY e.due_at, e.id LIMIT $6");
     // One that has lost its account and whose lead is due is planned anew: the lead waits for it.
     OPEN = concat!("SELECT ", super::plan::candidate_columns!("s.not_before", "$3"), ", s.id AS send_id, st.step_order,
-            s.status, s.reason, s.not_before, s.email_account_id AS send_account_id, s.account_day, s.campaign_day",
+            s.status, s.reason, s.not_before, s.email_account_id AS send_account_id, s.account_day, s.campaign_day,
+            e.status = 'active' AND e.round = s.round AS moves_on",
         super::plan::candidate_tables!(), " JOIN sends s ON s.enrollment_id = e.id AND s.tenant_id = e.tenant_id
             JOIN campaign_sequence_steps st ON st.id = s.step_id AND st.tenant_id = s.tenant_id
         WHERE e.tenant_id = $1 AND s.campaign_id = $2 AND s.open AND (s.email_account_id IS NOT NULL OR e.due_at IS NULL)
             AND s.id > $4 ORDER BY s.id LIMIT $5");
+    // Due is when it has finished. Who waits for a person begins no round before.
+    FINISHED = concat!("SELECT ", super::plan::candidate_columns!("COALESCE(e.finished_at, e.updated_at)", "$3"), super::plan::candidate_tables!(), "
+        WHERE e.tenant_id = $1 AND e.campaign_id = $2
+            AND (e.status = 'completed' OR (e.status = 'stopped' AND e.stop_reason = 'condition_false'))
+            AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.enrollment_id = e.id AND s.tenant_id = e.tenant_id
+                AND (s.open OR s.status = 'held'))
+            AND e.lead_id > $4 ORDER BY e.lead_id LIMIT $5");
     HELD = "SELECT COUNT(*) AS n FROM sends WHERE tenant_id = $1 AND campaign_id = $2 AND NOT open AND status = 'held'";
     POOL = "SELECT email_account_id FROM campaign_email_accounts WHERE tenant_id = $1 AND campaign_id = $2";
     ACCOUNTS = "SELECT id, status, daily_limit, min_gap_seconds, warmup_started_at, timezone, last_slot_at, last_dot_at,
@@ -186,7 +194,11 @@ async fn read_prospect(tx: &mut Tx, tenant_id: TenantId, row: &Row, now: Timesta
     }
     let starts_at: Option<Timestamp> = row.get("scheduled_at")?;
     let trials = trials::foreseeable(tx, tenant_id, &plan).await?;
+    let finished =
+        if campaign.rounds.is_some() { read_finished(tx, (tenant_id, id), &plan, now).await? } else { Vec::new() };
     Ok(Prospect {
+        rounds: campaign.rounds,
+        finished,
         plan,
         trials,
         starts_at: starts_at.filter(|at| *at > now),
@@ -197,6 +209,26 @@ async fn read_prospect(tx: &mut Tx, tenant_id: TenantId, row: &Row, now: Timesta
         pool: pool.iter().map(|row| row.get("email_account_id")).collect::<Result<_>>()?,
         book,
     })
+}
+
+/// Those who may begin the campaign's next round.
+async fn read_finished(
+    tx: &mut Tx,
+    (tenant_id, id): (TenantId, CampaignId),
+    plan: &CampaignPlan,
+    now: Timestamp,
+) -> Result<Vec<Candidate>> {
+    let (mut finished, mut after) = (Vec::new(), Uuid::nil());
+    loop {
+        let page = tx.query(&FINISHED, values![tenant_id, id, now, after, PAGE]).await?;
+        let some = page.iter().map(candidate).collect::<Result<Vec<_>>>()?;
+        let may = |who: &Candidate| exclusion(who.lead_status, who.suppressed, plan.settings.stop_on_reply).is_none();
+        finished.extend(some.into_iter().filter(may));
+        match page.last() {
+            Some(last) if page.len() == PAGE as usize => after = last.get::<LeadId>("lead_id")?.uuid(),
+            _ => return Ok(finished),
+        }
+    }
 }
 
 /// An enrollment at the step of its open send.
@@ -216,6 +248,7 @@ fn open_send(row: &Row, candidate: Candidate, now: Timestamp) -> Result<Option<O
         account,
         at: if is_dot { now } else { not_before },
         is_dot,
+        moves_on: row.get("moves_on")?,
         reason: row.get("reason")?,
         days: (row.get("account_day")?, row.get("campaign_day")?),
     }))

@@ -67,18 +67,19 @@ statements! {
             FROM email_accounts a WHERE a.tenant_id = $1) x
         WHERE x.in_pool OR x.is_kept";
     // A row without an account has lost it (`rotate`): it is planned anew, and keeps its variant. Any other that is there
-    // stays as it is.
+    // stays as it is. The round is the one in which the enrollment is, whose row the caller has locked.
     INSERT_SENDS = "INSERT INTO sends (id, tenant_id, campaign_id, lead_id, step_id, enrollment_id, email_account_id, step_order,
             status, open, reason, priority, max_attempts, not_before, hinted_at, hinted_epoch, account_day, campaign_day,
-            variant, settled_at, created_at, updated_at)
+            variant, settled_at, created_at, updated_at, round)
         SELECT r.id, $1::uuid, $2::uuid, r.lead_id, r.step_id, r.enrollment_id, r.email_account_id, r.step_order,
             CASE WHEN r.open THEN 'planned' WHEN r.reason = 'restored' THEN 'held' ELSE 'skipped' END, r.open, r.reason, r.priority, r.max_attempts, r.not_before,
             r.hinted_at, $3::bigint, r.account_day, r.campaign_day, r.variant,
-            CASE WHEN r.open THEN NULL ELSE $4::timestamptz END, $4::timestamptz, $4::timestamptz
+            CASE WHEN r.open THEN NULL ELSE $4::timestamptz END, $4::timestamptz, $4::timestamptz, e.round
         FROM {rows r(id uuid, lead_id uuid, step_id uuid, enrollment_id uuid, email_account_id uuid, step_order bigint,
             open boolean, reason text, priority bigint, max_attempts bigint, not_before timestamptz,
             hinted_at timestamptz, account_day text, campaign_day text, variant text)}
-        WHERE true ON CONFLICT (campaign_id, lead_id, step_id) DO UPDATE SET email_account_id = excluded.email_account_id,
+            JOIN campaign_leads e ON e.id = r.enrollment_id AND e.tenant_id = $1
+        WHERE true ON CONFLICT (campaign_id, lead_id, step_id, round) DO UPDATE SET email_account_id = excluded.email_account_id,
             status = excluded.status, open = excluded.open, reason = excluded.reason, fence = sends.fence + 1,
             not_before = excluded.not_before, hinted_at = excluded.hinted_at, hinted_epoch = excluded.hinted_epoch,
             account_day = excluded.account_day, campaign_day = excluded.campaign_day, message_id = NULL,
@@ -88,7 +89,8 @@ statements! {
         RETURNING id, lead_id, step_id";
     MOVE_ENROLLMENTS = "UPDATE campaign_leads SET next_step_order = r.next_step_order, due_at = r.due_at,
             email_account_id = COALESCE(r.email_account_id, campaign_leads.email_account_id),
-            status = r.status, stop_reason = r.stop_reason, updated_at = $2
+            status = r.status, stop_reason = r.stop_reason, updated_at = $2,
+            finished_at = CASE WHEN r.status = 'active' THEN NULL ELSE $2::timestamptz END
         FROM {rows r(id uuid, next_step_order bigint, due_at timestamptz, email_account_id uuid, status text, stop_reason text)}
         WHERE campaign_leads.id = r.id AND campaign_leads.tenant_id = $1 AND campaign_leads.status = 'active'";
     SAVE_SLOTS = "UPDATE email_accounts SET last_slot_at = r.last_slot_at FROM {rows r(id uuid, last_slot_at timestamptz)}
@@ -290,8 +292,10 @@ impl SystemStore {
         };
         writing.write_days(&mut tx).await?;
         // Nobody looks at the campaign before then: waiting for its limits is no lateness.
-        let seen = finished.then_some(until.map_or(request.now, |until| until.max(request.now)));
-        let seen_now = finished.then_some(request.now);
+        // Nor is a campaign seen whose round is to begin: its leads are late from when that was.
+        let begins = campaign.rounds.as_ref().and_then(|rounds| rounds.due(request.now)).is_some();
+        let seen = (finished && !begins).then_some(until.map_or(request.now, |until| until.max(request.now)));
+        let seen_now = (finished && !begins).then_some(request.now);
         let params = values![request.tenant_id, request.campaign_id, until, seen, seen_now, writing.campaign.edited_at];
         tx.execute(&SAVE_CAMPAIGN, params).await?;
         let result = writing.report(&inserted, if finished { None } else { last }, moment);

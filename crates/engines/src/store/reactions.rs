@@ -18,10 +18,13 @@ use crate::error::Result;
 use crate::{statements, values};
 
 statements! {
-    // The last of each link is enough: conditions look back from now. Only what people did counts.
-    LAST_REACTIONS = "SELECT lead_id, url, MAX(occurred_at) AS last_at FROM tracking_events
-        WHERE tenant_id = $1 AND campaign_id = $2 AND type = $3 AND verdict = 'human' AND lead_id {any $4}
-        GROUP BY lead_id, url";
+    // The last of each link is enough: conditions look back from now. Only what people did counts, and of that only what they
+    // did since their round began: no event says of which round its mail was.
+    LAST_REACTIONS = "SELECT t.lead_id, t.url, MAX(t.occurred_at) AS last_at FROM tracking_events t
+            JOIN campaign_leads e ON e.campaign_id = t.campaign_id AND e.lead_id = t.lead_id AND e.tenant_id = t.tenant_id
+        WHERE t.tenant_id = $1 AND t.campaign_id = $2 AND t.type = $3 AND t.verdict = 'human' AND t.lead_id {any $4}
+            AND (e.round_began_at IS NULL OR t.occurred_at >= e.round_began_at)
+        GROUP BY t.lead_id, t.url";
 }
 
 /// Completes candidates with the reactions that the conditions ahead of them ask for.

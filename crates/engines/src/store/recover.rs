@@ -13,7 +13,7 @@ use super::apply::Settled;
 use super::dot::days::{DayChanges, slot_columns};
 use super::fetch::budget_began_at;
 use super::plan::Hint;
-use super::{SystemStore, rotate};
+use super::{SystemStore, rotate, rounds};
 use crate::db::{Access, LockKind, Tx};
 use crate::error::Result;
 use crate::queue::Lane;
@@ -91,11 +91,11 @@ statements! {
                         AND (x.tenant_id = s.tenant_id OR x.tenant_id IS NULL)
                         AND (x.expires_at IS NULL OR x.expires_at > $1))))
         RETURNING enrollment_id, ", slot_columns!());
-    // Taken from its account to be planned anew, and its lead's sequence ended before it.
+    // Taken from its account to be planned anew, and its lead's sequence ended before it, or its round did.
     SKIP_FORSAKEN = concat!("UPDATE sends SET status = 'skipped', open = false, settled_at = $1, updated_at = $1,
             reason = COALESCE((SELECT e.stop_reason FROM campaign_leads e WHERE e.id = sends.enrollment_id), 'step_inactive')
         WHERE open AND status IN ('planned', 'queued') AND email_account_id IS NULL
-            AND enrollment_id IN (SELECT id FROM campaign_leads WHERE status <> 'active')
+            AND enrollment_id IN (SELECT e.id FROM campaign_leads e WHERE e.status <> 'active' OR e.round <> sends.round)
         RETURNING enrollment_id, ", slot_columns!());
     // An enrollment whose send ended without it (see above) goes on or ends. What was taken from its account holds nobody
     // up: planning comes to it.
@@ -103,7 +103,8 @@ statements! {
         WHERE id {any $2} AND status = 'active' AND due_at IS NULL
             AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.enrollment_id = campaign_leads.id
                 AND ((s.open AND s.email_account_id IS NOT NULL) OR s.status = 'held'))";
-    COMPLETABLE = concat!("SELECT id FROM campaigns WHERE ", completable!());
+    // Between two rounds a campaign is asked nothing that costs as much as it has sent.
+    COMPLETABLE = concat!("SELECT id FROM campaigns WHERE NOT (id {any $1}) AND ", completable!());
     COMPLETE = concat!("UPDATE campaigns SET status = 'completed', completed_at = $1, updated_at = $1
         WHERE id {any $2} AND ", completable!(), " RETURNING id");
 }
@@ -248,12 +249,13 @@ impl SystemStore {
         Ok(count)
     }
 
-    /// Completes campaigns whose every send is final, none held, and whose every enrollment has ended; which.
+    /// Completes campaigns whose every send is final, none held, whose every enrollment has ended, and which do not come back;
+    /// which.
     ///
     /// # Errors
     /// The database.
     pub async fn complete_campaigns(&self, now: Timestamp) -> Result<Vec<CampaignId>> {
-        let found = self.db.read(&COMPLETABLE, vec![]).await?;
+        let found = self.db.read(&COMPLETABLE, values![self.coming_back().await?]).await?;
         if found.is_empty() {
             return Ok(Vec::new());
         }
@@ -261,6 +263,8 @@ impl SystemStore {
         // Asked again under the lock: an import that enrolls somebody right now holds it, and is seen then.
         let mut tx = self.db.begin(Access::Write).await?;
         tx.lock(LockKind::Campaign, true, ids.iter().copied()).await?;
+        let coming = rounds::to_come(&mut tx, &ids).await?;
+        let ids: Vec<Uuid> = ids.into_iter().filter(|id| !coming.contains(id)).collect();
         let completed = tx.query(&COMPLETE, values![now, ids]).await?;
         tx.commit().await?;
         completed.iter().map(|row| row.get("id")).collect()

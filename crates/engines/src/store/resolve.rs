@@ -37,12 +37,13 @@ statements! {
     FAILED_IDS = "SELECT id FROM sends WHERE tenant_id = $1 AND campaign_id = $2 AND NOT open AND reason IS NOT NULL
             AND status = 'failed' AND ($3::text IS NULL OR reason = $3) AND id > $4
         ORDER BY id LIMIT $5";
-    FAILED = "SELECT s.id, s.tenant_id, s.enrollment_id, s.campaign_id, c.status AS campaign_status, c.settings, l.status AS lead_status,
+    FAILED = "SELECT s.id, s.tenant_id, s.enrollment_id, s.campaign_id, e.round = s.round AS is_of_its_round, c.status AS campaign_status, c.settings, l.status AS lead_status,
             EXISTS (SELECT 1 FROM suppression_list x WHERE x.email = lower(l.email)
                 AND (x.tenant_id = s.tenant_id OR x.tenant_id IS NULL)
                 AND (x.expires_at IS NULL OR x.expires_at > $3)) AS suppressed
         FROM sends s JOIN campaigns c ON c.id = s.campaign_id AND c.tenant_id = s.tenant_id
             JOIN leads l ON l.id = s.lead_id AND l.tenant_id = s.tenant_id
+            JOIN campaign_leads e ON e.id = s.enrollment_id AND e.tenant_id = s.tenant_id
         WHERE s.id {any $1} AND ($2::uuid IS NULL OR s.tenant_id = $2) AND s.status = 'failed'
         ORDER BY s.id {for update of s}";
     // A new fence: the failure, written again from a journal, must not end the send a second time. Where it may have arrived
@@ -51,7 +52,7 @@ statements! {
             first_attempt_at = CASE WHEN unknowns = 0 THEN NULL ELSE first_attempt_at END, fence = fence + 1, not_before = $1, hinted_at = NULL, settled_at = NULL, updated_at = $1
         FROM {rows r(id uuid, tenant_id uuid)}
         WHERE sends.id = r.id AND sends.tenant_id = r.tenant_id AND sends.status = 'failed'";
-    REOPEN_ENROLLMENTS = "UPDATE campaign_leads SET status = 'active', stop_reason = NULL, due_at = NULL, updated_at = $1
+    REOPEN_ENROLLMENTS = "UPDATE campaign_leads SET status = 'active', stop_reason = NULL, due_at = NULL, finished_at = NULL, updated_at = $1
         FROM {rows r(id uuid, tenant_id uuid)}
         WHERE campaign_leads.id = r.id AND campaign_leads.tenant_id = r.tenant_id AND campaign_leads.status = 'stopped'";
     REOPEN_CAMPAIGNS = "UPDATE campaigns SET status = 'sending', completed_at = NULL, next_plan_at = NULL, updated_at = $1
@@ -158,7 +159,10 @@ pub(super) async fn send_again(
         }
         let tenant: TenantId = row.get("tenant_id")?;
         queued.insert((row.get::<Uuid>("id")?, tenant));
-        enrollments.insert((row.get::<Uuid>("enrollment_id")?, tenant));
+        // Nobody waits for a mail of an earlier round.
+        if row.get("is_of_its_round")? {
+            enrollments.insert((row.get::<Uuid>("enrollment_id")?, tenant));
+        }
         campaigns.insert((row.get::<Uuid>("campaign_id")?, tenant));
     }
     let count = queued.len() as u64;

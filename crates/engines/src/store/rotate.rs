@@ -21,7 +21,7 @@ statements! {
         FROM sends s JOIN campaigns c ON c.id = s.campaign_id AND c.status = 'sending'
             JOIN campaign_sequence_steps st ON st.id = s.step_id AND st.email_account_id IS NULL
             JOIN campaign_leads e ON e.id = s.enrollment_id AND e.status = 'active' AND e.due_at IS NULL
-                AND e.next_step_order = st.step_order
+                AND e.next_step_order = st.step_order AND e.round = s.round
         WHERE s.email_account_id IN (SELECT a.id FROM email_accounts a WHERE a.status <> 'active')
             AND s.open AND s.status IN ('planned', 'queued') AND s.attempts = 0 AND s.unknowns = 0
             AND (e.highest_sent_step = 0 OR c.settings ->> 'follow_ups' = 'move')
@@ -35,7 +35,7 @@ statements! {
     // Also of one that a person sent again and that never had an account.
     PLAN_AGAIN = "UPDATE campaign_leads SET due_at = $1, email_account_id = NULL, updated_at = $1
         FROM sends s JOIN campaign_sequence_steps st ON st.id = s.step_id
-        WHERE s.enrollment_id = campaign_leads.id AND st.step_order = campaign_leads.next_step_order AND s.open
+        WHERE s.enrollment_id = campaign_leads.id AND st.step_order = campaign_leads.next_step_order AND s.round = campaign_leads.round AND s.open
             AND s.email_account_id IS NULL AND s.status IN ('planned', 'queued')
             AND campaign_leads.status = 'active' AND campaign_leads.due_at IS NULL";
 }

@@ -19,12 +19,13 @@ statements! {
     TENANT_OF = "SELECT tenant_id FROM sends WHERE id = $1";
     OF_LEAD = "SELECT s.id FROM sends s JOIN campaign_sequence_steps st ON st.id = s.step_id AND st.tenant_id = s.tenant_id
         WHERE s.tenant_id = $1 AND s.campaign_id = $2 AND s.lead_id = $3 AND ($4::bigint IS NULL OR st.step_order = $4)
-        ORDER BY st.step_order DESC LIMIT 1";
+        ORDER BY s.round DESC, st.step_order DESC LIMIT 1";
     GET = concat!("SELECT s.id AS send_id, s.campaign_id, c.name AS campaign_name, c.status AS campaign_status, s.step_id, st.step_order,
             s.enrollment_id, s.email_account_id, a.email AS account_email, s.status AS send_status, s.reason, s.fence, s.owner,
             s.priority, s.not_before, s.attempts, s.max_attempts, s.unknowns, s.first_attempt_at, s.last_attempt_at,
             s.message_id, s.reply, s.settled_at, s.created_at,
-            COALESCE(CASE WHEN s.variant IS NULL THEN st.subject_override END, t.subject) AS subject, e.thread_subject, s.variant,
+            COALESCE(CASE WHEN s.variant IS NULL THEN st.subject_override END, t.subject) AS subject,
+            CASE WHEN e.round = s.round THEN e.thread_subject END AS thread_subject, s.variant,
             EXISTS (SELECT 1 FROM suppression_list x WHERE x.email = lower(l.email)
                 AND (x.tenant_id = s.tenant_id OR x.tenant_id IS NULL)
                 AND (x.expires_at IS NULL OR x.expires_at > $3)) AS suppressed,

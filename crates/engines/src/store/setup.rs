@@ -12,6 +12,7 @@ pub(super) mod variants;
 use domain::campaign::{CampaignSettings, CampaignStatus};
 use domain::email_account::SmtpSettings;
 use domain::ids::{CampaignId, CompanyId, DomainId, EmailAccountId, TenantId};
+use domain::rounds::Rounds;
 use domain::step::{Condition, StepType};
 use domain::time::{Timestamp, Zone};
 use domain::trial::{Rule, Variant};
@@ -21,7 +22,7 @@ use self::places::Circumstances;
 use self::sequence::Target;
 use super::apply::revive_sends;
 use super::dot::days::wake_accounts;
-use super::{Store, trials};
+use super::{Store, rounds, trials};
 use crate::db::{Access, LockKind, Tx};
 use crate::dialect::Statement;
 use crate::error::{Error, Result};
@@ -303,6 +304,9 @@ impl Store {
         if let Some(known) = known {
             scheduled_at = update_campaign(&mut tx, &scope, company_id, known.id).await?;
             let is_due_anew = known.settings.as_ref() != Some(&setup.settings) || known.scheduled_at != scheduled_at;
+            if is_due_anew && known.comes_back_otherwise(&setup.settings, scheduled_at) {
+                rounds::count_anew(&mut tx, tenant_id, campaign_id, now).await?;
+            }
             let circumstances = Circumstances { campaign_id, scheduled_at, is_due_anew };
             finished = places::follow(&mut tx, &scope, &edit, &circumstances).await?;
             // Whether they still wait for a winner is asked anew.
@@ -392,6 +396,14 @@ struct Known {
     /// None where another program has written what cannot be read.
     settings: Option<CampaignSettings>,
     scheduled_at: Option<Timestamp>,
+}
+
+impl Known {
+    /// Whether its rounds come at other times by these settings and this start than they did.
+    fn comes_back_otherwise(&self, settings: &CampaignSettings, scheduled_at: Option<Timestamp>) -> bool {
+        let was = self.settings.as_ref().and_then(|was| Rounds::of(was, self.scheduled_at, None));
+        was != Rounds::of(settings, scheduled_at, None)
+    }
 }
 
 /// The campaign of this name, under its exclusive lock from here on. Before the lock of any account, as the gate takes them.

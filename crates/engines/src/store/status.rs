@@ -5,22 +5,24 @@
 use domain::campaign::CampaignStatus;
 use domain::ids::CampaignId;
 use domain::reason::Reason;
-use domain::time::Timestamp;
+use domain::time::{Timestamp, Zone};
 use domain::trial::PARKED;
 
 use super::TenantStore;
+use super::rounds::rounds;
 use crate::db::Access;
 use crate::error::{Error, Result};
+use crate::value::Row;
 use crate::{statements, values};
 
 statements! {
-    CAMPAIGN = "SELECT name, status, status_reason, completed_at FROM campaigns WHERE tenant_id = $1 AND id = $2";
+    CAMPAIGN = "SELECT name, status, status_reason, completed_at, settings, scheduled_at, rounds_seen_until FROM campaigns WHERE tenant_id = $1 AND id = $2";
     STATES = "SELECT CASE WHEN status = 'queued' AND reason IS NOT NULL AND reason <> 'given_back' THEN 'deferred'
                 WHEN open THEN 'pending' ELSE status END AS state,
             reason, COUNT(*) AS n, CAST(COALESCE(SUM(unknowns), 0) AS bigint) AS unknowns
         FROM sends WHERE tenant_id = $1 AND campaign_id = $2 GROUP BY 1, 2";
     WAITING = "SELECT COUNT(*) AS n FROM campaign_leads e WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status = 'active'
-        AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.tenant_id = $1 AND s.enrollment_id = e.id AND (s.open OR s.status = 'held'))";
+        AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.tenant_id = $1 AND s.enrollment_id = e.id AND s.round = e.round AND (s.open OR s.status = 'held'))";
     // They are pending too; only their leads wait for something that has a name.
     PARKED_LEADS = "SELECT COUNT(*) AS n FROM campaign_leads
         WHERE tenant_id = $1 AND campaign_id = $2 AND status = 'active' AND due_at = $3";
@@ -88,6 +90,8 @@ pub struct CampaignReport {
     pub reasons: Vec<ReasonCount>,
     /// Whether any account of the pool may send.
     pub has_active_account: bool,
+    /// When its next round begins, with the zone in which people read that; none where none does, or it is not under way.
+    pub next_round: Option<(Timestamp, Zone)>,
 }
 
 impl CampaignReport {
@@ -134,6 +138,7 @@ impl TenantStore {
             unsubscribes: 0,
             reasons: Vec::new(),
             has_active_account: false,
+            next_round: next_round(&row)?,
         };
         for row in tx.query(&STATES, key()).await? {
             report.add_state(&row.get::<String>("state")?, row.get("reason")?, row.get("n")?, row.get("unknowns")?);
@@ -181,6 +186,13 @@ impl TenantStore {
             })
             .collect()
     }
+}
+
+/// When a campaign that is under way comes back.
+fn next_round(row: &Row) -> Result<Option<(Timestamp, Zone)>> {
+    let is_under_way = row.get::<CampaignStatus>("status")? == CampaignStatus::Sending;
+    let rounds = rounds(row)?.filter(|_| is_under_way);
+    Ok(rounds.and_then(|rounds| Some((rounds.next()?, rounds.zone().clone()))))
 }
 
 impl CampaignReport {

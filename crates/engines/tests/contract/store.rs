@@ -26,6 +26,7 @@ mod refusals;
 mod resolve;
 mod restored;
 mod rotation;
+mod rounds;
 pub mod scene;
 mod schedulers;
 mod sends;

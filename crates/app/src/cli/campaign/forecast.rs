@@ -68,6 +68,9 @@ fn text(shown: &Shown) -> String {
     // Writing to a string cannot fail.
     let _ = match (finish, slots.last()) {
         (Some(at), _) => write!(text, ", the last one on {}", shown.zone.for_people(*at)),
+        (None, _) if shown.bound().is_some() => {
+            write!(text, " until {}, and more rounds behind it", shown.zone.for_people(shown.until))
+        }
         (None, Some(last)) => write!(
             text,
             ", the last one that is foreseen on {}; others wait for a person (see `penguinmails explain`)",

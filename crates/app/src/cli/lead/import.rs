@@ -57,6 +57,7 @@ struct Report {
     updated: u64,
     unchanged: u64,
     enrolled: u64,
+    began_again: u64,
     skipped: u64,
     /// The first twenty rows that were skipped.
     skipped_rows: Vec<Problem>,
@@ -98,6 +99,7 @@ impl ImportArgs {
                 updated: imported.updated,
                 unchanged: imported.unchanged,
                 enrolled: imported.enrolled,
+                began_again: imported.began_again,
                 skipped,
                 skipped_rows,
                 seconds: (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
@@ -159,6 +161,9 @@ impl Report {
         row("unchanged", self.unchanged.to_string());
         if self.campaign_id.is_some() {
             row("enrolled", self.enrolled.to_string());
+        }
+        if self.began_again > 0 {
+            row("began a new round", self.began_again.to_string());
         }
         if self.skipped > 0 {
             row("skipped", self.skipped.to_string());

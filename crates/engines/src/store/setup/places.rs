@@ -35,14 +35,16 @@ macro_rules! kind {
 }
 pub(super) use kind;
 
-/// When the mail of an enrollment is due, by the wait in `r`: counted from the mail before, else from the campaign's start
-/// ($4), or from the enrollment where that came later.
+/// When the mail of an enrollment is due, by the wait in `r`: counted from the mail before, else from where its round began,
+/// which the first one does with the campaign's start ($4), or with the enrollment where that came later.
 macro_rules! due {
     ($enrollment:literal) => {
         concat!(
             "{plus COALESCE(",
             $enrollment,
-            ".last_sent_at, CASE WHEN ",
+            ".last_sent_at, ",
+            $enrollment,
+            ".round_began_at, CASE WHEN ",
             $enrollment,
             ".created_at > $4::timestamptz THEN ",
             $enrollment,
@@ -69,13 +71,13 @@ statements! {
     PLANNED_PLACES = "SELECT DISTINCT s.step_id, e.next_step_order, e.highest_sent_step
         FROM sends s JOIN campaign_leads e ON e.id = s.enrollment_id AND e.tenant_id = s.tenant_id
         WHERE s.tenant_id = $1 AND s.campaign_id = $2 AND s.open AND s.status IN ('planned', 'queued')
-            AND s.attempts = 0 AND s.unknowns = 0 AND e.status = 'active' AND e.due_at IS NULL";
-    PLANNED = "SELECT s.id, s.lead_id, s.enrollment_id, s.not_before, e.last_sent_at, e.created_at,
+            AND s.attempts = 0 AND s.unknowns = 0 AND e.status = 'active' AND e.due_at IS NULL AND e.round = s.round";
+    PLANNED = "SELECT s.id, s.lead_id, s.enrollment_id, s.not_before, e.last_sent_at, e.round_began_at, e.created_at,
             s.tenant_id, s.campaign_id, s.email_account_id, s.account_day, s.campaign_day
         FROM sends s JOIN campaign_leads e ON e.id = s.enrollment_id AND e.tenant_id = s.tenant_id
         WHERE s.tenant_id = $1 AND s.campaign_id = $2 AND s.step_id = $3 AND s.open AND s.status IN ('planned', 'queued')
             AND s.email_account_id IS NOT NULL AND s.attempts = 0 AND s.unknowns = 0
-            AND e.status = 'active' AND e.due_at IS NULL AND e.next_step_order = $4 AND e.highest_sent_step = $5 AND s.id > $6
+            AND e.status = 'active' AND e.due_at IS NULL AND e.round = s.round AND e.next_step_order = $4 AND e.highest_sent_step = $5 AND s.id > $6
         ORDER BY s.id LIMIT $7 {for update of s}";
     // Until when is said for each place.
     WAIT_AGAIN = "UPDATE campaign_leads SET due_at = $2, updated_at = $2 FROM {rows r(id uuid)}
@@ -87,6 +89,7 @@ statements! {
             status = COALESCE(r.status_now, campaign_leads.status),
             due_at = CASE WHEN r.status_now = 'completed' THEN NULL WHEN r.wait IS NULL THEN campaign_leads.due_at
                 WHEN r.until > ", due!("campaign_leads"), " THEN r.until ELSE ", due!("campaign_leads"), " END,
+            finished_at = CASE r.status_now WHEN 'completed' THEN $3::timestamptz WHEN 'active' THEN NULL ELSE campaign_leads.finished_at END,
             updated_at = $3
         FROM {rows r(kind text, next bigint, sent bigint, next_now bigint, sent_now bigint, status_now text, wait bigint, until timestamptz)}
         WHERE campaign_leads.tenant_id = $1 AND campaign_leads.campaign_id = $2 AND campaign_leads.next_step_order = r.next

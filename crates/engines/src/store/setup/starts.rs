@@ -21,7 +21,7 @@ use crate::{statements, values};
 
 statements! {
     // By the index of who is enrolled.
-    STANDING = concat!("SELECT id, lead_id, last_sent_at, created_at FROM campaign_leads
+    STANDING = concat!("SELECT id, lead_id, last_sent_at, round_began_at, created_at FROM campaign_leads
         WHERE tenant_id = $1 AND campaign_id = $2 AND next_step_order = $3 AND highest_sent_step = $4 AND ", kind!(), " = $5
             AND lead_id > $6 ORDER BY lead_id LIMIT $7");
     DUE_AT = "UPDATE campaign_leads SET due_at = r.due_at, updated_at = $2 FROM {rows r(id uuid, due_at timestamptz)}
@@ -56,15 +56,16 @@ impl Starts {
         self.spread > Duration::ZERO
     }
 
-    /// When the enrollment of this row is due by `wait`: counted from the mail before, else from where the lead starts.
+    /// When the enrollment of this row is due by `wait`: counted from the mail before, else from where its round began.
     ///
     /// # Errors
-    /// `Column` where the row lacks `lead_id`, `last_sent_at` or `created_at`.
+    /// `Column` where the row lacks `lead_id`, `last_sent_at`, `round_began_at` or `created_at`.
     pub(super) fn due(&self, wait: Wait, row: &Row) -> Result<Timestamp> {
         if let Some(sent_at) = row.get("last_sent_at")? {
             return Ok(wait.over_at(sent_at));
         }
-        let begins: Timestamp = row.get::<Timestamp>("created_at")?.max(self.start);
+        let round_began: Option<Timestamp> = row.get("round_began_at")?;
+        let begins = round_began.unwrap_or(row.get::<Timestamp>("created_at")?.max(self.start));
         let due = Due { step_order: 0, at: wait.over_at(begins) };
         let first = FirstStep { campaign_id: self.campaign_id, due, spread: self.spread };
         Ok(first.due_of(row.get::<LeadId>("lead_id")?).at)

@@ -15,6 +15,7 @@ use engines::store::apply::Applied;
 use engines::store::events::StoredEvent;
 use engines::store::fetch::SendJob;
 use engines::store::leads::NewLead;
+use engines::store::rounds::Again;
 use engines::store::trials::Declared;
 use engines::{Db, Store};
 
@@ -107,6 +108,10 @@ impl Target {
             "list_trials" => !store.list_trials(campaign).await.unwrap().is_empty(),
             "list_event_counts" => !store.list_event_counts(campaign).await.unwrap().is_empty(),
             "pause_campaign" => store.pause_campaign(campaign, NOW).await.unwrap(),
+            "re_enroll" => {
+                let lead = Again::Lead(self.job.lead.id);
+                store.re_enroll(campaign, lead, NOW).await.is_ok_and(|page| page.began > 0)
+            }
             "resolve_send" => {
                 let mut cancelled = result(&self.job, self.job.fence, Outcome::Poison, NOW);
                 cancelled.transition.status = SendStatus::Cancelled;
@@ -139,6 +144,9 @@ impl Target {
         self.f.write("UPDATE api_keys SET revoked_at = NULL, last_used_at = NULL", vec![]).await;
         if function == "spread_first_steps" {
             self.f.write("UPDATE campaign_leads SET due_at = $1", engines::values![NOW]).await;
+        }
+        if function == "re_enroll" {
+            self.f.write("UPDATE campaign_leads SET status = 'completed', due_at = NULL", vec![]).await;
         }
         let status = match function {
             "resolve_send" => "held",

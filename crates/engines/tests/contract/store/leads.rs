@@ -32,7 +32,7 @@ fn importing_a_lead_again_does_not_revive_one_who_unsubscribed(engine: Engine) {
 fn what_became_of_each_row_is_counted(engine: Engine) {
     with_store(engine, async |store: Store| {
         let f = Scene::started(store, 0, |_| {}).await;
-        let counts = |new, updated, unchanged, enrolled| Imported { new, updated, unchanged, enrolled };
+        let counts = |new, updated, unchanged, enrolled| Imported { new, updated, unchanged, enrolled, began_again: 0 };
         let both = || vec![lead("ana@example.test", Some("Ana")), lead("bo@example.test", None)];
         assert_eq!(f.import(both(), NOW).await, counts(2, 0, 0, 2));
         assert_eq!(f.import(both(), NOW + HOUR).await, counts(0, 0, 2, 0));

@@ -19,6 +19,7 @@ use engines::store::dot::DotAnswer;
 use engines::store::fetch::SendJob;
 use engines::store::leads::NewLead;
 use engines::store::plan::PlanRequest;
+use engines::store::rounds::DueRound;
 use engines::store::trials::OpenTrial;
 
 use super::scene::{DAY, HOUR, MINUTE, OWNER, Scene, request, result};
@@ -44,6 +45,10 @@ async fn ask(function: &str, f: &Scene, job: &SendJob, tenant_id: TenantId) -> b
         "apply" => {
             let settled = result(&job, job.fence + 1, Outcome::Accepted, NOW);
             f.apply(&[settled], NOW).await == [Applied::Done]
+        }
+        "begin_round" => {
+            let due = DueRound { tenant_id, campaign_id: f.campaign_id, at: NOW };
+            system.begin_round(&due, None, 10, NOW).await.is_ok_and(|page| page.began > 0)
         }
         "claim_probes" => !system.claim_probes(&[probe(&job)], NOW).await.unwrap().is_empty(),
         "dot_intent" => f.dot(&job, NOW).await != DotAnswer::Refused,
@@ -99,6 +104,15 @@ async fn prepare(function: &str, store: Store) -> (Scene, SendJob) {
     let (f, job) = Scene::one_job(store, |_| {}).await;
     match function {
         "apply" | "withdraw" => drop(f.granted(&job, NOW).await),
+        "begin_round" => {
+            let ended = "UPDATE campaign_leads SET status = 'completed', due_at = NULL, finished_at = $1";
+            f.write(ended, engines::values![NOW - HOUR]).await;
+            f.write("UPDATE sends SET status = 'sent', open = false, settled_at = $1", engines::values![NOW - HOUR])
+                .await;
+            let settings = serde_json::json!({ "repeat": "daily" });
+            let comes_back = "UPDATE campaigns SET settings = $1, scheduled_at = $2";
+            f.write(comes_back, engines::values![settings, NOW - DAY]).await;
+        }
         "claim_probes" => f.write("UPDATE email_accounts SET backoff_failures = 1", vec![]).await,
         "end_probes" | "keep_probes" => {
             let waits = "UPDATE email_accounts SET backoff_failures = 1, backoff_until = $1";
