@@ -115,6 +115,6 @@ mod postgres {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn rounds_come_as_foreseen() {
-        compare(Engine::Postgres, 84, "weekly").await;
+        compare(Engine::Postgres, 81, "weekly").await;
     }
 }

@@ -39,6 +39,22 @@ fn without_a_rhythm_or_a_start_nothing_comes_back() {
 }
 
 #[test]
+fn settings_that_say_nothing_sensible_are_refused_with_a_hint() {
+    for (json, said) in [
+        (r#"{"repeat_count":3}"#, "repeat_count says when"),
+        (r#"{"repeat_until":"2026-12-31"}"#, "repeat_until says when"),
+        (r#"{"repeat":"daily","repeat_count":0}"#, "repeat_count is 0"),
+        (r#"{"re_enroll_after_days":0}"#, "re_enroll_after_days is 0"),
+    ] {
+        let settings: CampaignSettings = serde_json::from_str(json).unwrap();
+        let error = settings.check().unwrap_err().to_string();
+        assert!(error.starts_with(said) && error.contains("(hint: "), "{error}");
+    }
+    let unknown = serde_json::from_str::<CampaignSettings>(r#"{"repeat":"hourly"}"#).unwrap_err().to_string();
+    assert!(unknown.contains("daily, weekly, monthly"), "{unknown}");
+}
+
+#[test]
 fn the_first_round_is_one_of_those_that_are_counted() {
     let first = "2026-01-31T09:00:00Z";
     let monthly = all(rounds(r#"{"repeat":"monthly","repeat_count":4}"#, first), 9);
