@@ -304,9 +304,9 @@ impl Store {
             scheduled_at = update_campaign(&mut tx, &scope, company_id, known.id).await?;
             let is_due_anew = known.settings.as_ref() != Some(&setup.settings) || known.scheduled_at != scheduled_at;
             let circumstances = Circumstances { campaign_id, scheduled_at, is_due_anew };
-            finished = places::follow(&mut tx, &scope, &edit, &circumstances).await?;
-            // Whether they still wait for a winner is asked anew.
+            // Whether they still wait for a winner is asked anew. Before the days, which come last.
             trials::unpark(&mut tx, (tenant_id, campaign_id), None, now, now).await?;
+            finished = places::follow(&mut tx, &scope, &edit, &circumstances).await?;
         }
         for account in &accounts {
             tx.execute(&POOL, values![campaign_id, *account, tenant_id, now]).await?;
