@@ -255,7 +255,7 @@ pub fn plan_send(
             if let Some(base) = candidate.past.base_behind(step, candidate.due.at) {
                 return Plan::Move { next: candidate.past.next_due(&campaign.steps, step.step_order, base) };
             }
-            if let Some(deferral) = winner_holds(campaign, step, candidate) {
+            if let Some(deferral) = winner_holds(campaign, step, candidate, now) {
                 return Plan::Defer(deferral);
             }
             let account = step.email_account_id.or(candidate.email_account_id);
@@ -279,10 +279,15 @@ fn campaign_holds(status: CampaignStatus) -> Option<Deferral> {
 
 /// A lead outside of the sample waits for the winner of the step's variants, and takes no slot meanwhile. What is left out or
 /// held in any case waits for nothing.
-fn winner_holds(campaign: &CampaignPlan, step: &Step, candidate: &Candidate) -> Option<Deferral> {
-    let is_lost = campaign.lost_time.is_some_and(|lost| lost.holds(candidate.due.at));
-    let waits = step.is_active && !is_lost && campaign.waits_for_winner(step.id, candidate.lead_id);
-    waits.then_some(Deferral { until: Timestamp::MAX, reason: Reason::AbWinner, scope: Scope::Lead })
+fn winner_holds(campaign: &CampaignPlan, step: &Step, candidate: &Candidate, now: Timestamp) -> Option<Deferral> {
+    let due = candidate.due.at;
+    let is_lost = campaign.lost_time.is_some_and(|lost| lost.holds(due));
+    if !step.is_active || is_lost || !campaign.waits_for_winner(step.id, candidate.lead_id) {
+        return None;
+    }
+    // Only who is due waits for it: else its own wait would end with the trial.
+    let (until, reason) = if due > now { (due, Reason::NotDue) } else { (Timestamp::MAX, Reason::AbWinner) };
+    Some(Deferral { until, reason, scope: Scope::Lead })
 }
 
 fn pass_condition(campaign: &CampaignPlan, step: &Step, candidate: &Candidate, now: Timestamp) -> Plan {

@@ -52,9 +52,11 @@ impl Reader<'_> {
 
     /// What of a text a section gives; any of it may be missing.
     pub(super) fn sources(&self, section: &mut Section<'_>) -> Sources {
-        let mut part = |key: &str, read: &dyn Fn(&Spot<String>) -> Option<String>| match section.has(key) {
-            false => Part::Missing,
-            true => section.take(key).and_then(|spot| read(&spot)).map_or(Part::Wrong, Part::Found),
+        let mut part = |key: &str, read: &dyn Fn(&Spot<String>) -> Option<String>| {
+            // Asked for also where it is missing: a key that is spelt like it is told so.
+            let (is_there, found) = (section.has(key), section.take(key));
+            let found = found.and_then(|spot| read(&spot)).map_or(Part::Wrong, Part::Found);
+            if is_there { found } else { Part::Missing }
         };
         Sources {
             subject: part("subject", &|spot| self.subject(spot)),

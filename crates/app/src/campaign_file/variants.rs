@@ -90,10 +90,8 @@ impl Reader<'_> {
     }
 
     fn weight(&self, section: &mut Section<'_>) -> Option<u32> {
-        if !section.has("weight") {
-            return Some(1);
-        }
-        let spot: Spot<u32> = section.take("weight")?;
+        let is_there = section.has("weight");
+        let Some(spot) = section.take::<u32>("weight") else { return (!is_there).then_some(1) };
         if spot.value == 0 {
             let problem = spot.problem("must be 1 or more");
             self.problems.add(problem.hint("leave the variant out to send it to nobody"));

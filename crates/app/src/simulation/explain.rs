@@ -25,7 +25,7 @@ const LONG: Duration = Duration::from_secs(500 * 24 * 3600);
 
 static ACTIVE: Statement = Statement::new(
     "ACTIVE",
-    "SELECT e.id, l.email, l.timezone, e.due_at, st.step_type FROM campaign_leads e JOIN leads l ON l.id = e.lead_id
+    "SELECT e.id, l.email, l.timezone, e.due_at, st.step_type, st.is_trial FROM campaign_leads e JOIN leads l ON l.id = e.lead_id
         LEFT JOIN campaign_sequence_steps st ON st.campaign_id = e.campaign_id AND st.step_order = e.next_step_order
         WHERE e.campaign_id = $1 AND e.status = 'active'",
 );
@@ -66,13 +66,14 @@ pub(super) async fn explain_all(simulation: &Simulation, tenant_id: TenantId, id
             Some(Reason::CampaignPaused) => status == "paused" && told.slot.is_none(),
             Some(Reason::TenantRate) => rate.is_some(),
             Some(Reason::TooLate) => foresight.settings.max_lateness.is_some(),
-            // What the lead does until a condition is due counts, so it is not asked ahead.
+            // What the lead does until a condition is due counts, so it is not asked ahead; nor is who may wait for a winner.
             Some(Reason::NotDue) => {
                 let is_condition = row.get::<Option<String>>("step_type").unwrap().as_deref() == Some("condition");
-                let ahead = if is_condition { Duration::ZERO } else { HORIZON };
+                let is_trial = row.get::<Option<bool>>("is_trial").unwrap() == Some(true);
+                let ahead = if is_condition || is_trial { Duration::ZERO } else { HORIZON };
                 due.is_some_and(|due| due > foresight.now + ahead)
             }
-            Some(Reason::AbWinner) => due.is_some_and(|due| due == PARKED || due <= foresight.now + HORIZON),
+            Some(Reason::AbWinner) => due.is_some_and(|due| due == PARKED || due <= foresight.now),
             // One that has its slot was moved; another would leave within the horizon.
             Some(Reason::WindowClosed) => !window.is_open(due.map_or(foresight.now, |_| foresight.now + HORIZON)),
             Some(Reason::CampaignCap) => {

@@ -308,9 +308,9 @@ impl Store {
                 rounds::count_anew(&mut tx, tenant_id, campaign_id, now).await?;
             }
             let circumstances = Circumstances { campaign_id, scheduled_at, is_due_anew };
-            finished = places::follow(&mut tx, &scope, &edit, &circumstances).await?;
-            // Whether they still wait for a winner is asked anew.
+            // Whether they still wait for a winner is asked anew. Before the days, which come last.
             trials::unpark(&mut tx, (tenant_id, campaign_id), None, now, now).await?;
+            finished = places::follow(&mut tx, &scope, &edit, &circumstances).await?;
         }
         for account in &accounts {
             tx.execute(&POOL, values![campaign_id, *account, tenant_id, now]).await?;

@@ -10,7 +10,7 @@ use domain::ids::{CampaignId, EnrollmentId, LeadId, StepId, TenantId};
 use domain::plan::CampaignPlan;
 use domain::schedule::wait_hours;
 use domain::time::Timestamp;
-use domain::trial::{Count, Measure, Next, PARKED, Progress, Rule, Trial, Trials, Variant, winner};
+use domain::trial::{self, Count, Measure, Next, PARKED, Progress, Rule, Trial, Trials, Variant, winner};
 use uuid::Uuid;
 
 use super::{SystemStore, TenantStore};
@@ -374,7 +374,12 @@ async fn decide(tx: &mut Tx, trial: &OpenTrial, stands: &Standing, now: Timestam
     };
     let reports = variants(tx, tenant_id, step_id).await?.into_iter();
     let counts: Vec<Count> = reports.filter(|report| !report.is_removed).map(count).collect();
-    let Some(winner) = winner(&counts) else { return Ok(None) };
+    let Some(winner) = winner(&counts) else {
+        // Another program has taken its variants away.
+        tx.execute(&LOOK_AGAIN, values![tenant_id, step_id, now + trial::LOOK_AGAIN, Option::<Timestamp>::None])
+            .await?;
+        return Ok(None);
+    };
     if tx.execute(&WIN, values![tenant_id, step_id, winner, now]).await? != 1 {
         return Ok(None);
     }
