@@ -52,6 +52,7 @@ const MIGRATIONS: &[Migration] = migrations![
     17 "0017_kept_accounts",
     18 "0018_edits",
     21 "0021_api_keys",
+    22 "0022_provider_limits",
 ];
 
 /// Made outside the list: it is what the list is recorded in.
