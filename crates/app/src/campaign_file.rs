@@ -6,6 +6,7 @@
 
 mod accounts;
 mod campaign;
+mod providers;
 pub(crate) mod smtp_url;
 mod steps;
 mod templates;
@@ -14,6 +15,7 @@ mod variants;
 use std::path::{Path, PathBuf};
 
 use domain::email_account::SmtpSettings;
+use domain::pace::ProviderLimit;
 use engines::store::setup::{Setup, TenantRate};
 use secrecy::SecretString;
 
@@ -96,7 +98,7 @@ impl Reader<'_> {
         let campaign = self.campaign(&mut root);
         let steps = self.steps(&mut root, &accounts);
         root.finish();
-        let (tenant, tenant_rate) = tenant?;
+        let (tenant, tenant_rate, provider_limits) = tenant?;
         let (company, company_address) = company?;
         let campaign = campaign?;
         let (accounts, servers): (Vec<_>, Vec<_>) = accounts.into_iter().map(|a| (a.setup, a.server)).unzip();
@@ -104,6 +106,7 @@ impl Reader<'_> {
             setup: Setup {
                 tenant,
                 tenant_rate,
+                provider_limits,
                 company,
                 company_address,
                 accounts,
@@ -120,13 +123,14 @@ impl Reader<'_> {
         })
     }
 
-    /// Name and rate.
-    fn tenant(&self, root: &mut Section<'_>) -> Option<(String, TenantRate)> {
+    /// Name, rate and limits of providers.
+    fn tenant(&self, root: &mut Section<'_>) -> Option<(String, TenantRate, Option<Vec<ProviderLimit>>)> {
         let mut section = self.section(root, "tenant", "[tenant] with name = \"…\" says whose campaign it is")?;
         let name = section.require("name", "the tenant is found by its name when the file is run again");
         let rate = section.take::<serde_json::Value>("max_per_second").map(|spot| self.rate(&spot));
+        let limits = section.take::<serde_json::Value>("provider_limits").map(|spot| self.provider_limits(&spot));
         section.finish();
-        Some((self.one_line(name?)?, rate.unwrap_or_default()))
+        Some((self.one_line(name?)?, rate.unwrap_or_default(), limits))
     }
 
     fn rate(&self, spot: &Spot<serde_json::Value>) -> TenantRate {

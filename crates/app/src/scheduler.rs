@@ -23,6 +23,7 @@ use crate::context::Context;
 use crate::fault_point;
 use crate::lifecycle::Shutdown;
 use crate::liveness::Loop;
+use crate::recipients;
 
 /// Real time between two turns.
 const TICK: Duration = Duration::from_secs(1);
@@ -225,6 +226,10 @@ async fn plan_campaign(
                     epoch = None;
                 }
             }
+        }
+        // Those who waited for it are asked at once: a turn that stands alone has no next one.
+        if recipients::look_up(ctx, page.unknown_domains).await? > 0 {
+            continue;
         }
         match page.next {
             Some(next) => after = Some(next),

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use crate::ids::{EmailAccountId, EnrollmentId, LeadId};
-use crate::pace::{AccountBook, CampaignBook, Deferral, Reserved, Scope, TenantBook, admit};
+use crate::pace::{AccountBook, CampaignBook, Deferral, ProviderBook, Reserved, Scope, TenantBook, admit};
 use crate::page::{Page, senders, soonest, turn_rank};
 use crate::plan::{Books, CampaignPlan, Candidate, Moment, last_look};
 use crate::reason::Reason;
@@ -71,6 +71,13 @@ pub struct OpenSend {
     pub days: (Option<String>, Option<String>),
 }
 
+impl OpenSend {
+    /// When its provider holds room for it.
+    fn reserved_at(&self) -> Option<Timestamp> {
+        self.days.0.is_some().then_some(self.at)
+    }
+}
+
 /// One campaign as it stands in the ledger.
 #[derive(Clone, Debug)]
 pub struct Prospect {
@@ -119,6 +126,8 @@ pub struct Shared {
     pub accounts: BTreeMap<EmailAccountId, AccountBook>,
     /// Of the tenant; none = it has no rate.
     pub tenant: Option<TenantBook>,
+    /// Of the providers that the tenant limits; none = it limits none.
+    pub providers: Option<ProviderBook>,
 }
 
 /// Something that will happen.
@@ -370,8 +379,7 @@ impl World {
         }
         match last_look(&plan.settings, candidate.lead_status, candidate.lead_zone.as_ref(), send.at, now) {
             Some(Outcome::WindowClosed(opens)) => {
-                send.at = opens;
-                return self.slot(campaign, send);
+                return self.put_off(campaign, send, opens);
             }
             Some(Outcome::TooLate) => {
                 tell(Event::Skipped { campaign, enrollment_id, reason: Reason::TooLate });
@@ -385,13 +393,19 @@ impl World {
             }
             None => {}
         }
-        let Shared { accounts, tenant } = &mut self.shared;
+        let Shared { accounts, tenant, providers } = &mut self.shared;
         let Some(account) = accounts.get_mut(&send.account) else {
             return tell(Event::Ended { campaign, enrollment_id });
         };
         if let Some(until) = account.pace.backoff_until.filter(|until| *until > now) {
-            send.at = until;
-            return self.slot(campaign, send);
+            return self.put_off(campaign, send, until);
+        }
+        let own = send.reserved_at();
+        let provider = send.candidate.recipient.provider();
+        if let Some((book, name)) = providers.as_ref().zip(provider)
+            && let Err(deferral) = book.check(name, own, now)
+        {
+            return self.put_off(campaign, send, deferral.until);
         }
         let reserved = Reserved { account_day: send.days.0.as_deref(), campaign_day: send.days.1.as_deref() };
         if let Some(book) = tenant {
@@ -404,15 +418,29 @@ impl World {
                 send.days.1 = Some(running.book.zone.day(deferral.until));
             }
             if deferral.until < Timestamp::MAX {
-                send.at = deferral.until;
-                self.slot(campaign, send);
+                self.put_off(campaign, send, deferral.until);
             } else {
                 running.stranded += 1;
                 tell(Event::Ended { campaign, enrollment_id });
             }
             return;
         }
+        if let Some((book, name)) = providers.as_mut().zip(provider) {
+            book.count(name, own, now);
+        }
         self.sent(campaign, send, tell);
+    }
+
+    /// Gives a send another moment, and what its provider holds for it with it.
+    fn put_off(&mut self, campaign: usize, mut send: OpenSend, at: Timestamp) {
+        if let Some((book, name)) = self.shared.providers.as_mut().zip(send.candidate.recipient.provider())
+            && let Some(before) = send.reserved_at()
+        {
+            book.release(name, before);
+            book.take(name, at);
+        }
+        send.at = at;
+        self.slot(campaign, send);
     }
 
     /// What ends without a dot holds no room of its days any more; whoever rests for it is asked again, as in the ledger.
@@ -422,6 +450,11 @@ impl World {
             let taken = book.days.get(day).map_or(0, |day| day.taken());
             book.pace.warmup_started_at.is_some() || book.pace.daily_limit.is_some_and(|most| taken >= most)
         });
+        if let Some((book, name)) = self.shared.providers.as_mut().zip(send.candidate.recipient.provider())
+            && let Some(at) = send.reserved_at()
+        {
+            book.release(name, at);
+        }
         let account = self.shared.accounts.get_mut(&send.account).map(|book| &mut book.days);
         let of_campaign = Some(&mut self.campaigns[campaign].book.days);
         for (days, day) in [(account, account_day), (of_campaign, campaign_day)] {
@@ -560,6 +593,7 @@ impl World {
             pool: running.pool.clone(),
             campaign: running.book.clone(),
             tenant,
+            providers: self.shared.providers.take(),
         };
         let (mut page, mut places, mut candidates) = (Page::default(), Vec::new(), Vec::new());
         let mut many = FEW;
@@ -579,6 +613,7 @@ impl World {
         running.book = books.campaign;
         self.shared.accounts.extend(books.accounts);
         self.shared.tenant = books.tenant;
+        self.shared.providers = books.providers;
         (page, places, candidates)
     }
 

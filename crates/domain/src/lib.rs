@@ -21,6 +21,7 @@ pub mod pace;
 pub mod page;
 pub mod payload;
 pub mod plan;
+pub mod provider;
 pub mod reason;
 pub mod recurrence;
 pub mod refusals;

@@ -4,6 +4,7 @@
 //! inside one transaction, so that limits hold across any number of schedulers and workers.
 //! To add a limit: a field in a book, a rule in `grant` (when planning) and in `admit` (right before the dot).
 
+mod provider;
 mod tenant;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use crate::ids::EmailAccountId;
 use crate::reason::Reason;
 use crate::schedule::{WarmupTable, Window, effective_cap, next_day_start};
 use crate::time::{Timestamp, Zone};
+pub use provider::{ProviderBook, ProviderLimit, Recipient};
 pub use tenant::{Rate, TenantBook};
 
 /// Slots of one local day: what is reserved for planned sends and what was used by dots.
@@ -122,6 +124,8 @@ pub struct Pages<'a> {
     pub campaign: &'a mut CampaignBook,
     /// Of the tenant; none = it has no rate.
     pub tenant: Option<&'a mut TenantBook>,
+    /// Of the providers that the tenant limits, and the recipient's; none = it has no limit.
+    pub provider: Option<(&'a mut ProviderBook, &'a str)>,
 }
 
 /// Grants the next slot at or after `earliest` and books it, or says until when there is none.
@@ -139,7 +143,7 @@ pub fn grant(
     jitter: Duration,
     horizon_end: Timestamp,
 ) -> Result<Slot, Deferral> {
-    let Pages { account, campaign, tenant } = pages;
+    let Pages { account, campaign, tenant, mut provider } = pages;
     let scope = Scope::Account(account.id);
     if let Some(reason) = account.status.why_not() {
         return Err(Deferral { until: Timestamp::MAX, reason, scope });
@@ -178,6 +182,13 @@ pub fn grant(
             later(&mut limit, next, Reason::CampaignCap, Scope::Campaign);
             continue;
         }
+        if let Some((book, name)) = &provider {
+            let next = book.next_room(name, limit.until);
+            if next > limit.until {
+                later(&mut limit, next, Reason::ProviderCap, Scope::Lead);
+                continue;
+            }
+        }
         if let Some(next) = tenant.as_ref().map(|book| book.next_slot(limit.until)).filter(|at| *at > limit.until) {
             later(&mut limit, next, Reason::TenantRate, Scope::Campaign);
             continue;
@@ -189,6 +200,9 @@ pub fn grant(
         account.days.entry(account_day.clone()).or_default().reserved += 1;
         campaign.days.entry(campaign_day.clone()).or_default().reserved += 1;
         account.pace.last_slot_at = Some(limit.until);
+        if let Some((book, name)) = &mut provider {
+            book.take(name, limit.until);
+        }
         return Ok(Slot { at: limit.until, account_day, campaign_day });
     }
     Err(limit)

@@ -11,7 +11,9 @@ use crate::email_account::AccountStatus;
 use crate::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, StepId};
 use crate::lead::LeadStatus;
 use crate::lost_time::LostTime;
-use crate::pace::{AccountBook, CampaignBook, Deferral, Pages, Scope, Slot, TenantBook, grant};
+use crate::pace::{
+    AccountBook, CampaignBook, Deferral, Pages, ProviderBook, Recipient, Scope, Slot, TenantBook, grant,
+};
 use crate::reason::Reason;
 use crate::schedule::{WarmupTable, jitter};
 use crate::settle::Outcome;
@@ -63,6 +65,8 @@ pub struct Candidate {
     pub reactions: Reactions,
     /// What of the steps from its place on it has had already.
     pub past: Past,
+    /// Whose its address is, where its tenant limits providers.
+    pub recipient: Recipient,
 }
 
 /// Mails of a lead that have ended although their steps are not behind it: an edit has put them there. To its walk they are
@@ -110,6 +114,8 @@ pub struct Books {
     pub campaign: CampaignBook,
     /// What its tenant may send; none = it has no rate.
     pub tenant: Option<TenantBook>,
+    /// What the providers that its tenant limits may get; none = it limits none.
+    pub providers: Option<ProviderBook>,
 }
 
 impl Books {
@@ -380,17 +386,21 @@ fn plan_email(
     if is_too_late(settings, opens.max(campaign.seen_until.unwrap_or(opens)), now) {
         return skip(campaign, step, candidate, Reason::TooLate);
     }
+    if let Some(deferral) = candidate.recipient.not_known(now) {
+        return Plan::Defer(deferral);
+    }
     let Some(id) = account.or_else(|| rotate(books, warmup, now)) else {
         return Plan::Defer(Deferral { until: Timestamp::MAX, reason: Reason::NoAccount, scope: Scope::Campaign });
     };
-    let Books { accounts, campaign: campaign_book, tenant, .. } = books;
+    let Books { accounts, campaign: campaign_book, tenant, providers, .. } = books;
     let Some(account) = accounts.get_mut(&id) else {
         return never(Reason::AccountInactive);
     };
     let seed = [campaign.id.uuid(), step.id.uuid(), candidate.lead_id.uuid()];
     let spread = jitter(&seed, account.pace.min_gap / 2);
     let earliest = candidate.due.at.max(now);
-    let pages = Pages { account, campaign: campaign_book, tenant: tenant.as_mut() };
+    let provider = providers.as_mut().zip(candidate.recipient.provider().map(|name| &**name));
+    let pages = Pages { account, campaign: campaign_book, tenant: tenant.as_mut(), provider };
     match grant(pages, &window, warmup, earliest, spread, now + moment.horizon) {
         Ok(slot) => Plan::Send { step_id: step.id, step_order: step.step_order, email_account_id: id, slot },
         // One window for all: nobody else of the campaign need be asked while it is closed.

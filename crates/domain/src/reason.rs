@@ -50,6 +50,8 @@ words! {
         CampaignCap = "campaign_cap",
         /// The tenant sends as many messages a second as it may.
         TenantRate = "tenant_rate",
+        /// The recipient's provider got as many messages of the tenant as it may, or is being looked up.
+        ProviderCap = "provider_cap",
         /// No account of the campaign may send.
         NoAccount = "no_account",
         /// The account is paused, suspended or deleted.
@@ -118,6 +120,7 @@ impl Reason {
             Self::AccountGap => "the email account keeps a gap between messages",
             Self::CampaignCap => "the campaign reached its daily limit",
             Self::TenantRate => "the tenant sends as many messages a second as it may",
+            Self::ProviderCap => "the recipient's provider got as many messages as it may, or is being looked up",
             Self::NoAccount => "no email account of the campaign may send",
             Self::AccountInactive => "the email account is not active",
             Self::AuthenticationFailed => "the server refused the email account's log-in",

@@ -12,7 +12,7 @@ use domain::campaign::{CampaignSettings, CampaignStatus};
 use domain::email_account::{AccountPace, AccountStatus};
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, StepId, TemplateId};
 use domain::lead::LeadStatus;
-use domain::pace::{AccountBook, CampaignBook, Days};
+use domain::pace::{AccountBook, CampaignBook, Days, Recipient};
 use domain::plan::{Books, CampaignPlan, Candidate, Moment, Past, Plan, plan_send};
 use domain::reason::Reason;
 use domain::schedule::{Date, DaySet, Hours, LocalTime, WarmupTable, Window};
@@ -259,6 +259,7 @@ fn is_too_late(campaign: &CampaignPlan, due: Timestamp, now: Timestamp) -> bool 
         pool: vec![id],
         campaign: CampaignBook { daily_limit: None, zone: Zone::UTC, days: Days::new() },
         tenant: None,
+        providers: None,
     };
     let candidate = Candidate {
         enrollment_id: EnrollmentId::from_uuid(Uuid::from_u128(3)),
@@ -271,6 +272,7 @@ fn is_too_late(campaign: &CampaignPlan, due: Timestamp, now: Timestamp) -> bool 
         suppressed: false,
         reactions: Reactions::default(),
         past: Past::default(),
+        recipient: Recipient::Unlimited,
     };
     let moment = Moment { now, horizon: MINUTE };
     let plan = plan_send(campaign, &candidate, &mut books, &WarmupTable::default(), moment);

@@ -13,7 +13,7 @@ use domain::email_account::{AccountPace, AccountStatus};
 use domain::forecast::{Outlook, Prospect, Rhythm, Shared, World};
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, StepId, TemplateId};
 use domain::lead::LeadStatus;
-use domain::pace::{AccountBook, CampaignBook, Days};
+use domain::pace::{AccountBook, CampaignBook, Days, Recipient};
 use domain::plan::{CampaignPlan, Candidate, Past};
 use domain::schedule::{DaySet, WarmupTable};
 use domain::step::{ConditionType, Due, Reactions, Step, StepType};
@@ -145,6 +145,7 @@ impl Given {
             is_new: true,
             reactions: Reactions::default(),
             past: Past::default(),
+            recipient: Recipient::Unlimited,
         };
         self.leads.iter().enumerate().map(candidate).collect()
     }
@@ -195,7 +196,7 @@ impl Given {
         };
         let warmup = WarmupTable::default();
         let rhythm = Rhythm { tick: Duration::from_secs(1), horizon: MINUTE, page: 500, warmup };
-        World::new(self.begin(), rhythm, Shared { accounts, tenant: None }, vec![prospect]).outlook(
+        World::new(self.begin(), rhythm, Shared { accounts, tenant: None, providers: None }, vec![prospect]).outlook(
             0,
             &campaign_zone,
             self.begin() + 2 * YEAR,

@@ -84,6 +84,8 @@ pub enum LockKind {
     CampaignDays = 4,
     /// The slots and dots of a tenant with a rate: exclusive for planning and dots. Behind the rows of email accounts.
     TenantRate = 5,
+    /// What a tenant sends to providers that it limits: exclusive for planning and dots. Behind the tenant's rate.
+    ProviderRoom = 6,
 }
 
 impl Db {

@@ -16,6 +16,7 @@
 //! - `{merge a, b}`: two JSON objects as one, `b` wins: `||` there, `json_patch` here.
 //! - `{plus time, micros}`: a time so many microseconds later; times are no numbers on PostgreSQL. The number stands behind the
 //!   last comma.
+//! - `{hour time}`: the start of the hour (UTC) that a time lies in. `{domain email}`: what stands behind the `@`, in small letters.
 //! - `{max a, b}` and `{min a, b}`: `GREATEST`/`LEAST` there, two-argument `max`/`min` here.
 //! - in migrations: `{uuid}`, `{time}`, `{json}`, `{bool}`, `{strict}`, `{fillfactor 50}`, `{generated}`.
 //!
@@ -152,6 +153,10 @@ fn marker(body: &str, dialect: Dialect, scalars: usize, out: &mut String) {
                 format!("({} +{micros})", translate(time, dialect))
             }
         }
+        "hour" if postgres => format!("date_trunc('hour', {argument}, 'UTC')"),
+        "hour" => format!("({argument} - {argument} % 3600000000)"),
+        "domain" if postgres => format!("lower(substr({argument}, strpos({argument}, '@') + 1))"),
+        "domain" => format!("lower(substr({argument}, instr({argument}, '@') + 1))"),
         "merge" if postgres => argument.replacen(',', " ||", 1),
         "merge" => format!("json_patch({})", translate(argument, dialect)),
         "uuid" => if postgres { "uuid" } else { "BLOB" }.to_owned(),
@@ -234,6 +239,19 @@ mod tests {
         assert_eq!(
             translate(text, Dialect::Postgres),
             "SELECT (COALESCE(a, $1::timestamptz) + r.wait * INTERVAL '1 microsecond')"
+        );
+    }
+
+    #[test]
+    fn hours_and_domains() {
+        let text = "SELECT {hour s.at}, {domain l.email}";
+        assert_eq!(
+            translate(text, Dialect::Sqlite),
+            "SELECT (s.at - s.at % 3600000000), lower(substr(l.email, instr(l.email, '@') + 1))"
+        );
+        assert_eq!(
+            translate(text, Dialect::Postgres),
+            "SELECT date_trunc('hour', s.at, 'UTC'), lower(substr(l.email, strpos(l.email, '@') + 1))"
         );
     }
 

@@ -71,6 +71,7 @@ const MIGRATIONS: &[Migration] = migrations![
     19 "0019_rounds_needs_19" in_two,
     20 "0020_trials",
     21 "0021_api_keys",
+    22 "0022_provider_limits",
 ];
 
 /// Made outside the list: it is what the list is recorded in.

@@ -91,6 +91,7 @@ pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]
         dead_letters::STATEMENTS,
         dot::STATEMENTS,
         dot::days::STATEMENTS,
+        dot::providers::STATEMENTS,
         dot::rate::STATEMENTS,
         dot::refusal::STATEMENTS,
         events::STATEMENTS,

@@ -156,3 +156,35 @@ fn a_tenants_rate_is_a_number_or_none() {
         assert!(refused.contains("`tenant.max_per_second`: must be a number above 0, or \"none\""), "{refused}");
     }
 }
+
+#[test]
+fn limits_of_providers_are_numbers_by_provider() {
+    let file = |limits: &str| {
+        let head = HEAD.replace("[company]", &format!("{limits}\n[company]"));
+        let file = format!(
+            "{head}[campaign]\nname = \"W\"\nleads = \"leads.csv\"\n[[step]]\nsubject = \"Hi\"\nhtml = \"a.html\"\n"
+        );
+        load_with(&file, &Environment::from([("SMTP_PASSWORD", "x")]), None).map(|loaded| loaded.setup.provider_limits)
+    };
+    let limit = |provider: &str, keys: &str| format!("[[tenant.provider_limits]]\nprovider = \"{provider}\"\n{keys}\n");
+    assert_eq!(file("").unwrap(), None, "what is stored stays");
+    assert_eq!(file("provider_limits = \"none\"").unwrap(), Some(Vec::new()));
+    let two = limit("GoogleMail.com", "per_hour = 5") + &limit("acme.test", "per_hour = 1\nper_day = 2");
+    let read = file(&two).unwrap().unwrap();
+    let read: Vec<_> = read.iter().map(|limit| (limit.provider.as_str(), limit.per_hour, limit.per_day)).collect();
+    assert_eq!(read, [("google.com", Some(5), None), ("acme.test", Some(1), Some(2))]);
+    for (wrong, says) in [
+        ("provider_limits = 5".to_owned(), "must be a list of limits"),
+        ("provider_limits = \"all\"".into(), "must be a list of limits"),
+        (limit("google.com", ""), "has neither `per_hour` nor `per_day`"),
+        (limit("google.com", "per_hour = 0"), "must be 1 to"),
+        (limit("google.com", "per_hour = -1"), "must be a list of limits"),
+        (limit("google.com", "per_hour = 5\nper_week = 9"), "per_week"),
+        (limit("ana@google.com", "per_day = 5"), "is no domain"),
+        (limit("", "per_day = 5"), "is no domain"),
+        (limit("google.com", "per_day = 5") + &limit("gmail.com", "per_day = 6"), "stands there twice"),
+    ] {
+        let refused = file(&wrong).unwrap_err();
+        assert!(refused.contains("`tenant.provider_limits`") && refused.contains(says), "{wrong}: {refused}");
+    }
+}

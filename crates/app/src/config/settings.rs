@@ -4,6 +4,7 @@
 //! To add a setting: a field with its default here, its check in `check`, its paragraph in `example.toml`.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) redis: RedisSettings,
     /// `[smtp]`.
     pub(crate) smtp: SmtpClientSettings,
+    /// `[recipients]`.
+    pub(crate) recipients: RecipientSettings,
     /// `[track]`.
     pub(crate) track: TrackSettings,
     /// `[health]`.
@@ -141,6 +144,14 @@ pub(crate) struct SmtpClientSettings {
     pub(crate) ca_file: Option<PathBuf>,
 }
 
+/// How recipients' providers are found, for tenants that limit them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct RecipientSettings {
+    /// Whom to ask for MX records; none = the host's own name servers.
+    pub(crate) name_server: Option<SocketAddr>,
+}
+
 /// How the tracker sees its clients.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -237,7 +248,7 @@ impl Settings {
                 }
             )*};
         }
-        sections! { log retry email_account scheduler worker redis smtp track health }
+        sections! { log retry email_account scheduler worker redis smtp recipients track health }
         root.finish();
         settings.check(&places, problems);
         settings
@@ -308,6 +319,7 @@ pub(super) fn keys() -> Vec<String> {
         of("worker.", &all.worker),
         of("redis.", &all.redis),
         of("smtp.", &all.smtp),
+        of("recipients.", &all.recipients),
         of("track.", &all.track),
         of("health.", &all.health),
     ]

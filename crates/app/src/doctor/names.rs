@@ -3,21 +3,15 @@
 //! Asked are MX, then A and AAAA (RFC 5321 5.1). No answer is no problem: a host may have no name server to ask.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
-use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
-use hickory_resolver::net::NetError;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use tokio::task::JoinSet;
 
 use super::{Finding, Level, Scope};
+use crate::name_server::resolver;
 
 const CHECK: &str = "name";
-/// One question to one name server.
-const ONE_ANSWER: Duration = Duration::from_secs(2);
 
 /// What the name servers say of a domain.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,25 +45,6 @@ pub(super) async fn findings(scope: &Scope, domains: BTreeSet<String>) -> Vec<Fi
     let mut answers = asked.join_all().await;
     answers.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     answers.into_iter().map(|(domain, answer)| finding(&domain, answer)).collect()
-}
-
-fn resolver(name_server: Option<SocketAddr>) -> Result<TokioResolver, NetError> {
-    let mut builder = match name_server {
-        None => TokioResolver::builder_tokio()?,
-        Some(at) => {
-            let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
-                connection.port = at.port();
-                connection
-            });
-            let server = NameServerConfig::new(at.ip(), true, connections.into());
-            TokioResolver::builder_with_config(
-                ResolverConfig::from_name_servers(vec![server]),
-                TokioRuntimeProvider::default(),
-            )
-        }
-    };
-    builder.options_mut().timeout = ONE_ANSWER;
-    builder.build()
 }
 
 async fn ask(resolver: &TokioResolver, domain: &str) -> Answer {

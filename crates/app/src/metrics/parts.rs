@@ -49,7 +49,7 @@ pub(super) const SETTLED: [(SendStatus, Option<Reason>); 27] = [
 ];
 
 /// What can stand against a dot (`why_refused`).
-const REFUSALS: [Reason; 16] = [
+const REFUSALS: [Reason; 17] = [
     Reason::CampaignPaused,
     Reason::CampaignCancelled,
     Reason::CampaignNotStarted,
@@ -60,6 +60,7 @@ const REFUSALS: [Reason; 16] = [
     Reason::AccountGap,
     Reason::CampaignCap,
     Reason::TenantRate,
+    Reason::ProviderCap,
     Reason::StepInactive,
     Reason::LeadBounced,
     Reason::LeadUnsubscribed,

@@ -21,6 +21,7 @@ use super::vital::Vital;
 use crate::context::Context;
 use crate::fault_point;
 use crate::liveness::{Loop, Pulse};
+use crate::recipients;
 
 /// Most intents in one transaction.
 const BATCH: usize = 256;
@@ -217,11 +218,27 @@ async fn take_back(ctx: &Context, requests: &[DotRequest], answers: &mut [Answer
 async fn count_refusals(ctx: &Context, refused: &[DotRequest]) {
     let counts = &ctx.metrics.worker.intents_refused;
     match ctx.store.system().why_refused(refused, ctx.clock.now()).await {
-        Ok(reasons) => reasons.iter().for_each(|reason| counts.inc([reason.map_or("superseded", Reason::as_str)])),
+        Ok(reasons) => {
+            reasons.iter().for_each(|reason| counts.inc([reason.map_or("superseded", Reason::as_str)]));
+            if reasons.contains(&Some(Reason::ProviderCap)) {
+                look_up_recipients(ctx, refused).await;
+            }
+        }
         Err(e) => {
             counts.add(["not_known"], refused.len() as u64);
             tracing::debug!(error = %e, count = refused.len(), "nobody can say why dots were refused");
         }
+    }
+}
+
+/// Limits may have come after the plan: whose these recipients are was asked by nobody then.
+async fn look_up_recipients(ctx: &Context, refused: &[DotRequest]) {
+    let unknown = match ctx.store.system().unknown_domains(refused, ctx.clock.now()).await {
+        Ok(domains) => recipients::look_up(ctx, domains).await,
+        Err(e) => Err(e),
+    };
+    if let Err(e) = unknown {
+        tracing::warn!(error = %e, "recipients' domains cannot be looked up now");
     }
 }
 

@@ -35,6 +35,7 @@ mod postfix;
 mod postgres_faults;
 mod postgres_server;
 mod priorities;
+mod provider_caps;
 mod receivers;
 mod recovery;
 mod redis;

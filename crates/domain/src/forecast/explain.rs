@@ -6,7 +6,7 @@
 use super::{Answer, Event, OpenSend, Sent, World};
 use crate::ids::EnrollmentId;
 use crate::pace::{AccountBook, Scope};
-use crate::plan::last_look;
+use crate::plan::{Candidate, last_look};
 use crate::reason::Reason;
 use crate::settle::Outcome;
 use crate::time::Timestamp;
@@ -99,7 +99,16 @@ impl World {
                 (Some(deferral.reason), account)
             }
             Answer::Served => (None, None),
-            Answer::NotAsked => (running.waiting.place_of(enrollment).map(|_| Reason::NotDue), None),
+            Answer::NotAsked => (running.waiting.of(enrollment).map(|lead| self.why_later(lead)), None),
+        }
+    }
+
+    /// Why a lead is not due yet: planning has put it off until its provider has room, or its wait is not over.
+    fn why_later(&self, lead: &Candidate) -> Reason {
+        let room = self.shared.providers.as_ref().zip(lead.recipient.provider());
+        match room.map(|(book, name)| book.next_room(name, self.now)) {
+            Some(at) if at > self.now && at == lead.due.at => Reason::ProviderCap,
+            _ => Reason::NotDue,
         }
     }
 

@@ -5,7 +5,7 @@ use crate::campaign::{CampaignSettings, CampaignStatus, Repeat};
 use crate::email_account::{AccountPace, AccountStatus};
 use crate::ids::{CampaignId, StepId, TemplateId};
 use crate::lead::LeadStatus;
-use crate::pace::Days;
+use crate::pace::{DayUse, Days, ProviderLimit, Recipient};
 use crate::plan::Past;
 use crate::step::{ConditionType, Reactions, Step, StepType};
 use crate::time::Zone;
@@ -65,6 +65,7 @@ fn lead(campaign: usize, n: usize) -> Candidate {
         is_new: true,
         reactions: Reactions::default(),
         past: Past::default(),
+        recipient: Recipient::Unlimited,
     }
 }
 
@@ -101,7 +102,12 @@ fn world(accounts: &[(EmailAccountId, AccountBook)], prospects: Vec<Prospect>) -
         page: 500,
         warmup: WarmupTable::default(),
     };
-    World::new(NOW, rhythm, Shared { accounts: accounts.iter().cloned().collect(), tenant: None }, prospects)
+    World::new(
+        NOW,
+        rhythm,
+        Shared { accounts: accounts.iter().cloned().collect(), tenant: None, providers: None },
+        prospects,
+    )
 }
 
 fn outlook(world: World) -> Outlook {
@@ -156,6 +162,34 @@ fn a_slot_that_is_given_back_wakes_who_rests_for_it() {
     let rests = prospect(0, 1, &[1]);
     let slots = outlook(world(&accounts, vec![rests, holds])).slots;
     assert_eq!(slots[0].at, NOW + HOUR, "in the turn of that moment, not on the next day");
+}
+
+/// Three an hour, of which one is taken already: each hour's first seconds have what the cap lets through, and others wait for
+/// nothing.
+#[test]
+fn a_providers_cap_is_foreseen() {
+    let limit = ProviderLimit { provider: "google.com".into(), per_hour: Some(3), per_day: None };
+    let mut book = ProviderBook::new([limit]);
+    book.note("google.com", NOW, DayUse { reserved: 0, used: 1 });
+    let mut asked = prospect(0, 10, &[1]);
+    asked.plan.steps.truncate(1);
+    for candidate in asked.waiting.iter_mut().take(8) {
+        candidate.recipient = book.recipient(Some("google.com"));
+    }
+    let mut world = world(&[account(1, 0, None)], vec![asked]);
+    world.shared.providers = Some(book);
+    let waiting = world.campaigns[0].waiting.page(None, NOW + HOUR, 8).1.remove(7).enrollment_id;
+    let explained = {
+        let mut later = world.clone();
+        while later.step(NOW + HOUR / 2, &mut |_| ()) {}
+        later.explain(0, waiting, NOW + FAR)
+    };
+    assert_eq!(explained.reason, Some(Reason::ProviderCap));
+    let outlook = outlook(world);
+    let hour = |sent: &Sent| sent.at.since(NOW).as_secs() / 3600;
+    let in_hours: Vec<usize> = (0..4).map(|n| outlook.slots.iter().filter(|sent| hour(sent) == n).count()).collect();
+    assert_eq!((in_hours, outlook.slots.len()), (vec![2 + 2, 3, 3, 0], 10));
+    assert_eq!(outlook.limits[0].0, Reason::ProviderCap, "{:?}", outlook.limits);
 }
 
 /// How many things happen until a forecast has its answer.

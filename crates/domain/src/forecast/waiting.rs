@@ -61,6 +61,10 @@ impl Waiting {
         self.all.is_empty()
     }
 
+    pub(super) fn of(&self, enrollment: EnrollmentId) -> Option<&Candidate> {
+        self.all.values().find(|candidate| candidate.enrollment_id == enrollment)
+    }
+
     pub(super) fn place_of(&self, enrollment: EnrollmentId) -> Option<Place> {
         self.all.keys().find(|(_, id)| *id == enrollment).copied()
     }

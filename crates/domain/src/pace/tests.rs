@@ -37,7 +37,7 @@ fn tenant(per_second: f64) -> TenantBook {
 
 fn ask(account: &mut AccountBook, campaign: &mut CampaignBook, window: &Window) -> Result<Slot, Deferral> {
     let warmup = WarmupTable::default();
-    let pages = Pages { account, campaign, tenant: None };
+    let pages = Pages { account, campaign, tenant: None, provider: None };
     grant(pages, window, &warmup, NOON, Duration::ZERO, NOON + Duration::from_secs(60))
 }
 
@@ -215,7 +215,7 @@ enum Step {
 /// A slot for a tenant with a rate, at `earliest` within an hour.
 fn spaced(book: &mut TenantBook, window: &Window, earliest: Timestamp) -> Result<Timestamp, Deferral> {
     let (mut a, mut c) = (account(None, Duration::ZERO), campaign(None));
-    let pages = Pages { account: &mut a, campaign: &mut c, tenant: Some(book) };
+    let pages = Pages { account: &mut a, campaign: &mut c, tenant: Some(book), provider: None };
     let end = NOON + 48 * HOUR;
     grant(pages, window, &WarmupTable::default(), earliest, Duration::ZERO, end).map(|slot| slot.at)
 }
@@ -257,7 +257,7 @@ fn a_tenants_slots_stand_on_a_grid_one_after_the_other() {
 fn beyond_the_horizon_the_rate_defers_the_campaign() {
     let (mut book, mut a, mut c) = (tenant(1.0), account(None, Duration::ZERO), campaign(None));
     book.last_slot_at = Some(NOON + Duration::from_secs(60));
-    let pages = Pages { account: &mut a, campaign: &mut c, tenant: Some(&mut book) };
+    let pages = Pages { account: &mut a, campaign: &mut c, tenant: Some(&mut book), provider: None };
     let warmup = WarmupTable::default();
     let end = NOON + Duration::from_secs(60);
     let d = grant(pages, &Window::always(Zone::UTC), &warmup, NOON, Duration::ZERO, end).unwrap_err();
@@ -308,7 +308,7 @@ impl Sends {
     fn plan(&mut self, now: Timestamp) {
         let (mut own, always) = (account(None, Duration::ZERO), Window::always(Zone::UTC));
         let warmup = WarmupTable::default();
-        let pages = Pages { account: &mut own, campaign: &mut self.book, tenant: None };
+        let pages = Pages { account: &mut own, campaign: &mut self.book, tenant: None, provider: None };
         if let Ok(slot) = grant(pages, &always, &warmup, now, Duration::ZERO, now) {
             self.open.push((slot.at, slot.campaign_day));
         }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::campaign::CampaignSettings;
 use crate::email_account::AccountPace;
-use crate::pace::{DayUse, Days};
+use crate::pace::{DayUse, Days, Recipient};
 use crate::schedule::DaySet;
 use crate::step::ConditionType;
 
@@ -54,6 +54,7 @@ fn candidate(step_order: u32) -> Candidate {
         is_new: true,
         reactions: Reactions::default(),
         past: Past::default(),
+        recipient: Recipient::Unlimited,
     }
 }
 
@@ -81,6 +82,7 @@ fn books(accounts: Vec<AccountBook>) -> Books {
         accounts: accounts.into_iter().map(|a| (a.id, a)).collect(),
         campaign: CampaignBook { daily_limit: None, zone: Zone::UTC, days: Days::new() },
         tenant: None,
+        providers: None,
     }
 }
 

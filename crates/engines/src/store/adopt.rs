@@ -10,7 +10,7 @@ use domain::campaign::CampaignStatus;
 use domain::email_account::AccountStatus;
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, SendId, StepId, TenantId};
 use domain::job::EmailJobPayload;
-use domain::pace::Slot;
+use domain::pace::{Recipient, Slot};
 use domain::plan::{Candidate, Moment, Past, Plan, plan_job};
 use domain::reason::Reason;
 use domain::schedule::WarmupTable;
@@ -251,9 +251,13 @@ async fn record(
     new_id: &(dyn Fn() -> Uuid + Send + Sync),
 ) -> Result<HashMap<usize, Adopted>> {
     let (campaign_id, moment) = (campaign.plan.id, request.moment);
-    let enrollments = enroll(tx, campaign_id, tenant_id, jobs, moment.now, new_id).await?;
+    let mut enrollments = enroll(tx, campaign_id, tenant_id, jobs, moment.now, new_id).await?;
     let accounts: BTreeSet<EmailAccountId> = jobs.iter().map(|(_, job, _)| job.email_account_id).collect();
     let mut books = books_of(tx, campaign, &accounts, moment).await?;
+    if let Some(book) = &books.providers {
+        // Nobody plans them again: the gate has whoever is not known looked up.
+        dot::providers::complete(tx, tenant_id, book, enrollments.values_mut(), moment.now).await?;
+    }
     let mut answers = HashMap::new();
     let mut rows: Vec<NewRow> = Vec::new();
     let mut seen: HashMap<(LeadId, StepId), Adopted> = HashMap::new();
@@ -323,6 +327,7 @@ fn candidate(row: &Row, now: Timestamp) -> Result<Candidate> {
         is_new: false,
         reactions: Reactions::default(),
         past: Past::default(),
+        recipient: Recipient::Unlimited,
     })
 }
 
@@ -367,6 +372,7 @@ fn new_row(
         hinted_at: (open && not_before <= now).then_some(now),
         slot,
         variant: None,
+        provider: candidate.recipient.provider().map(|name| name.as_ref().to_owned()),
     };
     (row, next)
 }

@@ -4,10 +4,11 @@
 //! Races: whoever excludes one lead cancels its sends in its own transaction, so the row lock decides who was first.
 //! Whoever stops many takes the lock of the campaign or account exclusively; the gate takes them shared, first thing.
 //! Who takes room of a campaign's days takes their lock next, before any row: an account's row stands for its days. Behind
-//! the accounts' rows comes the lock of a tenant with a rate, then the sends, the tenant's book, the days.
+//! the accounts' rows come the lock of a tenant with a rate and that of one that limits providers, then the sends, the tenant's book, the days.
 //! To add a last-moment check: the WHERE of `INTEND`, and its reason in `refusal`.
 
 pub(super) mod days;
+pub mod providers;
 pub(super) mod rate;
 pub(super) mod refusal;
 
@@ -15,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use domain::ids::{CampaignId, EmailAccountId, SendId, TemplateId, TenantId};
-use domain::pace::{AccountBook, CampaignBook, DayUse, Days, Deferral, Reserved, TenantBook, admit};
+use domain::pace::{AccountBook, CampaignBook, DayUse, Days, Deferral, ProviderBook, Reserved, TenantBook, admit};
 use domain::plan::Moment;
 use domain::reason::Reason;
 use domain::schedule::WarmupTable;
@@ -37,7 +38,7 @@ use crate::{statements, values};
 macro_rules! accounts {
     () => {
         "SELECT a.id, a.tenant_id, a.status, a.daily_limit, a.min_gap_seconds, a.warmup_started_at, a.timezone, a.last_slot_at,
-            a.last_dot_at, a.backoff_until, a.backoff_failures, t.max_per_second
+            a.last_dot_at, a.backoff_until, a.backoff_failures, t.max_per_second, t.provider_limits
         FROM email_accounts a JOIN tenants t ON t.id = a.tenant_id WHERE a.id {any $1}"
     };
 }
@@ -54,16 +55,16 @@ statements! {
     ACCOUNTS = concat!(accounts!(), " ORDER BY a.id {for update of a}");
     LIMITED_ACCOUNTS = concat!(accounts!(), "
             AND (a.daily_limit IS NOT NULL OR a.min_gap_seconds > 0 OR a.warmup_started_at IS NOT NULL
-                OR t.max_per_second IS NOT NULL)
+                OR t.max_per_second IS NOT NULL OR t.provider_limits IS NOT NULL)
         ORDER BY a.id {for update of a}");
     DAYS = "SELECT scope_id, day, reserved, used FROM pace_days WHERE scope = $1 AND scope_id {any $2} AND day >= $3";
     // A wait that began since P3 stands against it. Where P3 saw failures it is the probe's, whose claim is the wait.
     INTEND = concat!("UPDATE sends SET status = 'dot', fence = sends.fence + 1, owner = $1, account_day = r.dot_day,
-            campaign_day = r.campaign_dot_day, message_id = COALESCE(sends.message_id, r.message_id),
+            campaign_day = r.campaign_dot_day, provider = COALESCE(r.provider, sends.provider), message_id = COALESCE(sends.message_id, r.message_id),
             first_attempt_at = COALESCE(sends.first_attempt_at, r.dated_at), last_attempt_at = $2, updated_at = $2
         FROM {rows r(id uuid, tenant_id uuid, fence bigint, message_id text, dated_at timestamptz, dot_day text,
             campaign_dot_day text, account_failures bigint, stop_on_reply bigint, campaign_seen timestamptz,
-            account_seen timestamptz, template_id uuid, template_version bigint)},
+            account_seen timestamptz, template_id uuid, template_version bigint, provider text)},
             campaigns c, companies co, email_accounts a, leads l, campaign_sequence_steps st, templates t
         WHERE sends.id = r.id AND sends.tenant_id = r.tenant_id AND sends.fence = r.fence
             AND sends.status IN ('planned', 'queued')
@@ -191,10 +192,12 @@ impl SystemStore {
         let limited = tx.query(&LIMITED_ACCOUNTS, values![ids]).await?;
         let accounts = with_days(&mut tx, &limited, now).await?;
         let tenants = rate::read(&mut tx, &limited, Timestamp::MAX).await?;
-        let mut books = Books { accounts, campaigns, tenants };
+        let providers = providers::read(&mut tx, &limited, now).await?;
         // Two holders of one send may meet in one batch: the first asks, the others are refused.
         let mut seen = HashSet::new();
         let asked: Vec<&DotRequest> = requests.iter().filter(|r| seen.insert((r.send_id, r.fence))).collect();
+        let recipients = providers::recipients(&mut tx, &asked, &providers, now).await?;
+        let mut books = Books { accounts, campaigns, tenants, providers, recipients };
         let rows: Rows = asked
             .iter()
             .map(|r| {
@@ -215,6 +218,7 @@ impl SystemStore {
                     account,
                     template.0,
                     template.1,
+                    books.provider_of(r),
                 ]
             })
             .collect();
@@ -279,6 +283,9 @@ struct Books {
     accounts: BTreeMap<EmailAccountId, AccountBook>,
     campaigns: BTreeMap<CampaignId, CampaignBook>,
     tenants: BTreeMap<TenantId, TenantBook>,
+    providers: BTreeMap<TenantId, ProviderBook>,
+    /// Of the requests whose tenants limit providers.
+    recipients: HashMap<SendId, providers::Asked>,
 }
 
 /// A request that its limits refuse.
@@ -314,10 +321,27 @@ impl Books {
                 refusal.deferral.until = refusal.deferral.until + book.pace.min_gap * *ahead;
                 *ahead += 1;
             }
+            self.move_room(&refusal);
             fences.remove(&key);
             refused.push(refusal);
         }
         refused
+    }
+
+    /// The provider of a request's recipient, where it has a limit.
+    fn provider_of(&self, request: &DotRequest) -> Option<String> {
+        let asked = self.recipients.get(&request.send_id)?;
+        asked.recipient.provider().map(|name| name.as_ref().to_owned())
+    }
+
+    /// What its provider holds for a refused dot moves with it.
+    fn move_room(&mut self, refusal: &Refusal<'_>) {
+        let Some(asked) = self.recipients.get(&refusal.request.send_id) else { return };
+        let book = self.providers.get_mut(&refusal.request.tenant_id).zip(asked.recipient.provider());
+        if let (Some((book, name)), Some(before)) = (book, asked.reserved_at) {
+            book.release(name, before);
+            book.take(name, refusal.deferral.until);
+        }
     }
 
     fn admit<'a>(&mut self, request: &'a DotRequest, warmup: &WarmupTable, now: Timestamp) -> Result<(), Refusal<'a>> {
@@ -326,7 +350,22 @@ impl Books {
         let account = self.accounts.get_mut(&request.email_account_id);
         let mut campaign = self.campaigns.get_mut(&request.campaign_id);
         let tenant = self.tenants.get_mut(&request.tenant_id);
-        admit(account, campaign.as_deref_mut(), tenant, reserved, warmup, now).map_err(|deferral| {
+        let asked = self.recipients.get(&request.send_id).map(|asked| (&asked.recipient, asked.reserved_at));
+        let mut provider = None;
+        if let Some((recipient, own)) = asked {
+            let refused = |deferral| Refusal { request, deferral, campaign_day: request.campaign_day.clone() };
+            recipient.not_known(now).map_or(Ok(()), Err).map_err(refused)?;
+            let book = self.providers.get_mut(&request.tenant_id).zip(recipient.provider());
+            if let Some((book, name)) = &book {
+                book.check(name, own, now).map_err(refused)?;
+            }
+            provider = book.map(|(book, name)| (book, name, own));
+        }
+        let admitted = admit(account, campaign.as_deref_mut(), tenant, reserved, warmup, now);
+        if let (Ok(()), Some((book, name, own))) = (&admitted, provider) {
+            book.count(name, own, now);
+        }
+        admitted.map_err(|deferral| {
             let moved = campaign.filter(|_| deferral.reason == Reason::CampaignCap);
             let campaign_day = match moved {
                 Some(_) if deferral.until == Timestamp::MAX => None,
@@ -386,17 +425,18 @@ async fn read_campaign_books(
     Ok(limits.into_iter().map(book).collect())
 }
 
-/// The books of these accounts of one tenant, and its own if it has a rate, under lock.
+/// The books of these accounts of one tenant, its own if it has a rate, and its providers' if it limits some, under lock.
 pub(super) async fn read_books(
     tx: &mut Tx,
     ids: &BTreeSet<EmailAccountId>,
     moment: Moment,
-) -> Result<(BTreeMap<EmailAccountId, AccountBook>, Option<TenantBook>)> {
+) -> Result<(BTreeMap<EmailAccountId, AccountBook>, Option<TenantBook>, Option<ProviderBook>)> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
     let rows = tx.query(&ACCOUNTS, values![ids]).await?;
     let accounts = with_days(tx, &rows, moment.now).await?;
     let tenants = rate::read(tx, &rows, moment.now + moment.horizon).await?;
-    Ok((accounts, tenants.into_values().next()))
+    let providers = providers::read(tx, &rows, moment.now).await?;
+    Ok((accounts, tenants.into_values().next(), providers.into_values().next()))
 }
 
 pub(super) async fn with_days(

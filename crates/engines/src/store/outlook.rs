@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use domain::forecast::{OpenSend, Prospect, Shared};
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, TenantId};
-use domain::pace::{CampaignBook, Rate, TenantBook};
+use domain::pace::{CampaignBook, ProviderBook, Rate, Recipient, TenantBook};
 use domain::plan::{CampaignPlan, Candidate, exclusion};
 use domain::reason::Reason;
 use domain::send::SendStatus;
@@ -55,7 +55,7 @@ statements! {
             backoff_until, backoff_failures
         FROM email_accounts WHERE tenant_id = $1 AND id {any $2} ORDER BY id";
     RESUMED = concat!("SELECT id FROM email_accounts WHERE ", super::campaigns::resumed_accounts!());
-    RATE = "SELECT t.max_per_second, p.last_slot_at, p.window_at, p.dots
+    RATE = "SELECT t.max_per_second, t.provider_limits, p.last_slot_at, p.window_at, p.dots
         FROM tenants t LEFT JOIN tenant_pace p ON p.tenant_id = t.id WHERE t.id = $1";
     ENROLLMENT = "SELECT e.id, e.status, e.stop_reason, e.last_sent_at, l.email
         FROM leads l LEFT JOIN campaign_leads e ON e.lead_id = l.id AND e.tenant_id = l.tenant_id AND e.campaign_id = $2
@@ -112,6 +112,8 @@ impl SystemStore {
         let live = tx.query(&LIVE, values![tenant_id, asked]).await?;
         let lost_time = lost_time(&mut tx).await?;
         let (mut campaigns, mut ids) = (Vec::with_capacity(live.len()), BTreeSet::new());
+        let limits = tx.query_opt(&RATE, values![tenant_id]).await?;
+        let providers = read_providers(&mut tx, tenant_id, limits.as_ref(), now).await?;
         let mut place = None;
         for row in &live {
             let id: CampaignId = row.get("id")?;
@@ -119,6 +121,11 @@ impl SystemStore {
                 place = Some(campaigns.len());
             }
             let mut prospect = read_prospect(&mut tx, tenant_id, row, now).await?;
+            if let Some(book) = &providers {
+                let of_open = prospect.open.iter_mut().map(|send| &mut send.candidate);
+                let candidates = prospect.waiting.iter_mut().chain(of_open);
+                foresee_recipients(&mut tx, tenant_id, book, candidates, now).await?;
+            }
             prospect.plan.lost_time = lost_time;
             ids.extend(prospect.senders());
             campaigns.push(prospect);
@@ -129,10 +136,41 @@ impl SystemStore {
         let accounts = dot::with_days(&mut tx, &rows, now).await?;
         let resumed = tx.query(&RESUMED, values![tenant_id, campaigns[asked].plan.id, Reason::RefusalRate]).await?;
         let resumed = resumed.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
-        let tenant = tx.query_opt(&RATE, values![tenant_id]).await?.as_ref().map(tenant_book).transpose()?.flatten();
+        let tenant = limits.as_ref().map(tenant_book).transpose()?.flatten();
         tx.commit().await?;
-        Ok(Prospects { campaigns, asked, shared: Shared { accounts, tenant }, resumed })
+        Ok(Prospects { campaigns, asked, shared: Shared { accounts, tenant, providers }, resumed })
     }
+}
+
+/// What the providers that the tenant limits have got and will get.
+async fn read_providers(
+    tx: &mut Tx,
+    tenant_id: TenantId,
+    tenant: Option<&Row>,
+    now: Timestamp,
+) -> Result<Option<ProviderBook>> {
+    let Some(limits) = tenant.map(dot::providers::limits).transpose()?.flatten() else { return Ok(None) };
+    let mut book = ProviderBook::new(limits);
+    dot::providers::count(tx, tenant_id, &mut book, now).await?;
+    Ok(Some(book))
+}
+
+/// Whose the recipients are. Whom nobody has looked up yet is taken to be nobody's who has a limit.
+async fn foresee_recipients(
+    tx: &mut Tx,
+    tenant_id: TenantId,
+    book: &ProviderBook,
+    candidates: impl Iterator<Item = &mut Candidate>,
+    now: Timestamp,
+) -> Result<()> {
+    let mut candidates: Vec<&mut Candidate> = candidates.collect();
+    for some in candidates.chunks_mut(PAGE as usize) {
+        dot::providers::complete(tx, tenant_id, book, some.iter_mut().map(|one| &mut **one), now).await?;
+        for candidate in some.iter_mut().filter(|candidate| candidate.recipient == Recipient::NotKnown) {
+            candidate.recipient = Recipient::Unlimited;
+        }
+    }
+    Ok(())
 }
 
 fn tenant_book(row: &Row) -> Result<Option<TenantBook>> {

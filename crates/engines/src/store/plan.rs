@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use domain::campaign::CampaignStatus;
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, SendId, StepId, TenantId};
-use domain::pace::{CampaignBook, Slot};
+use domain::pace::{CampaignBook, Recipient, Slot};
 use domain::page::{Move, NewSend, Page, senders};
 use domain::plan::{Books, CampaignPlan, Candidate, Moment, Past};
 use domain::reason::Reason;
@@ -70,19 +70,19 @@ statements! {
     // stays as it is. The round is the one in which the enrollment is, whose row the caller has locked.
     INSERT_SENDS = "INSERT INTO sends (id, tenant_id, campaign_id, lead_id, step_id, enrollment_id, email_account_id, step_order,
             status, open, reason, priority, max_attempts, not_before, hinted_at, hinted_epoch, account_day, campaign_day,
-            variant, settled_at, created_at, updated_at, round)
+            variant, provider, settled_at, created_at, updated_at, round)
         SELECT r.id, $1::uuid, $2::uuid, r.lead_id, r.step_id, r.enrollment_id, r.email_account_id, r.step_order,
             CASE WHEN r.open THEN 'planned' WHEN r.reason = 'restored' THEN 'held' ELSE 'skipped' END, r.open, r.reason, r.priority, r.max_attempts, r.not_before,
-            r.hinted_at, $3::bigint, r.account_day, r.campaign_day, r.variant,
+            r.hinted_at, $3::bigint, r.account_day, r.campaign_day, r.variant, r.provider,
             CASE WHEN r.open THEN NULL ELSE $4::timestamptz END, $4::timestamptz, $4::timestamptz, e.round
         FROM {rows r(id uuid, lead_id uuid, step_id uuid, enrollment_id uuid, email_account_id uuid, step_order bigint,
             open boolean, reason text, priority bigint, max_attempts bigint, not_before timestamptz,
-            hinted_at timestamptz, account_day text, campaign_day text, variant text)}
+            hinted_at timestamptz, account_day text, campaign_day text, variant text, provider text)}
             JOIN campaign_leads e ON e.id = r.enrollment_id AND e.tenant_id = $1
         WHERE true ON CONFLICT (campaign_id, lead_id, step_id, round) DO UPDATE SET email_account_id = excluded.email_account_id,
             status = excluded.status, open = excluded.open, reason = excluded.reason, fence = sends.fence + 1,
             not_before = excluded.not_before, hinted_at = excluded.hinted_at, hinted_epoch = excluded.hinted_epoch,
-            account_day = excluded.account_day, campaign_day = excluded.campaign_day, message_id = NULL,
+            account_day = excluded.account_day, campaign_day = excluded.campaign_day, provider = excluded.provider, message_id = NULL,
             first_attempt_at = NULL, variant = COALESCE(sends.variant, excluded.variant), settled_at = excluded.settled_at, updated_at = excluded.updated_at
             WHERE sends.open AND sends.status IN ('planned', 'queued') AND sends.email_account_id IS NULL
                 AND sends.attempts = 0 AND sends.unknowns = 0
@@ -156,6 +156,8 @@ pub struct PlanPage {
     pub next: Option<(Timestamp, EnrollmentId)>,
     /// When those who wait can first have another answer, as long as nothing changes; none = nobody waits.
     pub again_at: Option<Timestamp>,
+    /// Domains of leads that somebody has to look up; only where the tenant limits providers.
+    pub unknown_domains: BTreeSet<String>,
 }
 
 /// A row of `sends` as it is first written: planned where it is open, else held where it may have been sent in lost time,
@@ -177,6 +179,8 @@ pub(super) struct SendRow {
     pub(super) slot: Option<Slot>,
     /// Which of its step's variants it is; none where the step has none, or nothing is to be sent.
     pub(super) variant: Option<String>,
+    /// The provider that holds room for it.
+    pub(super) provider: Option<String>,
 }
 
 impl SendRow {
@@ -218,6 +222,7 @@ pub(super) async fn insert_sends(
             account_day,
             campaign_day,
             send.variant,
+            send.provider,
         ]
     };
     let rows: Rows = sends.into_iter().map(row).collect();
@@ -276,6 +281,11 @@ impl SystemStore {
         let books = read_books(&mut tx, request, &campaign).await?;
         let moment = Moment { now: request.now, horizon: request.horizon };
         let (mut candidates, mut books) = (candidates, books);
+        let mut unknown_domains = BTreeSet::new();
+        if let Some(book) = &books.providers {
+            let asked = candidates.iter_mut();
+            unknown_domains = dot::providers::complete(&mut tx, request.tenant_id, book, asked, request.now).await?;
+        }
         let taken = books.taken();
         let mut page = Page::default();
         page.decide(&campaign.plan, (&mut candidates, 0), &mut books, warmup, moment);
@@ -300,7 +310,7 @@ impl SystemStore {
         tx.execute(&SAVE_CAMPAIGN, params).await?;
         let result = writing.report(&inserted, if finished { None } else { last }, moment);
         tx.commit().await?;
-        Ok(result)
+        Ok(PlanPage { unknown_domains, ..result })
     }
 }
 
@@ -335,6 +345,7 @@ pub(super) fn candidate(row: &Row) -> Result<Candidate> {
         reactions: Reactions { replied: lead_status == domain::lead::LeadStatus::Replied, ..Reactions::default() },
         // Read where the sequence was edited (`past`).
         past: Past::default(),
+        recipient: Recipient::Unlimited,
     })
 }
 
@@ -356,7 +367,7 @@ pub(super) async fn books_of(
     accounts: &BTreeSet<EmailAccountId>,
     moment: Moment,
 ) -> Result<Books> {
-    let (accounts, tenant) = dot::read_books(tx, accounts, moment).await?;
+    let (accounts, tenant, providers) = dot::read_books(tx, accounts, moment).await?;
     let settings = &campaign.plan.settings;
     let days = dot::read_days(tx, "campaign", &[campaign.plan.id.uuid()], moment.now).await?;
     Ok(Books {
@@ -368,6 +379,7 @@ pub(super) async fn books_of(
             days: days.into_values().next().unwrap_or_default(),
         },
         tenant,
+        providers,
     })
 }
 
@@ -422,6 +434,7 @@ impl Writing<'_> {
             hinted_at: slot.is_some().then_some(now),
             variant: variant(&self.campaign.plan, slot.is_some() || send.is_held(), (send.step_id, candidate.lead_id)),
             slot,
+            provider: candidate.recipient.provider().map(|name| name.as_ref().to_owned()),
         }
     }
 
@@ -515,6 +528,7 @@ impl Writing<'_> {
         let held = done().filter(|(send, _)| send.is_held()).count() as u64;
         let skipped = done().filter(|(send, _)| send.slot.is_none()).count() as u64 - held;
         let deferred = self.page.deferrals.len() as u64;
-        PlanPage { planned, skipped, held, deferred, next, again_at: self.page.again_at(moment) }
+        let again_at = self.page.again_at(moment);
+        PlanPage { planned, skipped, held, deferred, next, again_at, unknown_domains: BTreeSet::new() }
     }
 }

@@ -12,6 +12,7 @@ pub(super) mod variants;
 use domain::campaign::{CampaignSettings, CampaignStatus};
 use domain::email_account::SmtpSettings;
 use domain::ids::{CampaignId, CompanyId, DomainId, EmailAccountId, TenantId};
+use domain::pace::ProviderLimit;
 use domain::rounds::Rounds;
 use domain::step::{Condition, StepType};
 use domain::time::{Timestamp, Zone};
@@ -30,9 +31,10 @@ use crate::value::{FromValue, Value};
 use crate::{statements, values};
 
 statements! {
-    TENANT = "INSERT INTO tenants (id, name, max_per_second, created_at, updated_at) VALUES ($1, $2, $5, $3, $3)
+    TENANT = "INSERT INTO tenants (id, name, max_per_second, provider_limits, created_at, updated_at) VALUES ($1, $2, $5, $7, $3, $3)
         ON CONFLICT (name) DO UPDATE SET updated_at = excluded.updated_at,
-            max_per_second = CASE WHEN $4::boolean THEN tenants.max_per_second ELSE excluded.max_per_second END RETURNING id";
+            max_per_second = CASE WHEN $4::boolean THEN tenants.max_per_second ELSE excluded.max_per_second END,
+            provider_limits = CASE WHEN $6::boolean THEN tenants.provider_limits ELSE excluded.provider_limits END RETURNING id";
     // What is made of it is made anew when it changes: by a new address, not by each file that names it.
     COMPANY = "INSERT INTO companies (id, tenant_id, name, address, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $5)
         ON CONFLICT (tenant_id, name) DO UPDATE SET address = excluded.address,
@@ -77,6 +79,8 @@ pub struct Setup {
     pub tenant: String,
     /// How many messages a second it sends over all its campaigns.
     pub tenant_rate: TenantRate,
+    /// How much it sends to single providers at most; none = what is stored stays.
+    pub provider_limits: Option<Vec<ProviderLimit>>,
     /// The company's name.
     pub company: String,
     /// Its postal address for the footer.
@@ -284,7 +288,10 @@ impl Store {
         let mut tx = self.db.begin(Access::Write).await?;
         let rate = if let TenantRate::PerSecond(rate) = setup.tenant_rate { Some(rate) } else { None };
         let keeps_rate = setup.tenant_rate == TenantRate::Keep;
-        let tenant = values![new_id(), &setup.tenant, now, keeps_rate, rate];
+        let limits = setup.provider_limits.as_ref().filter(|limits| !limits.is_empty());
+        let limits = limits.map(|limits| serde_json::json!(limits));
+        let keeps_limits = setup.provider_limits.is_none();
+        let tenant = values![new_id(), &setup.tenant, now, keeps_rate, rate, keeps_limits, limits];
         let tenant_id: TenantId = one(&mut tx, &TENANT, tenant).await?;
         let scope = Scope { setup, new_id, now, tenant_id };
         let known = find_campaign(&mut tx, &scope).await?;

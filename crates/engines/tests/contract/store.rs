@@ -19,6 +19,7 @@ mod leads;
 mod lives;
 mod outlook;
 mod plan;
+mod providers;
 mod races;
 mod recover;
 mod refusal;

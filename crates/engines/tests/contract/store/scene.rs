@@ -36,6 +36,7 @@ pub fn acme() -> Setup {
     Setup {
         tenant: "Acme".into(),
         tenant_rate: TenantRate::Keep,
+        provider_limits: None,
         company: "Acme Ltd".into(),
         company_address: "1 Main Street".into(),
         accounts: vec![account("ana@acme.test")],

@@ -71,6 +71,7 @@ async fn ask(function: &str, f: &Scene, job: &SendJob, tenant_id: TenantId) -> b
             system.store_events(&[event], NOW).await.unwrap().stored > 0
         }
         "prospects" => system.prospects(tenant_id, f.campaign_id, NOW).await.is_ok(),
+        "unknown_domains" => !system.unknown_domains(&[request(&job, NOW)], NOW).await.unwrap().is_empty(),
         "why_refused" => system.why_refused(&[request(&job, NOW)], NOW).await.unwrap() != [None],
         "withdraw" => system.withdraw(&[request(&job, NOW)], OWNER, NOW).await.unwrap() > 0,
         other => panic!("`SystemStore::{other}` has no arm in this test"),
