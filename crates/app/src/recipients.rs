@@ -1,7 +1,7 @@
 //! Looks up which provider of mailboxes a recipient's domain belongs to, for tenants that limit providers.
 //!
 //! Outside of every transaction, so many domains at once, each with an end: where no name server answers in time, a domain
-//! counts as its own provider's, and is asked about again within the hour. Not responsible for the roll-up
+//! stays whose it was, or counts as its own provider's, and is asked about again within the hour. Not responsible for the roll-up
 //! (`domain::provider`) or for who has to be looked up (`engines/store/dot/providers.rs`). To ask another kind of record:
 //! `ask`.
 
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::context::Context;
 use crate::name_server;
 
-/// Domains in one call: the others are asked about in the next turn.
+/// Domains in one call: the others are asked about in later turns.
 const AT_ONCE: usize = 200;
 /// How long one domain may take: a planner waits for it.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -53,11 +53,11 @@ pub(crate) async fn look_up(ctx: &Context, domains: BTreeSet<String>) -> engines
     if silent > 0 {
         tracing::warn!(
             silent,
-            "no name server says whose these recipients' domains are: each counts as a provider of its own for an hour"
+            "no name server says whose these recipients' domains are: each stays whose it was, or counts as its own, for an hour"
         );
     }
     let found = answers.into_iter().map(|(domain, answer)| LookedUp {
-        provider: provider::of_domain(&domain, answer.as_deref().unwrap_or_default()),
+        provider: answer.as_deref().map(|exchangers| provider::of_domain(&domain, exchangers)),
         stale_at: now + ctx.clock.span(if answer.is_some() { FRESH } else { UNSURE }),
         domain,
     });

@@ -198,7 +198,7 @@ async fn plan_campaign(
     turn: &mut Turn,
 ) -> engines::error::Result<()> {
     let Rhythm { horizon, warmup, .. } = rhythm(ctx);
-    let mut after = None;
+    let (mut after, mut has_looked_up) = (None, false);
     while goes_on() {
         let now = ctx.clock.now();
         let hinted = epoch.unwrap_or(NO_EPOCH);
@@ -227,8 +227,10 @@ async fn plan_campaign(
                 }
             }
         }
-        // Those who waited for it are asked at once: a turn that stands alone has no next one.
-        if recipients::look_up(ctx, page.unknown_domains).await? > 0 {
+        // Those who waited for it are asked at once, since a turn that stands alone has no next one; but once in a turn, or one
+        // tenant's silent name servers would hold up all others.
+        if !has_looked_up && recipients::look_up(ctx, page.unknown_domains).await? > 0 {
+            has_looked_up = true;
             continue;
         }
         match page.next {

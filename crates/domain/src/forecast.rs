@@ -6,6 +6,7 @@
 //! responsible for reading the ledger; what is made of it stands in `forecast/`. To foresee something more: an event in `World::step`.
 
 mod explain;
+mod leave;
 mod outlook;
 mod rounds;
 mod trials;
@@ -16,13 +17,12 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use crate::ids::{EmailAccountId, EnrollmentId, LeadId};
-use crate::pace::{AccountBook, CampaignBook, Deferral, ProviderBook, Reserved, Scope, TenantBook, admit};
+use crate::pace::{AccountBook, CampaignBook, Deferral, ProviderBook, Scope, TenantBook};
 use crate::page::{Page, senders, soonest, turn_rank};
-use crate::plan::{Books, CampaignPlan, Candidate, Moment, last_look};
+use crate::plan::{Books, CampaignPlan, Candidate, Moment};
 use crate::reason::Reason;
 use crate::rounds::Rounds;
 use crate::schedule::WarmupTable;
-use crate::settle::Outcome;
 use crate::step::Due;
 use crate::time::Timestamp;
 use crate::trial::PARKED;
@@ -361,161 +361,6 @@ impl World {
         self.campaigns[campaign].open += 1;
         self.slots.push(Reverse((send.at.max(self.now), self.granted)));
         self.open.insert(self.granted, (campaign, send));
-    }
-
-    /// The moment of a send's dot: the last look, the limits' last word, and what follows for its lead.
-    fn leave(&mut self, campaign: usize, mut send: OpenSend, tell: &mut dyn FnMut(Event)) {
-        let now = self.now;
-        if send.is_dot {
-            return self.sent(campaign, send, tell);
-        }
-        let running = &mut self.campaigns[campaign];
-        let (candidate, plan) = (&send.candidate, &running.plan);
-        let enrollment_id = candidate.enrollment_id;
-        if candidate.suppressed {
-            running.has_passed(enrollment_id, None);
-            tell(Event::Ended { campaign, enrollment_id });
-            return self.give_back(campaign, &send);
-        }
-        match last_look(&plan.settings, candidate.lead_status, candidate.lead_zone.as_ref(), send.at, now) {
-            Some(Outcome::WindowClosed(opens)) => {
-                return self.put_off(campaign, send, opens);
-            }
-            Some(Outcome::TooLate) => {
-                tell(Event::Skipped { campaign, enrollment_id, reason: Reason::TooLate });
-                self.give_back(campaign, &send);
-                return self.go_on(campaign, send, now, tell);
-            }
-            Some(_) => {
-                running.has_passed(enrollment_id, None);
-                tell(Event::Ended { campaign, enrollment_id });
-                return self.give_back(campaign, &send);
-            }
-            None => {}
-        }
-        let Shared { accounts, tenant, providers } = &mut self.shared;
-        let Some(account) = accounts.get_mut(&send.account) else {
-            return tell(Event::Ended { campaign, enrollment_id });
-        };
-        if let Some(until) = account.pace.backoff_until.filter(|until| *until > now) {
-            return self.put_off(campaign, send, until);
-        }
-        let own = send.reserved_at();
-        let provider = send.candidate.recipient.provider();
-        if let Some((book, name)) = providers.as_ref().zip(provider)
-            && let Err(deferral) = book.check(name, own, now)
-        {
-            return self.put_off(campaign, send, deferral.until);
-        }
-        let reserved = Reserved { account_day: send.days.0.as_deref(), campaign_day: send.days.1.as_deref() };
-        if let Some(book) = tenant {
-            book.spaced_until = Timestamp::MAX;
-        }
-        let campaign_book = Some(&mut running.book);
-        if let Err(deferral) = admit(Some(account), campaign_book, tenant.as_mut(), reserved, &self.rhythm.warmup, now)
-        {
-            if deferral.reason == Reason::CampaignCap {
-                send.days.1 = Some(running.book.zone.day(deferral.until));
-            }
-            if deferral.until < Timestamp::MAX {
-                self.put_off(campaign, send, deferral.until);
-            } else {
-                running.stranded += 1;
-                tell(Event::Ended { campaign, enrollment_id });
-            }
-            return;
-        }
-        if let Some((book, name)) = providers.as_mut().zip(provider) {
-            book.count(name, own, now);
-        }
-        self.sent(campaign, send, tell);
-    }
-
-    /// Gives a send another moment, and what its provider holds for it with it.
-    fn put_off(&mut self, campaign: usize, mut send: OpenSend, at: Timestamp) {
-        if let Some((book, name)) = self.shared.providers.as_mut().zip(send.candidate.recipient.provider())
-            && let Some(before) = send.reserved_at()
-        {
-            book.release(name, before);
-            book.take(name, at);
-        }
-        send.at = at;
-        self.slot(campaign, send);
-    }
-
-    /// What ends without a dot holds no room of its days any more; whoever rests for it is asked again, as in the ledger.
-    fn give_back(&mut self, campaign: usize, send: &OpenSend) {
-        let (account_day, campaign_day) = &send.days;
-        let was_full = self.shared.accounts.get(&send.account).zip(account_day.as_ref()).is_some_and(|(book, day)| {
-            let taken = book.days.get(day).map_or(0, |day| day.taken());
-            book.pace.warmup_started_at.is_some() || book.pace.daily_limit.is_some_and(|most| taken >= most)
-        });
-        if let Some((book, name)) = self.shared.providers.as_mut().zip(send.candidate.recipient.provider())
-            && let Some(at) = send.reserved_at()
-        {
-            book.release(name, at);
-        }
-        let account = self.shared.accounts.get_mut(&send.account).map(|book| &mut book.days);
-        let of_campaign = Some(&mut self.campaigns[campaign].book.days);
-        for (days, day) in [(account, account_day), (of_campaign, campaign_day)] {
-            if let Some(day) = days.zip(day.as_ref()).and_then(|(days, day)| days.get_mut(day)) {
-                day.reserved = day.reserved.saturating_sub(1);
-            }
-        }
-        for index in 0..self.campaigns.len() {
-            let running = &self.campaigns[index];
-            let is_its_own = index == campaign && running.book.daily_limit.is_some();
-            if is_its_own || (was_full && running.senders.contains(&send.account)) {
-                self.wake(index);
-            }
-        }
-    }
-
-    /// Ends a campaign's rest.
-    fn wake(&mut self, campaign: usize) {
-        let running = &mut self.campaigns[campaign];
-        let from = running.starts_at.map_or(self.now, |starts| starts.max(self.now));
-        if running.stopped_until > from && running.plan.status.why_not().is_none() {
-            running.stopped_until = from;
-            self.plan_by(campaign, from);
-        }
-    }
-
-    /// A mail leaves, and its lead goes on.
-    fn sent(&mut self, campaign: usize, mut send: OpenSend, tell: &mut dyn FnMut(Event)) {
-        let now = self.now;
-        let (step_order, enrollment_id) = (send.candidate.due.step_order, send.candidate.enrollment_id);
-        self.campaigns[campaign].has_sent(enrollment_id, step_order, now);
-        tell(Event::Sent(Sent {
-            campaign,
-            enrollment_id,
-            lead_id: send.candidate.lead_id,
-            step_order,
-            account: send.account,
-            at: now,
-        }));
-        send.candidate.email_account_id = Some(send.account);
-        send.candidate.past.last_sent_at = Some(now);
-        self.go_on(campaign, send, now, tell);
-    }
-
-    /// A lead whose step is behind it waits for the next one.
-    fn go_on(&mut self, campaign: usize, send: OpenSend, at: Timestamp, tell: &mut dyn FnMut(Event)) {
-        if !send.moves_on {
-            return;
-        }
-        let mut candidate = send.candidate;
-        let running = &mut self.campaigns[campaign];
-        let next = candidate.past.next_due(&running.plan.steps, candidate.due.step_order, at);
-        running.has_passed(candidate.enrollment_id, next.map(|due| due.step_order));
-        let Some(due) = next else {
-            let enrollment_id = candidate.enrollment_id;
-            running.coming.finish(&running.plan.settings, candidate, at);
-            return tell(Event::Ended { campaign, enrollment_id });
-        };
-        candidate.due = due;
-        running.waiting.insert(candidate);
-        self.plan_by(campaign, due.at - self.rhythm.horizon);
     }
 
     /// One turn of the scheduler over a campaign.

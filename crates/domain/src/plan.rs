@@ -324,7 +324,8 @@ fn pass_condition(campaign: &CampaignPlan, step: &Step, candidate: &Candidate, n
 /// `candidate.due.at` is the job's `notBefore` where that lies in lost time, else that or now, whichever is later. Never
 /// `Move` or `End`; the caller records the job in any case.
 /// A job that is due within the horizon gets its slot up to a day ahead, since nobody plans it again; one that is due
-/// later gets none yet, since its slot would push the account's other mail behind it.
+/// later, or whose recipient's provider is full until then, gets none yet, since its slot would push the account's other mail
+/// behind it.
 pub fn plan_job(
     campaign: &CampaignPlan,
     step: &Step,
@@ -342,11 +343,21 @@ pub fn plan_job(
         None if candidate.due.at > moment.now + moment.horizon => {
             Plan::Defer(Deferral { until: candidate.due.at, reason: Reason::NotDue, scope: Scope::Lead })
         }
+        None if room_of_provider(candidate, books) > moment.now + moment.horizon => {
+            let until = room_of_provider(candidate, books);
+            Plan::Defer(Deferral { until, reason: Reason::ProviderCap, scope: Scope::Lead })
+        }
         None => {
             let ahead = Moment { horizon: moment.horizon.max(DAY), ..moment };
             plan_email(campaign, step, candidate, Some(account), books, warmup, ahead)
         }
     }
+}
+
+/// When the candidate's provider has room for it.
+fn room_of_provider(candidate: &Candidate, books: &Books) -> Timestamp {
+    let book = books.providers.as_ref().zip(candidate.recipient.provider());
+    book.map_or(candidate.due.at, |(book, provider)| book.next_room(provider, candidate.due.at))
 }
 
 fn skip(campaign: &CampaignPlan, step: &Step, candidate: &Candidate, reason: Reason) -> Plan {

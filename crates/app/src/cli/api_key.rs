@@ -141,9 +141,8 @@ async fn revoke(ctx: &Context, args: &RevokeArgs, as_json: bool) -> Outcome {
     let prefix = api_key::prefix_in(&args.key);
     let which = prefix.map_or(WhichKey::Name(&args.key), WhichKey::Prefix);
     let Some(key) = ctx.store.tenant(tenant_id).revoke_api_key(which, ctx.clock.now()).await? else {
-        // Of a whole key no more than its beginning is said again.
-        let named = prefix.unwrap_or(&args.key);
-        let problem = Problem::new(format!("`{tenant_name}` has no key `{named}` in use")).field("NAME|PREFIX");
+        // What was given is not said again: it may be a key with something before it.
+        let problem = Problem::new(format!("`{tenant_name}` has no such key in use")).field("NAME|PREFIX");
         return refuse(problem.hint("`penguinmails api-key list` shows all"));
     };
     if as_json {

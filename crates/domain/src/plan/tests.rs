@@ -3,7 +3,7 @@
 use super::*;
 use crate::campaign::CampaignSettings;
 use crate::email_account::AccountPace;
-use crate::pace::{DayUse, Days, Recipient};
+use crate::pace::{DayUse, Days, ProviderBook, ProviderLimit, Recipient};
 use crate::schedule::DaySet;
 use crate::step::ConditionType;
 
@@ -256,6 +256,24 @@ fn another_programs_job_keeps_to_its_account_and_to_every_limit() {
     c.status = CampaignStatus::Paused;
     let waits = job(&c, &candidate(1));
     assert!(matches!(waits, Plan::Defer(Deferral { reason: Reason::CampaignPaused, .. })), "{waits:?}");
+}
+
+/// Else all that its account sends to others would wait behind it.
+#[test]
+fn another_programs_job_takes_no_slot_where_its_provider_is_full() {
+    let c = campaign(vec![step(1, StepType::Email)]);
+    let mut b = books(vec![account(9, None)]);
+    let limit = ProviderLimit { provider: "google.com".into(), per_hour: Some(1), per_day: None };
+    let mut providers = ProviderBook::new([limit]);
+    let recipient = providers.recipient(Some("google.com"));
+    providers.take("google.com", NOW);
+    b.providers = Some(providers);
+    let given = EmailAccountId::from_uuid(uuid(9));
+    let moment = Moment { now: NOW, horizon: HORIZON };
+    let mut job = |who: &Candidate| plan_job(&c, &c.steps[0], who, given, &mut b, &WarmupTable::default(), moment);
+    let expected = Deferral { until: NOW + HOUR, reason: Reason::ProviderCap, scope: Scope::Lead };
+    assert_eq!(job(&Candidate { recipient, ..candidate(1) }), Plan::Defer(expected));
+    assert!(matches!(job(&candidate(1)), Plan::Send { slot: Slot { at: NOW, .. }, .. }), "others are not held up");
 }
 
 #[test]

@@ -36,12 +36,13 @@ macro_rules! completable {
 }
 
 /// Somebody has the message: what only it could tell happened after its dot. A scanner proves nothing, since servers look
-/// at a message that they refuse then.
+/// at a message that they refuse then; nor does anything prove a later round's, since no event says of which round it is, and
+/// the lead has an earlier one's copy.
 macro_rules! proof {
     () => {
         "EXISTS (SELECT 1 FROM tracking_events t WHERE t.tenant_id = s.tenant_id AND t.campaign_id = s.campaign_id
                 AND t.lead_id = s.lead_id AND t.step_id = s.step_id AND t.verdict <> 'scanner'
-                AND t.occurred_at >= s.last_attempt_at)"
+                AND t.occurred_at >= s.last_attempt_at AND s.round = 1)"
     };
 }
 
@@ -101,7 +102,7 @@ statements! {
     // up: planning comes to it.
     FREE_ENROLLMENTS = "UPDATE campaign_leads SET due_at = $1, updated_at = $1
         WHERE id {any $2} AND status = 'active' AND due_at IS NULL
-            AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.enrollment_id = campaign_leads.id
+            AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.enrollment_id = campaign_leads.id AND s.round = campaign_leads.round
                 AND ((s.open AND s.email_account_id IS NOT NULL) OR s.status = 'held'))";
     // Between two rounds a campaign is asked nothing that costs as much as it has sent.
     COMPLETABLE = concat!("SELECT id FROM campaigns WHERE NOT (id {any $1}) AND ", completable!());

@@ -22,6 +22,14 @@ use crate::{statements, values};
 /// Leads in one read.
 const PAGE: u32 = 1_000;
 
+/// A lead is tried once, however often it comes back: what it was sent first is what it stands for.
+macro_rules! first_of_its_lead {
+    () => {
+        "NOT EXISTS (SELECT 1 FROM sends x WHERE x.campaign_id = s.campaign_id AND x.lead_id = s.lead_id AND x.step_id = s.step_id
+            AND x.round < s.round AND x.variant IS NOT NULL AND x.status = 'sent')"
+    };
+}
+
 statements! {
     VARIANTS = "SELECT step_id, variant_key, weight FROM campaign_step_variants
         WHERE tenant_id = $1 AND campaign_id = $2 AND removed_at IS NULL ORDER BY step_id, variant_order";
@@ -37,22 +45,24 @@ statements! {
     FIRST_SENT = "SELECT MIN(COALESCE(last_attempt_at, settled_at)) AS at FROM sends
         WHERE tenant_id = $1 AND step_id = $2 AND variant IS NOT NULL AND status = 'sent'";
     // Leads who were enrolled later are tried too, but nobody waits for them: a list that grows would have no winner ever.
-    LAST_SENT = "SELECT MAX(COALESCE(s.last_attempt_at, s.settled_at)) AS at
+    // So would one whose leads come back.
+    LAST_SENT = concat!("SELECT MAX(COALESCE(s.last_attempt_at, s.settled_at)) AS at
         FROM sends s JOIN campaign_leads e ON e.id = s.enrollment_id AND e.tenant_id = s.tenant_id
-        WHERE s.tenant_id = $1 AND s.step_id = $2 AND s.variant IS NOT NULL AND s.status = 'sent' AND e.created_at <= $3";
+        WHERE s.tenant_id = $1 AND s.step_id = $2 AND s.variant IS NOT NULL AND s.status = 'sent' AND e.created_at <= $3
+            AND ", first_of_its_lead!());
     ON_THE_WAY = "SELECT e.id, e.lead_id FROM sends s
             JOIN campaign_leads e ON e.id = s.enrollment_id AND e.tenant_id = s.tenant_id
-        WHERE s.tenant_id = $1 AND s.campaign_id = $2 AND s.open AND e.status = 'active' AND e.due_at IS NULL
-            AND e.next_step_order <= $3 AND e.created_at <= $4";
+        WHERE s.tenant_id = $1 AND s.campaign_id = $2 AND s.open AND s.round = e.round AND e.status = 'active' AND e.due_at IS NULL
+            AND e.next_step_order <= $3 AND COALESCE(e.round_began_at, e.created_at) <= $4";
     AHEAD = "SELECT e.id, e.lead_id, e.due_at FROM campaign_leads e
         WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status = 'active' AND e.due_at IS NOT NULL AND e.due_at < $3
-            AND e.next_step_order <= $4 AND e.created_at <= $5 AND (e.due_at, e.id) > ($6, $7)
+            AND e.next_step_order <= $4 AND COALESCE(e.round_began_at, e.created_at) <= $5 AND (e.due_at, e.id) > ($6, $7)
         ORDER BY e.due_at, e.id LIMIT $8";
     PARKED_LEADS = "SELECT COUNT(*) AS n FROM campaign_leads
         WHERE tenant_id = $1 AND campaign_id = $2 AND status = 'active' AND due_at = $3 AND next_step_order = $4";
     LOOK_AGAIN = "UPDATE campaign_sequence_steps SET trial_check_at = $3, trial_waited_for_since = COALESCE(trial_waited_for_since, $4)
         WHERE tenant_id = $1 AND id = $2 AND trial_by IS NOT NULL AND trial_winner IS NULL";
-    COUNTS = "SELECT s.variant, COUNT(*) AS sent,
+    COUNTS = concat!("SELECT s.variant, COUNT(*) AS sent,
             CAST(SUM(CASE WHEN EXISTS (SELECT 1 FROM tracking_events t WHERE t.tenant_id = s.tenant_id
                 AND t.campaign_id = s.campaign_id AND t.lead_id = s.lead_id AND t.type = 'open' AND t.step_id = s.step_id
                 AND t.verdict = 'human') THEN 1 ELSE 0 END) AS bigint) AS opens,
@@ -60,7 +70,8 @@ statements! {
                 AND t.campaign_id = s.campaign_id AND t.lead_id = s.lead_id AND t.type = 'click' AND t.step_id = s.step_id
                 AND t.verdict = 'human') THEN 1 ELSE 0 END) AS bigint) AS clicks
         FROM sends s WHERE s.tenant_id = $1 AND s.step_id = $2 AND s.variant IS NOT NULL AND s.status = 'sent'
-        GROUP BY s.variant";
+            AND ", first_of_its_lead!(), "
+        GROUP BY s.variant");
     WIN = "UPDATE campaign_sequence_steps SET trial_winner = $3, trial_decided_at = $4, trial_decided_by = 'rule'
         WHERE tenant_id = $1 AND id = $2 AND is_trial AND trial_winner IS NULL AND removed_at IS NULL
             AND EXISTS (SELECT 1 FROM campaign_step_variants v WHERE v.step_id = campaign_sequence_steps.id

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use domain::ids::{LeadId, SendId, TenantId};
 use domain::pace::{DayUse, ProviderBook, ProviderLimit, Recipient};
 use domain::plan::Candidate;
+use domain::provider::of_name;
 use domain::time::Timestamp;
 
 use super::DotRequest;
@@ -44,6 +45,10 @@ statements! {
         FROM {rows r(domain text, provider text, stale_at timestamptz)}
         WHERE true ON CONFLICT (domain) DO UPDATE SET provider = excluded.provider, looked_up_at = excluded.looked_up_at,
             stale_at = excluded.stale_at, updated_at = excluded.updated_at";
+    SAVE_SILENCE = "INSERT INTO recipient_domains (domain, provider, looked_up_at, stale_at, created_at, updated_at)
+        SELECT r.domain, r.provider, $1::timestamptz, r.stale_at, $1::timestamptz, $1::timestamptz
+        FROM {rows r(domain text, provider text, stale_at timestamptz)}
+        WHERE true ON CONFLICT (domain) DO UPDATE SET stale_at = excluded.stale_at, updated_at = excluded.updated_at";
 }
 
 /// The limits of a row that has `provider_limits` of its tenant; none where it has none.
@@ -162,8 +167,8 @@ pub(super) async fn recipients(
 pub struct LookedUp {
     /// In small letters.
     pub domain: String,
-    /// Whose it is, as `domain::provider` names it.
-    pub provider: String,
+    /// Whose it is, as `domain::provider` names it; none = nobody answered: what was known stands, else its own name tells.
+    pub provider: Option<String>,
     /// From then on it is to be looked up again; until that is done the provider stands.
     pub stale_at: Timestamp,
 }
@@ -174,10 +179,20 @@ impl SystemStore {
     /// # Errors
     /// The database.
     pub async fn save_recipient_domains(&self, found: &[LookedUp], now: Timestamp) -> Result<()> {
-        let rows: Rows = found.iter().map(|one| values![&one.domain, &one.provider, one.stale_at]).collect();
-        let mut tx = self.db.begin(Access::Write).await?;
-        tx.execute_rows(&SAVE, rows, values![now]).await?;
-        tx.commit().await
+        // In one order, whoever saves: two at once would wait for each other.
+        let found: BTreeMap<&str, &LookedUp> = found.iter().map(|one| (one.domain.as_str(), one)).collect();
+        let (answered, silent): (Vec<_>, Vec<_>) = found.into_values().partition(|one| one.provider.is_some());
+        let row = |one: &&LookedUp| {
+            let provider = one.provider.clone().unwrap_or_else(|| of_name(&one.domain));
+            values![&one.domain, provider, one.stale_at]
+        };
+        for (statement, some) in [(&SAVE, answered), (&SAVE_SILENCE, silent)] {
+            let rows: Rows = some.iter().map(row).collect();
+            let mut tx = self.db.begin(Access::Write).await?;
+            tx.execute_rows(statement, rows, values![now]).await?;
+            tx.commit().await?;
+        }
+        Ok(())
     }
 
     /// The domains of these sends' recipients that somebody has to look up.

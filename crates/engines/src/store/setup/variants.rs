@@ -28,9 +28,9 @@ statements! {
         RETURNING id";
     LEAVE_OUT = "UPDATE campaign_step_variants SET removed_at = $4, updated_at = $4
         WHERE tenant_id = $1 AND step_id = $2 AND removed_at IS NULL AND NOT (id {any $3})";
-    // A winner stays whatever becomes of the rule; without variants there is none.
+    // A winner stays whatever becomes of the rule; without variants there is none. Of another sample nobody has waited yet.
     TRIAL = "UPDATE campaign_sequence_steps SET is_trial = $3, trial_by = $4, trial_after_hours = $5, trial_sample_percent = $6,
-            trial_check_at = NULL, trial_waited_for_since = CASE WHEN $3::boolean THEN trial_waited_for_since END,
+            trial_check_at = NULL, trial_waited_for_since = CASE WHEN trial_sample_percent = $6 THEN trial_waited_for_since END,
             trial_winner = CASE WHEN $3::boolean THEN trial_winner END,
             trial_decided_at = CASE WHEN $3::boolean THEN trial_decided_at END,
             trial_decided_by = CASE WHEN $3::boolean THEN trial_decided_by END

@@ -46,10 +46,25 @@ async fn campaign(store: Store, name: &str, limits: Option<Vec<ProviderLimit>>, 
     f
 }
 
+/// What nobody answers for stays whose it was.
+fn silence_makes_no_domain_somebody_elses(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::draft(store, |_| {}).await;
+        look_up(&f).await;
+        let silent = |domain: &str| LookedUp { domain: domain.into(), provider: None, stale_at: NOW + HOUR };
+        let found = [silent("one.example"), silent("gmail.com"), silent("new.example")];
+        f.store.system().save_recipient_domains(&found, NOW).await.unwrap();
+        let whose = f.column::<String>("SELECT provider AS x FROM recipient_domains ORDER BY domain").await;
+        assert_eq!(whose, [GOOGLE, "new.example", GOOGLE, "other.example", GOOGLE]);
+        let stale = f.column::<Timestamp>("SELECT stale_at AS x FROM recipient_domains ORDER BY domain").await;
+        assert_eq!(stale, [NOW + HOUR, NOW + HOUR, NOW + HOUR, NOW + DAY, NOW + DAY]);
+    });
+}
+
 async fn look_up(f: &Scene) {
     let found = |domain: &str, provider: &str| LookedUp {
         domain: domain.into(),
-        provider: provider.into(),
+        provider: Some(provider.into()),
         stale_at: NOW + DAY,
     };
     let found = [found("one.example", GOOGLE), found("two.example", GOOGLE), found("other.example", "other.example")];
@@ -227,6 +242,7 @@ fn a_file_sets_keeps_and_lifts_limits(engine: Engine) {
 }
 
 on_every_engine! {
+    silence_makes_no_domain_somebody_elses
     eight_planners_at_once_give_no_room_twice
     who_was_not_looked_up_waits
     gates_grant_no_dot_beyond_the_cap

@@ -19,12 +19,13 @@ use domain::step::{ConditionType, StepType};
 use domain::time::Timestamp;
 use engines::Store;
 use engines::store::adopt::{AdoptRequest, Adopted};
+use engines::store::events::StoredEvent;
 use engines::store::fetch::SendJob;
 use engines::store::rounds::{Again, DueRound, RoundPage};
 use engines::store::setup::{Setup, StepSetup};
 use engines::values;
 
-use super::scene::{DAY, HOUR, MINUTE, Scene, apply_setup_at, email_step, last_result, result};
+use super::scene::{DAY, HOUR, MINUTE, OWNER, Scene, apply_setup_at, email_step, last_result, result};
 use crate::engine::{Engine, NOW, new_id, with_store, with_stores};
 use crate::on_every_engine;
 
@@ -391,7 +392,23 @@ fn payload(job: &SendJob) -> EmailJobPayload {
     }
 }
 
+/// An event does not say of which round it is, and the lead has the first one's copy.
+fn an_open_proves_nothing_of_a_later_round(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::started(store, 1, daily).await;
+        f.finish(NOW).await;
+        f.begin(NOW + DAY).await;
+        let job = f.jobs(NOW + DAY).await.remove(0);
+        f.granted(&job, NOW + DAY).await;
+        let open = StoredEvent { occurred_at: NOW + DAY + HOUR, ..f.event(&job, EventType::Open) };
+        assert_eq!(f.store.system().store_events(&[open], NOW + DAY + HOUR).await.unwrap().stored, 1);
+        let dots = f.store.system().dots_of(OWNER, 1).await.unwrap();
+        assert_eq!(dots.iter().map(|dot| (dot.send_id, dot.has_proof)).collect::<Vec<_>>(), [(job.send_id, false)]);
+    });
+}
+
 on_every_engine! {
+    an_open_proves_nothing_of_a_later_round
     each_occurrence_begins_one_round_for_who_has_finished
     who_is_under_way_at_an_occurrence_takes_the_next_one
     a_campaign_is_completed_behind_its_last_round

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use domain::campaign::Repeat;
 use domain::event::EventType;
 use domain::forecast::{Rhythm, World};
 use domain::ids::LeadId;
@@ -18,7 +19,7 @@ use engines::store::fetch::SendJob;
 use engines::store::setup::{Setup, SetupError, TemplateSetup, TrialSetup, VariantSetup};
 use engines::store::trials::{Decided, Declared, OpenTrial, TrialReport};
 
-use super::scene::{HOUR, MINUTE, Scene, account, apply_setup_at, result};
+use super::scene::{DAY, HOUR, MINUTE, Scene, account, apply_setup_at, last_result, result};
 use crate::engine::{Engine, NOW, with_store, with_stores};
 use crate::on_every_engine;
 
@@ -358,7 +359,40 @@ fn a_mail_of_the_sample_that_is_tried_again_is_waited_for(engine: Engine) {
     });
 }
 
+/// They come back before the hours of the rule are over, and would put its decision off for ever.
+fn leads_who_come_back_are_tried_once(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::started(store, 30, |s| {
+            let mut trial = trial(&["a", "b"], Some(40));
+            trial.rule.as_mut().unwrap().after = 30 * HOUR;
+            only(s, trial);
+            s.settings.repeat = Some(Repeat::Daily);
+        })
+        .await;
+        let (sample, system) = (f.jobs(NOW).await, f.store.system());
+        for job in &sample {
+            let fence = f.granted(job, NOW).await;
+            f.apply(&[last_result(job, fence, NOW)], NOW).await;
+        }
+        open_all_of(&f, &sample, "b").await;
+        let due = system.due_rounds(NOW + DAY).await.unwrap().remove(0);
+        assert_eq!(system.begin_round(&due, None, 100, NOW + DAY).await.unwrap().began, sample.len() as u64);
+        assert_eq!(f.judge(NOW + DAY).await, None);
+        let again = f.jobs(NOW + DAY).await;
+        assert_eq!(again.len(), sample.len(), "the second round");
+        for job in &again {
+            let fence = f.granted(job, NOW + DAY).await;
+            f.apply(&[last_result(job, fence, NOW + DAY)], NOW + DAY).await;
+        }
+        let decided = f.judge(NOW + 30 * HOUR).await.unwrap();
+        assert_eq!((&*decided.winner, decided.waited), ("b", 30 - sample.len() as u64));
+        let sent: u64 = f.report().await.variants.iter().map(|variant| variant.sent).sum();
+        assert_eq!(sent, sample.len() as u64, "leads, not mails");
+    });
+}
+
 on_every_engine! {
+    leads_who_come_back_are_tried_once
     each_lead_gets_the_text_of_its_variant
     a_retry_and_a_new_account_keep_the_variant
     the_gate_compares_the_variants_own_text
