@@ -300,7 +300,7 @@ fn keys_are_made_listed_and_revoked(engine: Engine) {
         (&["api-key", "create", "--name", " ", "--tenant", "Acme one.example"], "--name"),
         (&["api-key", "create", "--name", "pm_0123456789ab", "--tenant", "Acme one.example"], "--name"),
         (&["api-key", "create", "--name", "x", "--tenant", "Nobody"], "there is no tenant"),
-        (&["api-key", "revoke", "x", "--tenant", "Acme one.example"], "no key `x` in use"),
+        (&["api-key", "revoke", "x", "--tenant", "Acme one.example"], "no such key in use"),
     ] {
         let (exit, object) = app.json(arguments);
         assert!(exit == 2 && object["error"].to_string().contains(says), "{arguments:?}: {object}");
