@@ -20,7 +20,7 @@ const MOMENT: i64 = 1_767_225_600_000_000;
 
 /// Ids that count up, as those of the product do: each table's own.
 fn id(table: u128, n: u64) -> Uuid {
-    Uuid::from_u128(u128::from(n) << 64 | 0x7000_8000_0000_0000_0000 | table)
+    Uuid::from_u128(u128::from(n) << 80 | 0x7000_8000_0000_0000_0000 | table)
 }
 
 /// Batches of so many rows, as their first and the one behind their last.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How often something outside is looked at that tells nobody when it is there.
+/// The least between two looks at something outside that tells nobody when it is there.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
@@ -66,12 +66,14 @@ pub fn wait_long<T>(look: impl FnMut() -> Option<T>) -> T {
 fn look_until<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
+        let looked = Instant::now();
         if let Some(found) = look() {
             return found;
         }
         assert!(began.elapsed() < patience, "it never came");
-        // What is looked at runs in processes of its own and tells nobody: looking without a pause took a core from it.
-        std::thread::sleep(BETWEEN_LOOKS);
+        // What is looked at runs in processes of its own and tells nobody: a look that starts a command itself, again and
+        // again without a pause, took a core from it.
+        std::thread::sleep(BETWEEN_LOOKS.max(2 * looked.elapsed()));
     }
 }
 

@@ -68,7 +68,8 @@ fn urgent(app: &App, sink: &Sink, like: &Value, name: &str) -> (u64, usize) {
     };
     let own = crate::http::until(|| lines(&index).into_iter().find(|line| line.contains(&format!("{name}@urgent"))));
     let accepted = accepted_at(&own);
-    let between = lines(&index).iter().map(|line| accepted_at(line)).filter(|at| *at > pushed && *at < accepted).count();
+    let between =
+        lines(&index).iter().map(|line| accepted_at(line)).filter(|at| *at > pushed && *at < accepted).count();
     (accepted.since(pushed).as_millis().try_into().unwrap(), between)
 }
 

@@ -26,6 +26,8 @@ const TURN: Duration = Duration::from_millis(100);
 const GAP: Duration = Duration::from_millis(3);
 /// Bytes of the write-ahead log from which on it is started anew.
 const LOG_LIMIT: u64 = 64 << 20;
+/// Pages that each connection keeps: several connections stay within the 64 MiB that a process may hold.
+const CACHE_KIB: i64 = 12 << 10;
 const SHORTEN_LIMIT: Duration = Duration::from_millis(100);
 const SHORTEN_EVERY: Duration = Duration::from_secs(1);
 /// How often, and how many times, a process that has to wait looks again: ten seconds in all.
@@ -123,7 +125,7 @@ fn configure(connection: &mut Connection, read_only: bool) -> rusqlite::Result<(
     // The ledger must survive a loss of power: FULL syncs the WAL at every commit.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
-    connection.pragma_update(None, "cache_size", "-65536")?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.set_prepared_statement_cache_capacity(256);
     if read_only {

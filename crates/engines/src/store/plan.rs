@@ -67,7 +67,8 @@ statements! {
             FROM email_accounts a WHERE a.tenant_id = $1) x
         WHERE x.in_pool OR x.is_kept";
     // A row without an account has lost it (`rotate`): it is planned anew, and keeps its variant. Any other that is there
-    // stays as it is. The round is the one in which the enrollment is, whose row the caller has locked.
+    // stays as it is. The round is the one in which the enrollment is, whose row the caller has locked. That row holds tenant,
+    // campaign and lead of the send: the ledger has no references to these of its own.
     INSERT_SENDS = "INSERT INTO sends (id, tenant_id, campaign_id, lead_id, step_id, enrollment_id, email_account_id, step_order,
             status, open, reason, priority, max_attempts, not_before, hinted_at, hinted_epoch, account_day, campaign_day,
             variant, provider, settled_at, created_at, updated_at, round)
@@ -78,7 +79,7 @@ statements! {
         FROM {rows r(id uuid, lead_id uuid, step_id uuid, enrollment_id uuid, email_account_id uuid, step_order bigint,
             open boolean, reason text, priority bigint, max_attempts bigint, not_before timestamptz,
             hinted_at timestamptz, account_day text, campaign_day text, variant text, provider text)}
-            JOIN campaign_leads e ON e.id = r.enrollment_id AND e.tenant_id = $1
+            JOIN campaign_leads e ON e.id = r.enrollment_id AND e.tenant_id = $1 AND e.campaign_id = $2 AND e.lead_id = r.lead_id
         WHERE true ON CONFLICT (campaign_id, lead_id, step_id, round) DO UPDATE SET email_account_id = excluded.email_account_id,
             status = excluded.status, open = excluded.open, reason = excluded.reason, fence = sends.fence + 1,
             not_before = excluded.not_before, hinted_at = excluded.hinted_at, hinted_epoch = excluded.hinted_epoch,
