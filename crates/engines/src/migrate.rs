@@ -72,6 +72,7 @@ const MIGRATIONS: &[Migration] = migrations![
     20 "0020_trials",
     21 "0021_api_keys",
     22 "0022_provider_limits",
+    23 "0023_sweep_progress",
 ];
 
 /// Made outside the list: it is what the list is recorded in.

@@ -30,6 +30,7 @@ pub mod rounds;
 pub mod sends;
 pub mod setup;
 pub mod status;
+mod sweep;
 pub mod system;
 pub mod trials;
 
@@ -115,6 +116,7 @@ pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]
         setup::starts::STATEMENTS,
         setup::variants::STATEMENTS,
         status::STATEMENTS,
+        sweep::STATEMENTS,
         system::STATEMENTS,
         trials::STATEMENTS,
     ]

@@ -10,11 +10,10 @@ use domain::time::Timestamp;
 use uuid::Uuid;
 
 use super::apply::Settled;
-use super::dot::days::{DayChanges, slot_columns};
 use super::fetch::budget_began_at;
 use super::plan::Hint;
-use super::{SystemStore, rotate, rounds};
-use crate::db::{Access, LockKind, Tx};
+use super::{SystemStore, rounds};
+use crate::db::{Access, LockKind};
 use crate::error::Result;
 use crate::queue::Lane;
 use crate::value::Row;
@@ -68,42 +67,6 @@ statements! {
                 AND c.status = 'sending' AND a.status = 'active' AND (a.backoff_until IS NULL OR a.backoff_until <= $1)
             ORDER BY s.priority, s.not_before, s.id LIMIT $4 {for update of s skip locked})
         RETURNING id, tenant_id, campaign_id, lead_id, step_id, email_account_id, priority, not_before";
-    // Reapers find owners by their heartbeats. One whose first could not be written, or that was declared dead too early and
-    // went on, may have left a dot without one.
-    NAME_OWNERS = "INSERT INTO workers (owner, host, pid, heartbeat, created_at, updated_at)
-        SELECT DISTINCT s.owner, '', CAST(0 AS bigint), CAST(0 AS bigint), $1::timestamptz, $1::timestamptz FROM sends s
-        WHERE s.open AND s.status = 'dot' AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.owner = s.owner)
-        ON CONFLICT (owner) DO NOTHING";
-    // Every state has an exit: what a switched-off step, an ended campaign or an excluded lead left open ends here.
-    SKIP_INACTIVE = concat!("UPDATE sends SET status = 'skipped', open = false, reason = 'step_inactive', settled_at = $1, updated_at = $1
-        WHERE open AND status IN ('planned', 'queued')
-            AND step_id IN (SELECT id FROM campaign_sequence_steps WHERE NOT is_active OR step_type <> 'email')
-        RETURNING enrollment_id, ", slot_columns!());
-    // A dot that was under way when the campaign was cancelled comes back here when it was not taken.
-    CANCEL_ENDED = concat!("UPDATE sends SET status = 'cancelled', open = false, reason = 'campaign_cancelled', settled_at = $1, updated_at = $1
-        WHERE open AND status IN ('planned', 'queued')
-            AND campaign_id IN (SELECT id FROM campaigns WHERE status IN ('cancelled', 'archived'))
-        RETURNING enrollment_id, ", slot_columns!());
-    CANCEL_EXCLUDED = concat!("UPDATE sends SET status = 'cancelled', open = false, reason = 'suppressed', settled_at = $1, updated_at = $1
-        WHERE id IN (SELECT s.id FROM sends s JOIN leads l ON l.id = s.lead_id
-            WHERE s.open AND s.status IN ('planned', 'queued') AND s.not_before <= $1
-                AND (l.status IN ('bounced', 'unsubscribed', 'complained')
-                    OR EXISTS (SELECT 1 FROM suppression_list x WHERE x.email = lower(l.email)
-                        AND (x.tenant_id = s.tenant_id OR x.tenant_id IS NULL)
-                        AND (x.expires_at IS NULL OR x.expires_at > $1))))
-        RETURNING enrollment_id, ", slot_columns!());
-    // Taken from its account to be planned anew, and its lead's sequence ended before it, or its round did.
-    SKIP_FORSAKEN = concat!("UPDATE sends SET status = 'skipped', open = false, settled_at = $1, updated_at = $1,
-            reason = COALESCE((SELECT e.stop_reason FROM campaign_leads e WHERE e.id = sends.enrollment_id), 'step_inactive')
-        WHERE open AND status IN ('planned', 'queued') AND email_account_id IS NULL
-            AND enrollment_id IN (SELECT e.id FROM campaign_leads e WHERE e.status <> 'active' OR e.round <> sends.round)
-        RETURNING enrollment_id, ", slot_columns!());
-    // An enrollment whose send ended without it (see above) goes on or ends. What was taken from its account holds nobody
-    // up: planning comes to it.
-    FREE_ENROLLMENTS = "UPDATE campaign_leads SET due_at = $1, updated_at = $1
-        WHERE id {any $2} AND status = 'active' AND due_at IS NULL
-            AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.enrollment_id = campaign_leads.id AND s.round = campaign_leads.round
-                AND ((s.open AND s.email_account_id IS NOT NULL) OR s.status = 'held'))";
     // Between two rounds a campaign is asked nothing that costs as much as it has sent.
     COMPLETABLE = concat!("SELECT id FROM campaigns WHERE NOT (id {any $1}) AND ", completable!());
     COMPLETE = concat!("UPDATE campaigns SET status = 'completed', completed_at = $1, updated_at = $1
@@ -226,30 +189,6 @@ impl SystemStore {
         Ok(hints)
     }
 
-    /// Ends open sends that can never go (step switched off, campaign ended, lead excluded, sequence over), gives their slots back and
-    /// frees their enrollments; how many. Has planned again what stands at an account that may not send, where another may. Gives owners of dots a heartbeat that stands still where they have none.
-    ///
-    /// # Errors
-    /// The database.
-    pub async fn sweep(&self, now: Timestamp) -> Result<u64> {
-        let mut tx = self.db.begin(Access::Write).await?;
-        let mut ended: Vec<Uuid> = Vec::new();
-        let mut days = DayChanges::default();
-        for statement in [&SKIP_INACTIVE, &CANCEL_ENDED, &CANCEL_EXCLUDED, &SKIP_FORSAKEN] {
-            for row in tx.query(statement, values![now]).await? {
-                ended.push(row.get("enrollment_id")?);
-                days.free(&row)?;
-            }
-        }
-        tx.execute(&NAME_OWNERS, values![now]).await?;
-        let count = ended.len() as u64;
-        free_enrollments(&mut tx, ended, now).await?;
-        rotate::unplan(&mut tx, &mut days, now).await?;
-        days.write(&mut tx, now).await?;
-        tx.commit().await?;
-        Ok(count)
-    }
-
     /// Completes campaigns whose every send is final, none held, whose every enrollment has ended, and which do not come back;
     /// which.
     ///
@@ -270,14 +209,6 @@ impl SystemStore {
         tx.commit().await?;
         completed.iter().map(|row| row.get("id")).collect()
     }
-}
-
-/// Has enrollments go on whose send has ended without them.
-pub(super) async fn free_enrollments(tx: &mut Tx, ids: Vec<Uuid>, now: Timestamp) -> Result<()> {
-    if !ids.is_empty() {
-        tx.execute(&FREE_ENROLLMENTS, values![now, ids]).await?;
-    }
-    Ok(())
 }
 
 fn open_dot(row: &Row) -> Result<OpenDot> {

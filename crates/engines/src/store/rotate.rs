@@ -16,13 +16,15 @@ use crate::value::{Row, Rows};
 use crate::{statements, values};
 
 statements! {
+    // Asked first: where all accounts may send, no send is looked at.
+    STOPPED = "SELECT id FROM email_accounts WHERE status <> 'active'";
     // What was tried, or may have arrived, is its account's for good: another copy from elsewhere would be no copy.
     STRANDED = "SELECT s.id, s.tenant_id, s.campaign_id, s.email_account_id, s.account_day, s.campaign_day
         FROM sends s JOIN campaigns c ON c.id = s.campaign_id AND c.status = 'sending'
             JOIN campaign_sequence_steps st ON st.id = s.step_id AND st.email_account_id IS NULL
             JOIN campaign_leads e ON e.id = s.enrollment_id AND e.status = 'active' AND e.due_at IS NULL
                 AND e.next_step_order = st.step_order AND e.round = s.round
-        WHERE s.email_account_id IN (SELECT a.id FROM email_accounts a WHERE a.status <> 'active')
+        WHERE s.email_account_id {any $2}
             AND s.open AND s.status IN ('planned', 'queued') AND s.attempts = 0 AND s.unknowns = 0
             AND (e.highest_sent_step = 0 OR c.settings ->> 'follow_ups' = 'move')
             AND EXISTS (SELECT 1 FROM campaign_email_accounts p JOIN email_accounts b ON b.id = p.email_account_id
@@ -45,8 +47,12 @@ const PAGE: i64 = 1_000;
 
 /// Gives back what stands at accounts that may not send, where another account may; its slots go to `days`.
 pub(super) async fn unplan(tx: &mut Tx, days: &mut DayChanges, now: Timestamp) -> Result<()> {
-    let stranded = tx.query(&STRANDED, values![PAGE]).await?;
-    take_back(tx, days, &stranded, Reason::AccountInactive, now).await?;
+    let stopped: Vec<uuid::Uuid> =
+        tx.query(&STOPPED, vec![]).await?.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
+    if !stopped.is_empty() {
+        let stranded = tx.query(&STRANDED, values![PAGE, stopped]).await?;
+        take_back(tx, days, &stranded, Reason::AccountInactive, now).await?;
+    }
     tx.execute(&PLAN_AGAIN, values![now]).await.map(drop)
 }
 

@@ -15,8 +15,8 @@ use super::starts::{Starts, spread};
 use crate::db::Tx;
 use crate::error::Result;
 use crate::store::dot::days::{DayChanges, slot_columns};
-use crate::store::recover::free_enrollments;
 use crate::store::rotate;
+use crate::store::sweep::free_enrollments;
 use crate::value::{Row, Rows, Value};
 use crate::{statements, values};
 
