@@ -2,8 +2,7 @@
 -- program of before plans by the old uniqueness, and would take a later round's mails for had: it is refused from here on.
 -- SQLite drops no constraint of a table that is there, so the table is made anew. Rows that point to it are counted as they
 -- lose it and as they find it again, and looked at when the transaction ends.
--- A send is written for an enrollment whose tenant, campaign and lead it repeats: that row's own references hold them, and
--- each looked up again cost as much as the insert itself.
+-- A send is written for an enrollment whose tenant, campaign and lead it repeats: that row's own references hold them.
 PRAGMA defer_foreign_keys = ON;
 CREATE TEMP TABLE sends_kept AS SELECT * FROM sends;
 DROP TABLE sends;

@@ -63,20 +63,22 @@ fn urgent(app: &App, sink: &Sink, like: &Value, name: &str) -> (u64, usize) {
     let pushed: i64 = app.redis().ask(&["EVAL", script, "1", HIGH, &job.to_string()]).parse().unwrap();
     let pushed = Timestamp::from_micros(pushed);
     let index = sink.folder.join("index.jsonl");
-    let accepted_at = |line: &str| -> Timestamp {
-        serde_json::from_value(serde_json::from_str::<Value>(line).unwrap()["at"].clone()).unwrap()
+    // The last line may be half written.
+    let accepted_at = |line: &str| -> Option<Timestamp> {
+        serde_json::from_value(serde_json::from_str::<Value>(line).ok()?["at"].clone()).unwrap()
     };
-    let own = crate::http::until(|| lines(&index).into_iter().find(|line| line.contains(&format!("{name}@urgent"))));
-    let accepted = accepted_at(&own);
-    let between =
-        lines(&index).iter().map(|line| accepted_at(line)).filter(|at| *at > pushed && *at < accepted).count();
+    let own = format!("{name}@urgent");
+    let find = || lines(&index).iter().find(|line| line.contains(&own)).and_then(|line| accepted_at(line));
+    let accepted = crate::http::until(find);
+    let all = lines(&index);
+    let between = all.iter().filter_map(|line| accepted_at(line)).filter(|at| *at > pushed && *at < accepted).count();
     (accepted.since(pushed).as_millis().try_into().unwrap(), between)
 }
 
 /// All of it goes over one account, whose server is as slow as real ones: each of its connections is busy, and jobs wait
 /// in line within the worker too.
 #[test]
-fn a_priority_overtakes_a_hundred_thousand_within_a_second() {
+fn a_priority_overtakes_a_hundred_thousand() {
     let Some((app, sink, worker)) = busy("overtake.example", 5_000, 100, &["--delay", "dot=300ms"]) else { return };
     let worker = worker.read_on();
     let before = sent_before(&app);

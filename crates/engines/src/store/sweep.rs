@@ -1,8 +1,8 @@
 //! The exits of open sends that can never go: what a switched-off step, an ended campaign, an excluded lead or an ended
 //! sequence left open. Edits, cancels and the gate end most of them themselves; this finds what other programs leave behind.
 //!
-//! A turn costs the same however many sends are open: those that have to be looked at one by one are taken a page of leads
-//! at a time, and where the last turn stopped is kept in the database for whoever has the next one. Not responsible for who is
+//! A turn costs the same however many sends are open: those that have to be looked at one by one are taken a page at a time, in
+//! order of their leads, and where the last turn stopped is kept in the database for whoever has the next one. Not responsible for who is
 //! alive (`recover`). To add an exit: its statement in `PAGED`, or in `DIRECT` where an index finds what it ends.
 
 use domain::time::Timestamp;
@@ -16,7 +16,7 @@ use crate::dialect::Statement;
 use crate::error::Result;
 use crate::{statements, values};
 
-/// Leads with open sends that one turn looks at: some 20 ms of a database's time.
+/// Open sends that one turn looks at, and all others of the last one's lead: some 40 ms of a database's time.
 const PAGE: i64 = 2_000;
 /// What a turn takes a page at a time, and what it finds at once.
 const PAGED: [&Statement; 2] = [&SKIP_INACTIVE, &CANCEL_EXCLUDED];

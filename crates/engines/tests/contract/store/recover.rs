@@ -267,8 +267,8 @@ fn the_sweep_cancels_what_a_suppressed_lead_left_and_ends_its_enrollment(engine:
     });
 }
 
-/// However many sends are open, a turn looks at 2,000 leads' of them: the next one goes on, and behind the last from the first.
-fn the_sweep_looks_at_leads_page_by_page_and_begins_again(engine: Engine) {
+/// However many sends are open, a turn looks at 2,000 of them: the next one goes on, and behind the last from the first.
+fn the_sweep_looks_page_by_page_and_begins_again(engine: Engine) {
     with_store(engine, async |store: Store| {
         let f = Scene::started(store, 4_500, |_| {}).await;
         while f.plan(NOW).await.next.is_some() {}
@@ -363,7 +363,7 @@ on_every_engine! {
     reconcile_leaves_what_may_not_go
     the_sweep_skips_a_switched_off_step_and_its_lead_goes_on
     the_sweep_cancels_what_a_suppressed_lead_left_and_ends_its_enrollment
-    the_sweep_looks_at_leads_page_by_page_and_begins_again
+    the_sweep_looks_page_by_page_and_begins_again
     the_sweep_ends_what_a_cancelled_campaign_left_in_its_dot
     a_campaign_is_complete_only_when_nothing_is_open_or_held_or_to_come
     a_completed_campaign_with_new_leads_goes_on
