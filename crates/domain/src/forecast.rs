@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::ids::{EmailAccountId, EnrollmentId, LeadId};
 use crate::pace::{AccountBook, CampaignBook, Deferral, ProviderBook, Scope, TenantBook};
-use crate::page::{Page, senders, soonest, turn_rank};
+use crate::page::{Page, next_part, senders, soonest, turn_rank};
 use crate::plan::{Books, CampaignPlan, Candidate, Moment};
 use crate::reason::Reason;
 use crate::rounds::Rounds;
@@ -31,13 +31,10 @@ pub use outlook::Outlook;
 use rounds::Coming;
 pub use trials::OpenTrial;
 use trials::Parked;
-use waiting::{Place, Waiting};
+use waiting::{Place, Standing, Waiting};
 
 #[cfg(test)]
 mod tests;
-
-/// Candidates that are looked at first; the next ones are twice as many, since most turns end early.
-const FEW: usize = 8;
 
 /// How the scheduler works: forecasts turn when it turns.
 #[derive(Clone, Debug)]
@@ -190,6 +187,17 @@ enum Answer {
     NotAsked,
 }
 
+/// What a turn said of a campaign's leads.
+#[derive(Clone, Debug, Default)]
+struct Answers {
+    /// Those who were asked and have to wait, and in whose line.
+    asked: BTreeMap<EnrollmentId, (Deferral, Option<EmailAccountId>)>,
+    /// Lines that were not read to their ends, and why.
+    closed: BTreeMap<EmailAccountId, Deferral>,
+    /// Why nobody else was asked.
+    stop: Option<Deferral>,
+}
+
 /// A campaign under way in the forecast.
 #[derive(Clone, Debug)]
 struct Running {
@@ -223,7 +231,26 @@ struct Running {
 impl Running {
     /// Whether an enrollment waits for a step or for a winner.
     fn waits(&self, enrollment: EnrollmentId) -> bool {
-        self.parked.contains_key(&enrollment) || self.waiting.place_of(enrollment).is_some()
+        self.parked.contains_key(&enrollment) || self.waiting.of(enrollment).is_some()
+    }
+
+    /// Takes note of who waits for what from now on. Whoever was put off is due later, and waits for nothing meanwhile.
+    fn hold_up(&mut self, answers: &Answers, horizon_end: Timestamp) {
+        let of_line = |line: &Option<EmailAccountId>| line.and_then(|account| answers.closed.get(&account));
+        let mut others = 0;
+        for (line, ready) in self.waiting.ready(horizon_end) {
+            match of_line(&line) {
+                Some(deferral) => *self.held_up.entry(deferral.reason).or_default() += ready,
+                None => others += ready,
+            }
+        }
+        let asked = answers.asked.values().filter(|(_, line)| of_line(line).is_none());
+        if let Some(stop) = answers.stop {
+            *self.held_up.entry(stop.reason).or_default() += others.saturating_sub(asked.clone().count() as u64);
+        }
+        for (deferral, _) in asked.filter(|(deferral, _)| deferral.scope != Scope::Lead) {
+            *self.held_up.entry(deferral.reason).or_default() += 1;
+        }
     }
 
     fn is_done(&self) -> bool {
@@ -339,13 +366,21 @@ impl World {
     /// What planning says of one enrollment when it looks at its campaign now.
     fn ask(&mut self, campaign: usize, enrollment: EnrollmentId) -> Answer {
         let horizon_end = self.now + self.rhythm.horizon;
-        let place = self.campaigns.get(campaign).and_then(|running| running.waiting.place_of(enrollment));
-        if place.is_none_or(|(due, _)| due > horizon_end) {
+        let lead = self.campaigns.get(campaign).and_then(|running| running.waiting.of(enrollment));
+        let Some(line) = lead.filter(|lead| lead.due.at <= horizon_end).map(Candidate::line) else {
             return Answer::NotAsked;
-        }
-        let (answers, stop) = self.plan(campaign, &mut |_| ());
+        };
+        let Answers { asked, closed, stop } = self.plan(campaign, &mut |_| ());
         let waits = self.campaigns[campaign].waits(enrollment);
-        match answers.get(&enrollment).copied().or(stop).filter(|_| waits) {
+        let of_line = line.and_then(|account| closed.get(&account));
+        match asked
+            .get(&enrollment)
+            .map(|(deferral, _)| deferral)
+            .or(of_line)
+            .or(stop.as_ref())
+            .copied()
+            .filter(|_| waits)
+        {
             Some(deferral) => Answer::Waits(deferral),
             None => Answer::Served,
         }
@@ -378,18 +413,12 @@ impl World {
         running.plan_at = Timestamp::MAX;
         let moment = Moment { now, horizon: self.rhythm.horizon };
         let horizon_end = now + moment.horizon;
-        let (answers, stop) = self.plan(campaign, tell);
+        let answers = self.plan(campaign, tell);
         let running = &mut self.campaigns[campaign];
-        let mut again = answers.values().map(|deferral| deferral.until).min().filter(|_| stop.is_none());
-        if let Some(stop) = stop {
-            again = Some(stop.until);
-            let asked = answers.len() as u64;
-            let ready = running.waiting.ready(horizon_end);
-            *running.held_up.entry(stop.reason).or_default() += ready.saturating_sub(asked);
-        }
-        for deferral in answers.values().filter(|deferral| deferral.scope != Scope::Lead) {
-            *running.held_up.entry(deferral.reason).or_default() += 1;
-        }
+        running.hold_up(&answers, horizon_end);
+        let Answers { asked, stop, .. } = answers;
+        let first = asked.values().map(|(deferral, _)| deferral.until).min();
+        let again = stop.map_or(first, |stop| Some(stop.until));
         running.plan.seen_until = Some(stop.map_or(now, |stop| soonest(stop.until, moment)).max(now));
         // What never ends by itself is not foreseen: a person changes it, or nothing does.
         running.stopped_until = stop.map_or(now, |stop| soonest(stop.until, moment));
@@ -401,32 +430,34 @@ impl World {
         }
     }
 
-    /// Plans page by page; each enrollment that has to wait with its answer, and why nobody else was asked.
-    fn plan(
-        &mut self,
-        campaign: usize,
-        tell: &mut dyn FnMut(Event),
-    ) -> (BTreeMap<EnrollmentId, Deferral>, Option<Deferral>) {
+    /// Plans page by page.
+    fn plan(&mut self, campaign: usize, tell: &mut dyn FnMut(Event)) -> Answers {
         let moment = Moment { now: self.now, horizon: self.rhythm.horizon };
-        let mut answers = BTreeMap::new();
+        let mut answers = Answers::default();
         let mut after = None;
         loop {
             let (page, places, candidates) = self.decide(campaign, after, moment);
             for (index, deferral) in &page.deferrals {
-                answers.insert(candidates[*index].enrollment_id, *deferral);
+                answers.asked.insert(candidates[*index].enrollment_id, (*deferral, places[*index].0));
             }
-            after = places.last().copied();
+            answers.closed.extend(page.closed_lines(&self.campaigns[campaign].plan).into_iter().flatten());
+            answers.stop = page.stop;
+            after = places.last().map(|(_, place)| *place);
             let is_over = page.stop.is_some() || places.len() < self.rhythm.page;
-            let stop = page.stop;
             self.apply(campaign, page, &places, candidates, tell);
             if is_over {
-                return (answers, stop);
+                return answers;
             }
         }
     }
 
     /// Decides about the page behind a place, looking at no more of it than is needed.
-    fn decide(&mut self, campaign: usize, after: Option<Place>, moment: Moment) -> (Page, Vec<Place>, Vec<Candidate>) {
+    fn decide(
+        &mut self,
+        campaign: usize,
+        mut after: Option<Place>,
+        moment: Moment,
+    ) -> (Page, Vec<Standing>, Vec<Candidate>) {
         let running = &mut self.campaigns[campaign];
         let mut tenant = self.shared.tenant.take();
         if let Some(book) = &mut tenant {
@@ -441,19 +472,20 @@ impl World {
             providers: self.shared.providers.take(),
         };
         let (mut page, mut places, mut candidates) = (Page::default(), Vec::new(), Vec::new());
-        let mut many = FEW;
-        while page.stop.is_none() && places.len() < self.rhythm.page {
-            let first = places.len();
-            let some = many.min(self.rhythm.page - first);
-            let (more, who) = running.waiting.page(places.last().copied().or(after), moment.now + moment.horizon, some);
-            let is_last = more.len() < some;
-            places.extend(more);
+        while page.stop.is_none() && candidates.len() < self.rhythm.page {
+            let first = candidates.len();
+            let many = next_part(first, self.rhythm.page);
+            let closed = page.closed_lines(&running.plan);
+            let who = running.waiting.page(after, moment.now + moment.horizon, many, closed);
+            let is_last = who.len() < many;
+            // Deciding may move them on.
+            places.extend(who.iter().map(|lead| (lead.line(), (lead.due.at, lead.enrollment_id))));
             candidates.extend(who);
+            after = places.last().map(|(_, place)| *place).or(after);
             page.decide(&running.plan, (&mut candidates, first), &mut books, &self.rhythm.warmup, moment);
             if is_last {
                 break;
             }
-            many *= 2;
         }
         running.book = books.campaign;
         self.shared.accounts.extend(books.accounts);
@@ -467,7 +499,7 @@ impl World {
         &mut self,
         campaign: usize,
         page: Page,
-        places: &[Place],
+        places: &[Standing],
         candidates: Vec<Candidate>,
         tell: &mut dyn FnMut(Event),
     ) {

@@ -22,6 +22,14 @@ const ASK_AGAIN: Duration = Duration::from_secs(24 * 3600);
 /// What only a person can change is looked at again after so long.
 const ASK_PERSON: Duration = Duration::from_secs(60);
 
+/// Candidates in the first part of a page: most turns end among them.
+const FIRST_PART: usize = 16;
+
+/// How many candidates the next part of a page has, of which so many were read, and which has `limit` at the most.
+pub fn next_part(read: usize, limit: usize) -> usize {
+    read.max(FIRST_PART).min(limit.saturating_sub(read))
+}
+
 /// A send to record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewSend {
@@ -70,7 +78,8 @@ pub struct Page {
     pub deferrals: BTreeMap<usize, Deferral>,
     /// Why nobody else of the campaign need be asked, where that is so.
     pub stop: Option<Deferral>,
-    exhausted: BTreeMap<EmailAccountId, Deferral>,
+    /// Accounts that have no slot left, and until when.
+    pub exhausted: BTreeMap<EmailAccountId, Deferral>,
 }
 
 /// The accounts that a campaign's mail may go from: its pool's, those that steps name, and those that leads keep. It rests
@@ -87,8 +96,8 @@ pub fn senders(
 impl Page {
     /// Decides about each candidate from `first` on in turn, until nobody else need be asked.
     ///
-    /// Slots are booked in `books`, and a candidate that moves on takes its new place. A page may be decided in parts: an
-    /// account without a slot for one of its candidates has none for the others.
+    /// Slots are booked in `books`, and a candidate that moves on takes its new place. A page is decided in parts (`next_part`):
+    /// an account without a slot for one of its candidates has none for the others (`closed_lines`).
     pub fn decide(
         &mut self,
         campaign: &CampaignPlan,
@@ -112,6 +121,14 @@ impl Page {
                 }
             }
         }
+    }
+
+    /// The accounts in whose lines nobody else can be served: the next parts of the page are read past them, or each turn would
+    /// ask all who wait for one account while another has slots left. Whoever stands there is asked when his account has a slot.
+    pub fn closed_lines<'a>(&'a self, campaign: &CampaignPlan) -> Option<&'a BTreeMap<EmailAccountId, Deferral>> {
+        // Where steps name their accounts, lines do not say who waits for which.
+        let is_by_line = campaign.steps.iter().all(|step| step.email_account_id.is_none());
+        Some(&self.exhausted).filter(|exhausted| is_by_line && !exhausted.is_empty())
     }
 
     /// The first moment at which asking again can have another answer, as long as nothing changes; none = nobody waits.

@@ -69,6 +69,13 @@ pub struct Candidate {
     pub recipient: Recipient,
 }
 
+impl Candidate {
+    /// The account in whose line it waits: the one that has sent to it; none = it waits with all others, who may have any.
+    pub fn line(&self) -> Option<EmailAccountId> {
+        self.email_account_id.filter(|_| !self.is_new)
+    }
+}
+
 /// Mails of a lead that have ended although their steps are not behind it: an edit has put them there. To its walk they are
 /// as if they were not in the sequence, so that the wait for the next one counts from the mail before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

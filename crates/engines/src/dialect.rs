@@ -11,6 +11,9 @@
 //! - `{rows r(id uuid, fence bigint)}`, where a table may stand: bulk input. PostgreSQL: `UNNEST` of one array per
 //!   column, one round trip. SQLite: a one-row SELECT, and the statement runs once per row with the prepared
 //!   statement, which was measured fastest there. So such a statement must not depend on other rows of its batch.
+//! - `{each r(id uuid)} (SELECT … {of r.id} … LIMIT $1) x`, where a table may stand: for each row of bulk input what the SELECT
+//!   finds. PostgreSQL: `LATERAL`, one round trip. SQLite: the statement runs once per row, as with `{rows …}`.
+//! - `{nil}`: the id that nothing has.
 //! - `{for update}`, `{for update skip locked}`, `{for share}`: row locks; SQLite has one writer and needs none.
 //! - `{any $3}`: membership in a list of ids.
 //! - `{merge a, b}`: two JSON objects as one, `b` wins: `||` there, `json_patch` here.
@@ -80,6 +83,7 @@ pub enum Dialect {
 /// Turns a text in the shared subset into one database's own words. Braces and casts inside string literals stay.
 pub fn translate(text: &str, dialect: Dialect) -> String {
     let scalars = highest_placeholder(text);
+    let each = text.split_once("{each ").and_then(|(_, tail)| tail.split_once('}')).map(|(declaration, _)| declaration);
     let mut out = String::with_capacity(text.len() + 64);
     let mut rest = text;
     while let Some(at) = rest.find(['{', '$', ':', '\'', '-']) {
@@ -95,7 +99,7 @@ pub fn translate(text: &str, dialect: Dialect) -> String {
             rest = &rest[end..];
         } else if rest.starts_with('{') {
             let end = rest.find('}').expect("every marker of a statement is closed: the prepare test reads them all");
-            marker(&rest[1..end], dialect, scalars, &mut out);
+            marker(&rest[1..end], dialect, (scalars, each), &mut out);
             rest = &rest[end + 1..];
         } else if dialect == Dialect::Sqlite && rest.starts_with("::") {
             rest = rest[2..].trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '[' || c == ']');
@@ -123,11 +127,21 @@ fn highest_placeholder(text: &str) -> usize {
         .unwrap_or(0)
 }
 
-fn marker(body: &str, dialect: Dialect, scalars: usize, out: &mut String) {
+fn marker(body: &str, dialect: Dialect, (scalars, each): (usize, Option<&str>), out: &mut String) {
     let postgres = dialect == Dialect::Postgres;
     let (word, argument) = body.split_once(' ').unwrap_or((body, ""));
     let text = match word {
         "rows" => rows(argument, dialect, scalars),
+        "each" if postgres => rows(argument, dialect, scalars) + " CROSS JOIN LATERAL",
+        "each" => String::new(),
+        "of" if postgres => argument.to_owned(),
+        "of" => {
+            let (_, columns) = columns(each.unwrap_or_default());
+            let place = columns.iter().position(|(name, _)| argument.ends_with(&format!(".{name}")));
+            format!("?{}", scalars + 1 + place.expect("`of` names a column of `each`: the prepare test reads them all"))
+        }
+        "nil" if postgres => "'00000000-0000-0000-0000-000000000000'::uuid".to_owned(),
+        "nil" => format!("x'{:032}'", 0),
         "for" => {
             if postgres {
                 format!("FOR {}", argument.to_uppercase())
@@ -180,10 +194,15 @@ fn marker(body: &str, dialect: Dialect, scalars: usize, out: &mut String) {
     out.push_str(&text);
 }
 
-/// `r(id uuid, fence bigint)` as a table expression.
-fn rows(declaration: &str, dialect: Dialect, scalars: usize) -> String {
+/// The name of `r(id uuid, fence bigint)`, and its columns with their types.
+fn columns(declaration: &str) -> (&str, Vec<(&str, &str)>) {
     let (alias, columns) = declaration.trim_end_matches(')').split_once('(').unwrap_or((declaration, ""));
-    let columns: Vec<(&str, &str)> = columns.split(',').filter_map(|column| column.trim().split_once(' ')).collect();
+    (alias, columns.split(',').filter_map(|column| column.trim().split_once(' ')).collect())
+}
+
+/// The same as a table expression.
+fn rows(declaration: &str, dialect: Dialect, scalars: usize) -> String {
+    let (alias, columns) = columns(declaration);
     let numbered = columns.iter().enumerate().map(|(i, (name, kind))| (scalars + 1 + i, *name, *kind));
     match dialect {
         Dialect::Postgres => {
@@ -222,6 +241,19 @@ mod tests {
         assert_eq!(
             translate(text, Dialect::Postgres),
             "UPDATE t SET x = r.x, at = $1 FROM UNNEST($2::uuid[], $3::bigint[]) AS r(id, x) WHERE t.id = r.id"
+        );
+    }
+
+    #[test]
+    fn a_select_is_asked_for_each_row() {
+        let text = "SELECT x.a FROM {each r(id uuid, n bigint)} (SELECT a FROM t WHERE id = {of r.id} AND b > {of r.n} LIMIT $1) x";
+        assert_eq!(
+            translate(text, Dialect::Sqlite),
+            "SELECT x.a FROM  (SELECT a FROM t WHERE id = ?2 AND b > ?3 LIMIT ?1) x"
+        );
+        assert_eq!(
+            translate(text, Dialect::Postgres),
+            "SELECT x.a FROM UNNEST($2::uuid[], $3::bigint[]) AS r(id, n) CROSS JOIN LATERAL (SELECT a FROM t WHERE id = r.id AND b > r.n LIMIT $1) x"
         );
     }
 

@@ -73,6 +73,7 @@ const MIGRATIONS: &[Migration] = migrations![
     21 "0021_api_keys",
     22 "0022_provider_limits",
     23 "0023_sweep_progress",
+    24 "0024_lines",
 ];
 
 /// Made outside the list: it is what the list is recorded in.

@@ -178,7 +178,7 @@ fn a_providers_cap_is_foreseen() {
     }
     let mut world = world(&[account(1, 0, None)], vec![asked]);
     world.shared.providers = Some(book);
-    let waiting = world.campaigns[0].waiting.page(None, NOW + HOUR, 8).1.remove(7).enrollment_id;
+    let waiting = world.campaigns[0].waiting.page(None, NOW + HOUR, 8, None).remove(7).enrollment_id;
     let explained = {
         let mut later = world.clone();
         while later.step(NOW + HOUR / 2, &mut |_| ()) {}
@@ -306,4 +306,33 @@ fn a_mail_of_an_earlier_round_leaves_and_moves_nobody() {
         2,
         "of its own round the next one follows"
     );
+}
+
+/// Who waits for a full account is not asked while another has slots, and is told what its own account says.
+#[test]
+fn a_line_of_a_full_account_holds_up_no_other() {
+    let accounts = [account(1, 0, Some(1)), account(2, 60, None)];
+    let mut asked = prospect(0, 400, &[1, 2]);
+    for (n, candidate) in asked.waiting.iter_mut().enumerate() {
+        candidate.email_account_id = Some(account_id(if n < 300 { 1 } else { 2 }));
+        candidate.is_new = false;
+        candidate.due.step_order = 2;
+    }
+    let last = asked.waiting[299].enrollment_id;
+    let mut world = world(&accounts, vec![asked]);
+    let explained = world.clone().explain(0, last, NOW + FAR);
+    assert_eq!(
+        (explained.reason, explained.account.map(|book| book.id)),
+        (Some(Reason::AccountCap), Some(account_id(1)))
+    );
+    let Answers { asked, closed, stop } = world.plan(0, &mut |_| ());
+    assert_eq!(closed.keys().copied().collect::<Vec<_>>(), [account_id(1), account_id(2)]);
+    assert!(asked.len() < 40 && stop.is_some(), "{}", asked.len());
+    let outlook = outlook(world);
+    assert_eq!(outlook.slots.len(), 400);
+    let of = |n| outlook.slots.iter().filter(move |sent| sent.account == account_id(n));
+    assert!(of(2).last().unwrap().at < NOW + 3 * HOUR, "with its own gap alone");
+    let of_first: Vec<_> = of(1).map(|sent| sent.enrollment_id).collect();
+    assert!(of_first.is_sorted() && of_first.last() == Some(&last), "one a day, in their order");
+    assert!(outlook.limits[0].0 == Reason::AccountCap && outlook.limits[0].1 > 0.99, "{:?}", outlook.limits);
 }

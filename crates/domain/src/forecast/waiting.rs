@@ -1,71 +1,101 @@
 //! Enrollments that wait for a step, in the order in which planning sees them: there may be millions.
 //!
-//! Not responsible for what becomes of them (`forecast`). To ask something else of the order: a method here.
+//! Each stands in the line of the account that it keeps, or among all others (`Candidate::line`); lines are read as one, by due
+//! time. Not responsible for what becomes of them (`forecast`). To ask something else of the order: a method here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::ops::Bound;
 
-use crate::ids::EnrollmentId;
+use crate::ids::{EmailAccountId, EnrollmentId};
+use crate::pace::Deferral;
 use crate::plan::Candidate;
 use crate::time::Timestamp;
 
 /// Place of an enrollment in the order in which planning sees them.
 pub(super) type Place = (Timestamp, EnrollmentId);
+/// Whose line it is; none = of those who may have any account.
+type Name = Option<EmailAccountId>;
+
+/// A place in a line.
+pub(super) type Standing = (Name, Place);
 
 /// The last place of those that are due at `at`.
 const fn last_place(at: Timestamp) -> Place {
     (at, EnrollmentId::from_uuid(uuid::Uuid::max()))
 }
 
-/// Those who wait, and how many of them planning has to look at.
+/// Those who wait in one line, and how many of them planning has to look at.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Waiting {
+struct Line {
     all: BTreeMap<Place, Candidate>,
     ready_until: Option<Timestamp>,
     ready: u64,
 }
 
+/// Those who wait.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Waiting {
+    lines: BTreeMap<Name, Line>,
+}
+
 impl Waiting {
     pub(super) fn insert(&mut self, candidate: Candidate) {
         let place = (candidate.due.at, candidate.enrollment_id);
-        let is_new = self.all.insert(place, candidate).is_none();
-        self.ready += u64::from(is_new && Some(place.0) <= self.ready_until);
+        let line = self.lines.entry(candidate.line()).or_default();
+        let is_new = line.all.insert(place, candidate).is_none();
+        line.ready += u64::from(is_new && Some(place.0) <= line.ready_until);
     }
 
-    pub(super) fn remove(&mut self, place: Place) {
-        let was_there = self.all.remove(&place).is_some();
-        self.ready -= u64::from(was_there && Some(place.0) <= self.ready_until);
+    pub(super) fn remove(&mut self, (name, place): Standing) {
+        let Some(line) = self.lines.get_mut(&name) else { return };
+        let was_there = line.all.remove(&place).is_some();
+        line.ready -= u64::from(was_there && Some(place.0) <= line.ready_until);
     }
 
-    /// How many are due by `at`, which never goes back.
-    pub(super) fn ready(&mut self, at: Timestamp) -> u64 {
-        let from = self.ready_until.map_or(Bound::Unbounded, |until| Bound::Excluded(last_place(until)));
-        self.ready += self.all.range((from, Bound::Included(last_place(at)))).count() as u64;
-        self.ready_until = Some(at);
-        self.ready
+    /// How many of each line are due by `at`, which never goes back.
+    pub(super) fn ready(&mut self, at: Timestamp) -> impl Iterator<Item = (Name, u64)> {
+        self.lines.iter_mut().map(move |(name, line)| {
+            let from = line.ready_until.map_or(Bound::Unbounded, |until| Bound::Excluded(last_place(until)));
+            line.ready += line.all.range((from, Bound::Included(last_place(at)))).count() as u64;
+            line.ready_until = Some(at);
+            (*name, line.ready)
+        })
     }
 
-    /// The first of them behind a place, up to `at`.
-    pub(super) fn page(&self, after: Option<Place>, at: Timestamp, many: usize) -> (Vec<Place>, Vec<Candidate>) {
+    /// The first of them behind a place, up to `at`, without those in closed lines.
+    pub(super) fn page(
+        &self,
+        after: Option<Place>,
+        at: Timestamp,
+        many: usize,
+        closed: Option<&BTreeMap<EmailAccountId, Deferral>>,
+    ) -> Vec<Candidate> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let due = self.all.range((from, Bound::Included(last_place(at)))).take(many);
-        due.map(|(place, candidate)| (*place, candidate.clone())).unzip()
+        let is_open = |name: &Name| name.is_none_or(|id| closed.is_none_or(|closed| !closed.contains_key(&id)));
+        let open = self.lines.iter().filter(|(name, _)| is_open(name));
+        let mut heads: Vec<Peeked<'_>> =
+            open.map(|(_, line)| line.all.range((from, Bound::Included(last_place(at)))).peekable()).collect();
+        let first = || {
+            let first =
+                heads.iter_mut().filter_map(|head| Some((*head.peek()?.0, head))).min_by_key(|(place, _)| *place);
+            first.and_then(|(_, head)| head.next()).map(|(_, candidate)| candidate.clone())
+        };
+        std::iter::from_fn(first).take(many).collect()
     }
 
     /// When the first one behind `at` is due.
     pub(super) fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
-        self.all.range((Bound::Excluded(last_place(at)), Bound::Unbounded)).next().map(|((due, _), _)| *due)
+        let behind = (Bound::Excluded(last_place(at)), Bound::Unbounded);
+        self.lines.values().filter_map(|line| Some(line.all.range(behind).next()?.0.0)).min()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.all.is_empty()
+        self.lines.values().all(|line| line.all.is_empty())
     }
 
     pub(super) fn of(&self, enrollment: EnrollmentId) -> Option<&Candidate> {
-        self.all.values().find(|candidate| candidate.enrollment_id == enrollment)
-    }
-
-    pub(super) fn place_of(&self, enrollment: EnrollmentId) -> Option<Place> {
-        self.all.keys().find(|(_, id)| *id == enrollment).copied()
+        self.lines.values().flat_map(|line| line.all.values()).find(|candidate| candidate.enrollment_id == enrollment)
     }
 }
+
+type Peeked<'a> = std::iter::Peekable<btree_map::Range<'a, Place, Candidate>>;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use domain::campaign::CampaignStatus;
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, SendId, StepId, TenantId};
 use domain::pace::{CampaignBook, Recipient, Slot};
-use domain::page::{Move, NewSend, Page, senders};
+use domain::page::{Move, NewSend, Page, next_part, senders};
 use domain::plan::{Books, CampaignPlan, Candidate, Moment, Past};
 use domain::reason::Reason;
 use domain::schedule::WarmupTable;
@@ -58,6 +58,13 @@ statements! {
         WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status = 'active' AND e.due_at IS NOT NULL
             AND e.due_at <= $3 AND (e.due_at, e.id) > ($5, $6)
         ORDER BY e.due_at, e.id LIMIT $7 {for update of e skip locked}");
+    // The same of some lines: those of the accounts that still have slots, and `{nil}` for all who may have any. Active ones in the
+    // words of their index (see its migration).
+    DUE_OF_LINES = concat!("SELECT x.* FROM {each r(line uuid)} (SELECT ", candidate_columns!("e.due_at", "$4"), candidate_tables!(), "
+            WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status NOT IN ('completed', 'stopped') AND e.due_at IS NOT NULL
+                AND COALESCE(CASE WHEN e.highest_sent_step > 0 THEN e.email_account_id END, {nil}) = {of r.line}
+                AND e.due_at <= $3 AND (e.due_at, e.id) > ($5, $6)
+            ORDER BY e.due_at, e.id LIMIT $7 {for update of e skip locked}) x");
     // An account that left the pool still serves the leads that it wrote to before. Not a join: each account is one look-up
     // in the index, however many leads keep it.
     SENDERS = "SELECT x.id, x.in_pool FROM (SELECT a.id AS id,
@@ -273,25 +280,35 @@ impl SystemStore {
         }
         campaign.plan.lost_time = lost_time(&mut tx).await?;
         dot::lock_days(&mut tx, &campaign).await?;
-        let mut candidates = read_candidates(&mut tx, request).await?;
-        let ids = (request.tenant_id, request.campaign_id);
-        reactions::complete(&mut tx, ids, &campaign.plan.steps, &mut candidates).await?;
-        past::complete(&mut tx, ids, &campaign, &mut candidates).await?;
-        let full = candidates.len() >= request.limit as usize;
-        let last = candidates.last().map(|c| (c.due.at, c.enrollment_id));
-        let books = read_books(&mut tx, request, &campaign).await?;
         let moment = Moment { now: request.now, horizon: request.horizon };
-        let (mut candidates, mut books) = (candidates, books);
-        let mut unknown_domains = BTreeSet::new();
-        if let Some(book) = &books.providers {
-            let asked = candidates.iter_mut();
-            unknown_domains = dot::providers::complete(&mut tx, request.tenant_id, book, asked, request.now).await?;
-        }
+        let mut part = Part { many: next_part(0, request.limit as usize), after: request.after };
+        let mut candidates = part.read(&mut tx, request, &campaign, None).await?;
+        let mut books = read_books(&mut tx, request, &campaign).await?;
         let taken = books.taken();
-        let mut page = Page::default();
-        page.decide(&campaign.plan, (&mut candidates, 0), &mut books, warmup, moment);
+        let mut unknown_domains = BTreeSet::new();
+        let (mut page, mut first) = (Page::default(), 0);
+        let finished = loop {
+            if let Some(book) = &books.providers {
+                let asked = candidates[first..].iter_mut();
+                unknown_domains
+                    .extend(dot::providers::complete(&mut tx, request.tenant_id, book, asked, request.now).await?);
+            }
+            page.decide(&campaign.plan, (&mut candidates, first), &mut books, warmup, moment);
+            if page.stop.is_some() || candidates.len() - first < part.many {
+                break true;
+            }
+            first = candidates.len();
+            part.many = next_part(first, request.limit as usize);
+            if part.many == 0 {
+                break false;
+            }
+            let open = page.closed_lines(&campaign.plan).map(|closed| {
+                let open = books.accounts.keys().filter(|id| !closed.contains_key(id));
+                open.map(|id| id.uuid()).chain([Uuid::nil()]).collect()
+            });
+            candidates.extend(part.read(&mut tx, request, &campaign, open).await?);
+        };
         let ids = page.sends.iter().map(|_| new_id()).collect();
-        let finished = !full || page.stop.is_some();
         let mut writing = Writing { request, campaign: &campaign, candidates, books, page, ids };
         let inserted = writing.insert_sends(&mut tx).await?;
         writing.correct_conflicts(&inserted);
@@ -309,25 +326,50 @@ impl SystemStore {
         let seen_now = (finished && !begins).then_some(request.now);
         let params = values![request.tenant_id, request.campaign_id, until, seen, seen_now, writing.campaign.edited_at];
         tx.execute(&SAVE_CAMPAIGN, params).await?;
-        let result = writing.report(&inserted, if finished { None } else { last }, moment);
+        let result = writing.report(&inserted, if finished { None } else { part.after }, moment);
         tx.commit().await?;
         Ok(PlanPage { unknown_domains, ..result })
     }
 }
 
-async fn read_candidates(tx: &mut Tx, request: &PlanRequest) -> Result<Vec<Candidate>> {
-    let (after_at, after_id) =
-        request.after.map_or((Timestamp::from_micros(i64::MIN), Uuid::nil()), |(at, id)| (at, id.uuid()));
-    let params = values![
-        request.tenant_id,
-        request.campaign_id,
-        request.now + request.horizon,
-        request.now,
-        after_at,
-        after_id,
-        request.limit,
-    ];
-    tx.query(&DUE, params).await?.iter().map(candidate).collect()
+/// A part of a page, in the order in which candidates came due.
+struct Part {
+    /// Most candidates in it.
+    many: usize,
+    /// Where the one before ended.
+    after: Option<(Timestamp, EnrollmentId)>,
+}
+
+impl Part {
+    /// Reads and locks it: of these lines, where some are not to be read any more, else of all.
+    async fn read(
+        &mut self,
+        tx: &mut Tx,
+        request: &PlanRequest,
+        campaign: &CampaignBundle,
+        lines: Option<Vec<Uuid>>,
+    ) -> Result<Vec<Candidate>> {
+        let (after_at, after_id) =
+            self.after.map_or((Timestamp::from_micros(i64::MIN), Uuid::nil()), |(at, id)| (at, id.uuid()));
+        let ids = (request.tenant_id, request.campaign_id);
+        let until = request.now + request.horizon;
+        let params = values![ids.0, ids.1, until, request.now, after_at, after_id, self.many as i64];
+        let rows = match lines {
+            Some(lines) => {
+                let lines: Rows = lines.into_iter().map(|line| values![line]).collect();
+                tx.query_rows(&DUE_OF_LINES, lines, params).await?
+            }
+            None => tx.query(&DUE, params).await?,
+        };
+        let mut candidates: Vec<Candidate> = rows.iter().map(candidate).collect::<Result<_>>()?;
+        // Each line was read as far as the whole part may go.
+        candidates.sort_by_key(|candidate| (candidate.due.at, candidate.enrollment_id));
+        candidates.truncate(self.many);
+        self.after = candidates.last().map(|last| (last.due.at, last.enrollment_id)).or(self.after);
+        reactions::complete(tx, ids, &campaign.plan.steps, &mut candidates).await?;
+        past::complete(tx, ids, campaign, &mut candidates).await?;
+        Ok(candidates)
+    }
 }
 
 pub(super) fn candidate(row: &Row) -> Result<Candidate> {

@@ -16,6 +16,7 @@ mod edits_planned;
 mod first_steps;
 mod foreign_ids;
 mod leads;
+mod lines;
 mod lives;
 mod outlook;
 mod plan;

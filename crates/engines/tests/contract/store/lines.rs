@@ -1,0 +1,86 @@
+//! Lines: who waits for an account that has no slot left holds up nobody who waits for another, and is not asked meanwhile.
+//!
+//! Not responsible for how many slots an account has (`slots`). To add a case of who stands where: a case here.
+
+use std::time::Duration;
+
+use domain::ids::{EmailAccountId, EnrollmentId};
+use domain::time::Timestamp;
+use engines::value::Value;
+use engines::{Store, values};
+
+use super::scene::{DAY, HOUR, MINUTE, Scene, account};
+use crate::engine::{Engine, NOW, with_store};
+use crate::on_every_engine;
+
+/// In ana's line, and in bob's behind it.
+const OF_ANA: usize = 60;
+const OF_BOB: usize = 30;
+
+/// Ana has one mail a day; leads of both wait for their second mail, ana's in the order of `column`, bob's last.
+async fn two_lines(store: Store) -> (Scene, [EmailAccountId; 2], Vec<EnrollmentId>) {
+    let f = Scene::started(store, OF_ANA + OF_BOB, |s| {
+        s.accounts[0].daily_limit = Some(1);
+        s.accounts.push(account("bob@acme.test"));
+    })
+    .await;
+    let accounts: Vec<EmailAccountId> = f.column("SELECT id AS x FROM email_accounts ORDER BY email").await;
+    let ids: Vec<EnrollmentId> = f.column("SELECT id AS x FROM campaign_leads ORDER BY id").await;
+    for (n, id) in ids.iter().enumerate() {
+        let due = NOW - HOUR + Duration::from_secs(n as u64);
+        let account = accounts[usize::from(n >= OF_ANA)];
+        put(&f, *id, values![account, due, 1]).await;
+    }
+    (f, [accounts[0], accounts[1]], ids)
+}
+
+/// Gives an enrollment its account, due time and the last step that it was sent.
+async fn put(f: &Scene, id: EnrollmentId, place: Vec<Value>) {
+    let update = "UPDATE campaign_leads SET email_account_id = $2, due_at = $3, highest_sent_step = $4::bigint, next_step_order = $4::bigint + 1 WHERE id = $1";
+    f.write(update, values![id].into_iter().chain(place).collect()).await;
+}
+
+fn a_line_without_slots_is_not_read_to_its_end(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, [ana, bob], ids) = two_lines(store).await;
+        let leads = async |at: Timestamp| f.plan_within(MINUTE, at).await;
+        let page = leads(NOW).await;
+        let of = |account| page.planned.iter().filter(|hint| hint.email_account_id == account).count();
+        assert_eq!((of(ana), of(bob), page.next), (1, OF_BOB, None));
+        assert_eq!(page.deferred, 15, "those of the first part alone were asked");
+        // The first in the line has the next slot, however late it came to be asked.
+        let next = leads(NOW + DAY).await;
+        assert_eq!(next.planned.len(), 1);
+        let open = "SELECT enrollment_id AS x FROM sends WHERE open ORDER BY account_day DESC LIMIT 1";
+        assert_eq!(f.column::<EnrollmentId>(open).await, [ids[1]]);
+    });
+}
+
+/// Its account wrote to nobody in it, so it may have any: it stands in nobody's line.
+fn a_new_lead_that_keeps_an_account_is_asked_with_the_new_ones(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, [ana, bob], ids) = two_lines(store).await;
+        put(&f, ids[OF_ANA - 1], values![bob, NOW, 0]).await;
+        put(&f, ids[OF_ANA - 2], values![Value::Null, NOW, 0]).await;
+        let page = f.plan_within(MINUTE, NOW).await;
+        let of = |account| page.planned.iter().filter(|hint| hint.email_account_id == account).count();
+        assert_eq!((of(ana), of(bob), page.deferred), (1, OF_BOB + 2, 15));
+    });
+}
+
+/// A step that names its account is served from that one, whichever its lead keeps.
+fn where_steps_name_accounts_all_are_asked(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, [ana, bob], _) = two_lines(store).await;
+        f.write("UPDATE campaign_sequence_steps SET email_account_id = $1 WHERE step_order = 2", values![ana]).await;
+        let page = f.plan_within(MINUTE, NOW).await;
+        assert!(page.planned.len() == 1 && page.planned.iter().all(|hint| hint.email_account_id != bob));
+        assert_eq!(page.deferred as usize, OF_ANA + OF_BOB - 1);
+    });
+}
+
+on_every_engine! {
+    a_line_without_slots_is_not_read_to_its_end
+    a_new_lead_that_keeps_an_account_is_asked_with_the_new_ones
+    where_steps_name_accounts_all_are_asked
+}
