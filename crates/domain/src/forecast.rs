@@ -510,7 +510,7 @@ impl World {
                 (Some(account), Some(slot)) => {
                     let days = (Some(slot.account_day.clone()), Some(slot.campaign_day.clone()));
                     let due = Due { step_order: send.step_order, at: now };
-                    let candidate = Candidate { due, ..candidate.clone() };
+                    let candidate = Candidate { due, email_account_id: send.account, ..candidate.clone() };
                     self.slot(
                         campaign,
                         OpenSend { candidate, account, at: slot.at, is_dot: false, moves_on: true, reason: None, days },

@@ -78,8 +78,9 @@ pub struct Page {
     pub deferrals: BTreeMap<usize, Deferral>,
     /// Why nobody else of the campaign need be asked, where that is so.
     pub stop: Option<Deferral>,
-    /// Accounts that have no slot left, and until when.
-    pub exhausted: BTreeMap<EmailAccountId, Deferral>,
+    exhausted: BTreeMap<EmailAccountId, Deferral>,
+    /// Lines whose first has to wait for its account.
+    closed: BTreeMap<EmailAccountId, Deferral>,
 }
 
 /// The accounts that a campaign's mail may go from: its pool's, those that steps name, and those that leads keep. It rests
@@ -97,7 +98,7 @@ impl Page {
     /// Decides about each candidate from `first` on in turn, until nobody else need be asked.
     ///
     /// Slots are booked in `books`, and a candidate that moves on takes its new place. A page is decided in parts (`next_part`):
-    /// an account without a slot for one of its candidates has none for the others (`closed_lines`).
+    /// an account without a slot for one of its candidates has none for those behind it (`closed_lines`).
     pub fn decide(
         &mut self,
         campaign: &CampaignPlan,
@@ -110,6 +111,12 @@ impl Page {
             if self.stop.is_some() {
                 break;
             }
+            let is_behind =
+                candidate.line().zip(self.closed_lines(campaign)).is_some_and(|(id, of)| of.contains_key(&id));
+            if is_behind {
+                continue;
+            }
+            let kept = candidate.email_account_id;
             if leaves(campaign, candidate, books) {
                 candidate.email_account_id = None;
             }
@@ -120,15 +127,17 @@ impl Page {
                     break;
                 }
             }
+            // Whoever is not served keeps it.
+            candidate.email_account_id = kept;
         }
     }
 
-    /// The accounts in whose lines nobody else can be served: the next parts of the page are read past them, or each turn would
-    /// ask all who wait for one account while another has slots left. Whoever stands there is asked when his account has a slot.
+    /// The accounts in whose lines somebody waits for them, so that nobody behind him is asked: the next parts of the page are
+    /// read past these lines, or each turn would ask all who wait for one account while another has slots left. None where
+    /// no line is closed, or steps name their accounts: lines do not say then who waits for which.
     pub fn closed_lines<'a>(&'a self, campaign: &CampaignPlan) -> Option<&'a BTreeMap<EmailAccountId, Deferral>> {
-        // Where steps name their accounts, lines do not say who waits for which.
         let is_by_line = campaign.steps.iter().all(|step| step.email_account_id.is_none());
-        Some(&self.exhausted).filter(|exhausted| is_by_line && !exhausted.is_empty())
+        Some(&self.closed).filter(|closed| is_by_line && !closed.is_empty())
     }
 
     /// The first moment at which asking again can have another answer, as long as nothing changes; none = nobody waits.
@@ -230,6 +239,10 @@ impl Page {
             }
             Scope::Account(id) => {
                 self.exhausted.insert(id, deferral);
+                // Who has just come to this step stands further behind from now on: others are the first of the line.
+                if candidate.line() == Some(id) && !self.moves.contains_key(&index) {
+                    self.closed.insert(id, deferral);
+                }
                 books.pool.retain(|other| *other != id);
                 if books.accounts.keys().all(|id| self.exhausted.contains_key(id)) {
                     self.stop = self.first_free();

@@ -143,6 +143,7 @@ impl World {
             at: now,
         }));
         send.candidate.email_account_id = Some(send.account);
+        send.candidate.is_new = false;
         send.candidate.past.last_sent_at = Some(now);
         self.go_on(campaign, send, now, tell);
     }
