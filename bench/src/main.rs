@@ -43,6 +43,9 @@ struct Options {
     /// Runs of each, interleaved with its limit
     #[arg(long, value_name = "N", default_value_t = 5)]
     runs: usize,
+    /// Idle turns whose mean is one run's; a running scheduler takes one a second
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    idle_turns: u32,
     /// Print one JSON object instead of the table
     #[arg(long)]
     json: bool,

@@ -1,11 +1,14 @@
-//! The product as its users run it: an installation of its own, commands with `--json`, and the most memory that one held.
+//! The product as its users run it: an installation of its own, commands with `--json`, the most memory that one held, and what
+//! a running scheduler says of its turns.
 
 use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
 /// Keys that a deployment must be given; they protect nothing here.
@@ -15,6 +18,13 @@ const SECRETS: [(&str, &str); 2] = [
 ];
 /// How often a process's memory is read. The kernel keeps the most there was, so that only the last moment can be missed.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// How often a running scheduler is asked for its turns, and for how long.
+const ASK: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Seconds that turns took, and how many there were.
+const TURNS: [&str; 2] =
+    ["penguinmails_scheduler_turn_duration_seconds_sum ", "penguinmails_scheduler_turn_duration_seconds_count "];
 
 /// An installation in a folder.
 pub(crate) struct Product<'a> {
@@ -67,13 +77,31 @@ impl<'a> Product<'a> {
         self.run(&["scheduler", "--once"])
     }
 
-    fn run(&self, arguments: &[&str]) -> anyhow::Result<Said> {
+    /// The mean of so many turns of a running scheduler, in ms, without its first, which connects and prepares.
+    pub(crate) fn turns(&self, turns: u32) -> anyhow::Result<f64> {
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let mut command = self.command(&["scheduler"]);
+        command.env("HEALTH_LISTEN", address.to_string()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().with_context(|| format!("`{}` does not start", self.program.display()))?;
+        let mean = mean_of(address, turns);
+        child.kill()?;
+        child.wait()?;
+        mean
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.program);
-        command.args(arguments).arg("--json").arg("--data").arg(self.folder.join("data"));
+        command.args(arguments).arg("--data").arg(self.folder.join("data"));
         command.env_clear().envs(SECRETS).stdin(Stdio::null());
         if let Some(url) = &self.database_url {
             command.env("DATABASE_URL", url).env("ALLOW_PRIVATE_HOSTS", "*");
         }
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> anyhow::Result<Said> {
+        let mut command = self.command(arguments);
+        command.arg("--json");
         let (output, log) = (self.folder.join("output"), self.folder.join("log"));
         command.stdout(std::fs::File::create(&output)?).stderr(std::fs::File::create(&log)?);
         let mut child = command.spawn().with_context(|| format!("`{}` does not start", self.program.display()))?;
@@ -84,6 +112,34 @@ impl<'a> Product<'a> {
         let object = serde_json::from_str(&text(&output)).with_context(|| format!("`{}`", arguments.join(" ")))?;
         Ok(Said { object, memory })
     }
+}
+
+/// The mean of so many turns, in ms, behind the first.
+fn mean_of(address: SocketAddr, turns: u32) -> anyhow::Result<f64> {
+    let (began, mut first) = (Instant::now(), None);
+    while began.elapsed() < PATIENCE {
+        std::thread::sleep(ASK);
+        let Some([seconds, count]) = turns_so_far(address) else { continue };
+        if count < 1.0 {
+            continue;
+        }
+        let [seconds_before, count_before] = *first.get_or_insert([seconds, count]);
+        if count - count_before >= f64::from(turns) {
+            return Ok((seconds - seconds_before) / (count - count_before) * 1000.0);
+        }
+    }
+    bail!("the scheduler took no {turns} turns within {PATIENCE:?}")
+}
+
+/// `TURNS` of a process; none while it does not answer.
+fn turns_so_far(address: SocketAddr) -> Option<[f64; 2]> {
+    let mut connection = TcpStream::connect_timeout(&address, ASK).ok()?;
+    connection.set_read_timeout(Some(PATIENCE)).ok()?;
+    connection.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").ok()?;
+    let mut text = String::new();
+    connection.read_to_string(&mut text).ok()?;
+    let value = |name| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    Some([value(TURNS[0])?, value(TURNS[1])?])
 }
 
 /// Waits for a process's end; the most resident memory it held, in MiB.

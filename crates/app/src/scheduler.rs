@@ -37,7 +37,7 @@ pub(crate) struct Turn {
     pub(crate) enqueued: u64,
     /// Sends recorded in the ledger. More than `enqueued` where the queue did not answer: those are brought again.
     pub(crate) planned: u64,
-    /// Due leads that have to wait for a window, an account or a limit.
+    /// Due leads that were asked and have to wait for a window, an account or a limit.
     pub(crate) deferred: u64,
     /// Sends skipped with a reason.
     pub(crate) skipped: u64,

@@ -19,7 +19,7 @@ use std::time::Duration;
 use crate::ids::{EmailAccountId, EnrollmentId, LeadId};
 use crate::pace::{AccountBook, CampaignBook, Deferral, ProviderBook, Scope, TenantBook};
 use crate::page::{Page, next_part, senders, soonest, turn_rank};
-use crate::plan::{Books, CampaignPlan, Candidate, Moment};
+use crate::plan::{Books, CampaignPlan, Candidate, Line, Moment};
 use crate::reason::Reason;
 use crate::rounds::Rounds;
 use crate::schedule::WarmupTable;
@@ -191,9 +191,9 @@ enum Answer {
 #[derive(Clone, Debug, Default)]
 struct Answers {
     /// Those who were asked and have to wait, and in whose line.
-    asked: BTreeMap<EnrollmentId, (Deferral, Option<EmailAccountId>)>,
+    asked: BTreeMap<EnrollmentId, (Deferral, Option<Line>)>,
     /// Lines that were not read to their ends, and why.
-    closed: BTreeMap<EmailAccountId, Deferral>,
+    closed: BTreeMap<Line, Deferral>,
     /// Why nobody else was asked.
     stop: Option<Deferral>,
 }
@@ -236,7 +236,7 @@ impl Running {
 
     /// Takes note of who waits for what from now on. Whoever was put off is due later, and waits for nothing meanwhile.
     fn hold_up(&mut self, answers: &Answers, horizon_end: Timestamp) {
-        let of_line = |line: &Option<EmailAccountId>| line.and_then(|account| answers.closed.get(&account));
+        let of_line = |line: &Option<Line>| line.and_then(|line| answers.closed.get(&line));
         let mut others = 0;
         for (line, ready) in self.waiting.ready(horizon_end) {
             match of_line(&line) {
@@ -371,16 +371,12 @@ impl World {
             return Answer::NotAsked;
         };
         let Answers { asked, closed, stop } = self.plan(campaign, &mut |_| ());
-        let waits = self.campaigns[campaign].waits(enrollment);
-        let of_line = line.and_then(|account| closed.get(&account));
-        match asked
-            .get(&enrollment)
-            .map(|(deferral, _)| deferral)
-            .or(of_line)
-            .or(stop.as_ref())
-            .copied()
-            .filter(|_| waits)
-        {
+        let running = &self.campaigns[campaign];
+        let own = asked.get(&enrollment).map(|(deferral, _)| *deferral).filter(|_| running.waits(enrollment));
+        // Nobody asked it: what holds its line, or all others.
+        let is_due = running.waiting.of(enrollment).is_some_and(|lead| lead.due.at <= horizon_end);
+        let of_others = line.and_then(|line| closed.get(&line)).copied().or(stop).filter(|_| is_due);
+        match own.or(of_others) {
             Some(deferral) => Answer::Waits(deferral),
             None => Answer::Served,
         }

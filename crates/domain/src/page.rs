@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::ids::{CampaignId, EmailAccountId, StepId};
 use crate::pace::{Deferral, Scope, Slot};
-use crate::plan::{Books, CampaignPlan, Candidate, Moment, Plan, plan_send};
+use crate::plan::{Books, CampaignPlan, Candidate, Line, Moment, Plan, plan_send};
 use crate::reason::Reason;
 use crate::rotation::leaves;
 use crate::schedule::{WarmupTable, jitter};
@@ -80,7 +80,7 @@ pub struct Page {
     pub stop: Option<Deferral>,
     exhausted: BTreeMap<EmailAccountId, Deferral>,
     /// Lines whose first has to wait for its account.
-    closed: BTreeMap<EmailAccountId, Deferral>,
+    closed: BTreeMap<Line, Deferral>,
 }
 
 /// The accounts that a campaign's mail may go from: its pool's, those that steps name, and those that leads keep. It rests
@@ -132,10 +132,10 @@ impl Page {
         }
     }
 
-    /// The accounts in whose lines somebody waits for them, so that nobody behind him is asked: the next parts of the page are
+    /// The lines in which somebody waits for his account, so that nobody behind him is asked: the next parts of the page are
     /// read past these lines, or each turn would ask all who wait for one account while another has slots left. None where
     /// no line is closed, or steps name their accounts: lines do not say then who waits for which.
-    pub fn closed_lines<'a>(&'a self, campaign: &CampaignPlan) -> Option<&'a BTreeMap<EmailAccountId, Deferral>> {
+    pub fn closed_lines<'a>(&'a self, campaign: &CampaignPlan) -> Option<&'a BTreeMap<Line, Deferral>> {
         let is_by_line = campaign.steps.iter().all(|step| step.email_account_id.is_none());
         Some(&self.closed).filter(|closed| is_by_line && !closed.is_empty())
     }
@@ -239,9 +239,10 @@ impl Page {
             }
             Scope::Account(id) => {
                 self.exhausted.insert(id, deferral);
-                // Who has just come to this step stands further behind from now on: others are the first of the line.
-                if candidate.line() == Some(id) && !self.moves.contains_key(&index) {
-                    self.closed.insert(id, deferral);
+                // Who has moved in this page may stand behind others in the next one, which is to find the same first.
+                let line = candidate.line().filter(|(own, _)| *own == id && !self.moves.contains_key(&index));
+                if let Some(line) = line {
+                    self.closed.insert(line, deferral);
                 }
                 books.pool.retain(|other| *other != id);
                 if books.accounts.keys().all(|id| self.exhausted.contains_key(id)) {

@@ -69,10 +69,13 @@ pub struct Candidate {
     pub recipient: Recipient,
 }
 
+/// A line of those who keep the same account, and whether it has written to them in this round: whoever it has not may leave it.
+pub type Line = (EmailAccountId, bool);
+
 impl Candidate {
-    /// The account in whose line it waits: the one that has sent to it; none = it waits with all others, who may have any.
-    pub fn line(&self) -> Option<EmailAccountId> {
-        self.email_account_id.filter(|_| !self.is_new)
+    /// The line in which it waits; none = it waits with all who may have any account.
+    pub fn line(&self) -> Option<Line> {
+        self.email_account_id.map(|id| (id, !self.is_new))
     }
 }
 
@@ -278,7 +281,7 @@ pub fn plan_send(
         StepType::Condition if candidate.due.at > now => {
             Plan::Defer(Deferral { until: candidate.due.at, reason: Reason::NotDue, scope: Scope::Lead })
         }
-        StepType::Condition if step.is_active => pass_condition(campaign, step, candidate, now),
+        StepType::Condition if step.is_active => pass_condition(campaign, step, candidate),
         StepType::Condition | StepType::Wait => {
             Plan::Move { next: candidate.past.next_due(&campaign.steps, step.step_order, candidate.due.at) }
         }
@@ -303,10 +306,10 @@ fn winner_holds(campaign: &CampaignPlan, step: &Step, candidate: &Candidate, now
     Some(Deferral { until, reason, scope: Scope::Lead })
 }
 
-fn pass_condition(campaign: &CampaignPlan, step: &Step, candidate: &Candidate, now: Timestamp) -> Plan {
+fn pass_condition(campaign: &CampaignPlan, step: &Step, candidate: &Candidate) -> Plan {
     let (steps, past) = (&campaign.steps, &candidate.past);
     let next = past.next_due(steps, step.step_order, candidate.due.at);
-    if step.condition.holds(&candidate.reactions, now) {
+    if step.condition.holds(&candidate.reactions, candidate.due.at) {
         return Plan::Move { next };
     }
     if step.stop_if_false {

@@ -98,8 +98,10 @@ impl Scheduler {
             enqueued: names.one("scheduler_sends_enqueued", "Jobs that the queue took as new"),
             skipped: names
                 .one("scheduler_sends_skipped", "Sends left out when planning, with their reason in the ledger"),
-            deferred: names
-                .one("scheduler_leads_deferred", "Due leads that had to wait for a window, an account or a limit"),
+            deferred: names.one(
+                "scheduler_leads_deferred",
+                "Due leads that were asked and had to wait for a window, an account or a limit",
+            ),
             completed: names.one("scheduler_campaigns_completed", "Campaigns whose every send is final"),
         }
     }

@@ -326,7 +326,7 @@ fn a_line_of_a_full_account_holds_up_no_other() {
         (Some(Reason::AccountCap), Some(account_id(1)))
     );
     let Answers { asked, closed, stop } = world.plan(0, &mut |_| ());
-    assert_eq!(closed.keys().copied().collect::<Vec<_>>(), [account_id(1), account_id(2)]);
+    assert_eq!(closed.keys().copied().collect::<Vec<_>>(), [(account_id(1), true), (account_id(2), true)]);
     assert!(asked.len() == 2 && stop.is_some(), "{asked:?}");
     let outlook = outlook(world);
     assert_eq!(outlook.slots.len(), 400);
@@ -335,4 +335,25 @@ fn a_line_of_a_full_account_holds_up_no_other() {
     let of_first: Vec<_> = of(1).map(|sent| sent.enrollment_id).collect();
     assert!(of_first.is_sorted() && of_first.last() == Some(&last), "one a day, in their order");
     assert!(outlook.limits[0].0 == Reason::AccountCap && outlook.limits[0].1 > 0.99, "{:?}", outlook.limits);
+}
+
+/// Who passes a wait stands where that puts him, so the first who stands still closes the line.
+#[test]
+fn who_moves_on_closes_no_line() {
+    let mut asked = prospect(0, 4, &[1, 2]);
+    asked.plan.steps[0].step_type = StepType::Wait;
+    for candidate in &mut asked.waiting {
+        candidate.email_account_id = Some(account_id(1));
+        candidate.due = Due { step_order: 1, at: NOW - 2 * HOUR };
+    }
+    asked.waiting[1].due.step_order = 2;
+    let ids: Vec<_> = asked.waiting.iter().map(|candidate| candidate.enrollment_id).collect();
+    let mut world = world(&[account(1, 0, Some(0)), account(2, 0, None)], vec![asked]);
+    let answers = world.plan(0, &mut |_| ());
+    assert_eq!(answers.asked.keys().copied().collect::<Vec<_>>(), ids[..2]);
+    let place = |n: usize| world.campaigns[0].waiting.of(ids[n]).unwrap().due;
+    assert_eq!([place(0), place(2)].map(|due| (due.step_order, due.at)), [(2, NOW - HOUR), (1, NOW - 2 * HOUR)]);
+    // The next turn finds the same first, and changes nothing.
+    let again = world.plan(0, &mut |_| ());
+    assert_eq!(again.asked.keys().copied().collect::<Vec<_>>(), ids[1..2]);
 }

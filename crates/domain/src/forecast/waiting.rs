@@ -6,15 +6,15 @@
 use std::collections::{BTreeMap, btree_map};
 use std::ops::Bound;
 
-use crate::ids::{EmailAccountId, EnrollmentId};
+use crate::ids::EnrollmentId;
 use crate::pace::Deferral;
-use crate::plan::Candidate;
+use crate::plan::{self, Candidate};
 use crate::time::Timestamp;
 
 /// Place of an enrollment in the order in which planning sees them.
 pub(super) type Place = (Timestamp, EnrollmentId);
-/// Whose line it is; none = of those who may have any account.
-type Name = Option<EmailAccountId>;
+/// Which line it is; none = of those who may have any account.
+type Name = Option<plan::Line>;
 
 /// A place in a line.
 pub(super) type Standing = (Name, Place);
@@ -53,13 +53,14 @@ impl Waiting {
     }
 
     /// How many of each line are due by `at`, which never goes back.
-    pub(super) fn ready(&mut self, at: Timestamp) -> impl Iterator<Item = (Name, u64)> {
-        self.lines.iter_mut().map(move |(name, line)| {
+    pub(super) fn ready(&mut self, at: Timestamp) -> Vec<(Name, u64)> {
+        let count = |(name, line): (&Name, &mut Line)| {
             let from = line.ready_until.map_or(Bound::Unbounded, |until| Bound::Excluded(last_place(until)));
             line.ready += line.all.range((from, Bound::Included(last_place(at)))).count() as u64;
             line.ready_until = Some(at);
             (*name, line.ready)
-        })
+        };
+        self.lines.iter_mut().map(count).collect()
     }
 
     /// The first of them behind a place, up to `at`, without those in closed lines.
@@ -68,10 +69,10 @@ impl Waiting {
         after: Option<Place>,
         at: Timestamp,
         many: usize,
-        closed: Option<&BTreeMap<EmailAccountId, Deferral>>,
+        closed: Option<&BTreeMap<plan::Line, Deferral>>,
     ) -> Vec<Candidate> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let is_open = |name: &Name| name.is_none_or(|id| closed.is_none_or(|closed| !closed.contains_key(&id)));
+        let is_open = |name: &Name| name.is_none_or(|line| closed.is_none_or(|closed| !closed.contains_key(&line)));
         let open = self.lines.iter().filter(|(name, _)| is_open(name));
         let mut heads: Vec<Peeked<'_>> =
             open.map(|(_, line)| line.all.range((from, Bound::Included(last_place(at)))).peekable()).collect();

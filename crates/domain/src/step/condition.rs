@@ -81,9 +81,10 @@ pub struct Reactions {
 }
 
 impl Condition {
-    /// Whether the condition, asked at `now`, holds for these reactions.
-    pub fn holds(&self, reactions: &Reactions, now: Timestamp) -> bool {
-        let is_recent = |at: Timestamp| self.within.is_none_or(|within| at >= now - within);
+    /// Whether the condition of a lead who has come to it at `due` holds for these reactions. It may be asked later, when its
+    /// turn has come: what happened meanwhile counts too, and what counted at `due` still does.
+    pub fn holds(&self, reactions: &Reactions, due: Timestamp) -> bool {
+        let is_recent = |at: Timestamp| self.within.is_none_or(|within| at >= due - within);
         let opened = || reactions.opened_at.is_some_and(is_recent);
         let clicked = || reactions.clicks.iter().any(|click| is_recent(click.at) && self.counts(&click.url));
         match self.asks {

@@ -58,13 +58,17 @@ statements! {
         WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status = 'active' AND e.due_at IS NOT NULL
             AND e.due_at <= $3 AND (e.due_at, e.id) > ($5, $6)
         ORDER BY e.due_at, e.id LIMIT $7 {for update of e skip locked}");
-    // The same of some lines: those of the accounts that still have slots, and `{nil}` for all who may have any. Active ones in the
-    // words of their index (see its migration).
-    DUE_OF_LINES = concat!("SELECT x.* FROM {each r(line uuid)} (SELECT ", candidate_columns!("e.due_at", "$4"), candidate_tables!(), "
-            WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status NOT IN ('completed', 'stopped') AND e.due_at IS NOT NULL
-                AND COALESCE(CASE WHEN e.highest_sent_step > 0 THEN e.email_account_id END, {nil}) = {of r.line}
-                AND e.due_at <= $3 AND (e.due_at, e.id) > ($5, $6)
-            ORDER BY e.due_at, e.id LIMIT $7 {for update of e skip locked}) x");
+    // The same of some lines, in which somebody may still get a slot (`Line`); `{nil}` for all who may have any account. Active ones in
+    // the words of their index (see its migration). Only who is in the part is locked: the lines are read further than that.
+    DUE_OF_LINES = concat!("SELECT ", candidate_columns!("e.due_at", "$4"), candidate_tables!(), " JOIN (SELECT x.id
+                FROM {each r(account uuid, known bigint)} (SELECT e.id, e.due_at FROM campaign_leads e
+                    WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status NOT IN ('completed', 'stopped') AND e.due_at IS NOT NULL
+                        AND COALESCE(e.email_account_id, {nil}) = {of r.account}
+                        AND CASE WHEN e.highest_sent_step > 0 THEN 1 ELSE 0 END = {of r.known}
+                        AND e.due_at <= $3 AND (e.due_at, e.id) > ($5, $6)
+                    ORDER BY e.due_at, e.id LIMIT $7) x
+                ORDER BY x.due_at, x.id LIMIT $7) y ON y.id = e.id
+        WHERE e.tenant_id = $1 AND e.status = 'active' AND e.due_at <= $3 ORDER BY e.due_at, e.id {for update of e skip locked}");
     // An account that left the pool still serves the leads that it wrote to before. Not a join: each account is one look-up
     // in the index, however many leads keep it.
     SENDERS = "SELECT x.id, x.in_pool FROM (SELECT a.id AS id,
@@ -303,8 +307,9 @@ impl SystemStore {
                 break false;
             }
             let open = page.closed_lines(&campaign.plan).map(|closed| {
-                let open = books.accounts.keys().filter(|id| !closed.contains_key(id));
-                open.map(|id| id.uuid()).chain([Uuid::nil()]).collect()
+                let lines = books.accounts.keys().flat_map(|id| [(*id, true), (*id, false)]);
+                let open = lines.filter(|line| !closed.contains_key(line));
+                open.map(|(id, is_known)| values![id, i64::from(is_known)]).chain([values![Uuid::nil(), 0]]).collect()
             });
             candidates.extend(part.read(&mut tx, request, &campaign, open).await?);
         };
@@ -347,7 +352,7 @@ impl Part {
         tx: &mut Tx,
         request: &PlanRequest,
         campaign: &CampaignBundle,
-        lines: Option<Vec<Uuid>>,
+        lines: Option<Rows>,
     ) -> Result<Vec<Candidate>> {
         let (after_at, after_id) =
             self.after.map_or((Timestamp::from_micros(i64::MIN), Uuid::nil()), |(at, id)| (at, id.uuid()));
@@ -355,14 +360,11 @@ impl Part {
         let until = request.now + request.horizon;
         let params = values![ids.0, ids.1, until, request.now, after_at, after_id, self.many as i64];
         let rows = match lines {
-            Some(lines) => {
-                let lines: Rows = lines.into_iter().map(|line| values![line]).collect();
-                tx.query_rows(&DUE_OF_LINES, lines, params).await?
-            }
+            Some(lines) => tx.query_rows(&DUE_OF_LINES, lines, params).await?,
             None => tx.query(&DUE, params).await?,
         };
         let mut candidates: Vec<Candidate> = rows.iter().map(candidate).collect::<Result<_>>()?;
-        // Each line was read as far as the whole part may go.
+        // SQLite reads each line as far as the whole part may go.
         candidates.sort_by_key(|candidate| (candidate.due.at, candidate.enrollment_id));
         candidates.truncate(self.many);
         self.after = candidates.last().map(|last| (last.due.at, last.enrollment_id)).or(self.after);

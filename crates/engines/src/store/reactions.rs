@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::{statements, values};
 
 statements! {
-    // The last of each link is enough: conditions look back from now. Only what people did counts, and of that only what they
+    // The last of each link is enough: conditions look back from when they were due, and up to now. Only what people did counts, and of that only what they
     // did since their round began: no event says of which round its mail was.
     LAST_REACTIONS = "SELECT t.lead_id, t.url, MAX(t.occurred_at) AS last_at FROM tracking_events t
             JOIN campaign_leads e ON e.campaign_id = t.campaign_id AND e.lead_id = t.lead_id AND e.tenant_id = t.tenant_id

@@ -30,7 +30,7 @@ fn hot(f: &Scene, send: Uuid) -> [Hot; 3] {
     let (tenant, campaign) = (f.tenant_id, f.campaign_id);
     let start = Timestamp::from_micros(0);
     let rows: Rows = [values![send, tenant]].into_iter().collect();
-    let lines: Rows = [values![Uuid::nil()]].into_iter().collect();
+    let lines: Rows = [values![Uuid::nil(), 0], values![send, 1]].into_iter().collect();
     [
         (
             "DUE",

@@ -2,8 +2,10 @@
 //!
 //! Not responsible for how many slots an account has (`slots`). To add a case of who stands where: a case here.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
+use domain::email_account::AccountStatus;
 use domain::ids::{EmailAccountId, EnrollmentId};
 use domain::time::Timestamp;
 use engines::value::Value;
@@ -17,7 +19,7 @@ use crate::on_every_engine;
 const OF_ANA: usize = 60;
 const OF_BOB: usize = 30;
 
-/// Ana has one mail a day; leads of both wait for their second mail, ana's in the order of `column`, bob's last.
+/// Ana has one mail a day; leads of both wait for their second mail, ana's in the order of their ids, bob's last.
 async fn two_lines(store: Store) -> (Scene, [EmailAccountId; 2], Vec<EnrollmentId>) {
     let f = Scene::started(store, OF_ANA + OF_BOB, |s| {
         s.accounts[0].daily_limit = Some(1);
@@ -56,15 +58,42 @@ fn a_line_without_slots_is_not_read_to_its_end(engine: Engine) {
     });
 }
 
-/// Its account wrote to nobody in it, so it may have any: it stands in nobody's line.
-fn a_new_lead_that_keeps_an_account_is_asked_with_the_new_ones(engine: Engine) {
+/// Whoever is new may leave an account that may not send: those who were written to and wait for it hold him not up.
+fn who_is_new_stands_in_a_line_of_his_own(engine: Engine) {
     with_store(engine, async |store: Store| {
         let (f, [ana, bob], ids) = two_lines(store).await;
-        put(&f, ids[OF_ANA - 1], values![bob, NOW, 0]).await;
+        f.tenant().set_account_status(ana, AccountStatus::Paused, None, NOW).await.unwrap();
+        put(&f, ids[OF_ANA - 1], values![ana, NOW, 0]).await;
         put(&f, ids[OF_ANA - 2], values![Value::Null, NOW, 0]).await;
         let page = f.plan_within(MINUTE, NOW).await;
         let of = |account| page.planned.iter().filter(|hint| hint.email_account_id == account).count();
-        assert_eq!((of(ana), of(bob), page.deferred), (1, OF_BOB + 2, 1));
+        assert_eq!((of(ana), of(bob), page.deferred), (0, OF_BOB + 2, 1));
+    });
+}
+
+/// A recurring campaign's leads keep their accounts and are new in each round: there is a line of these too.
+fn a_line_of_new_leads_is_not_read_to_its_end_either(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, [ana, _], ids) = two_lines(store).await;
+        for (n, id) in ids[..OF_ANA].iter().enumerate() {
+            put(&f, *id, values![ana, NOW - HOUR + Duration::from_secs(n as u64), 0]).await;
+        }
+        let page = f.plan_within(MINUTE, NOW).await;
+        assert_eq!((page.planned.len(), page.deferred), (1 + OF_BOB, 1));
+    });
+}
+
+/// Parts that several lines give together leave nobody out, and bring nobody twice.
+fn open_lines_are_read_as_one(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, [_, bob], ids) = two_lines(store).await;
+        for (n, id) in ids[OF_ANA..].iter().enumerate() {
+            let account = if n % 3 == 0 { Value::Null } else { bob.into() };
+            put(&f, *id, values![account, NOW - Duration::from_secs(n as u64 % 7), i64::from(n % 3 > 1)]).await;
+        }
+        let page = f.plan_within(MINUTE, NOW).await;
+        let leads: HashSet<_> = page.planned.iter().map(|hint| hint.lead_id).collect();
+        assert_eq!((page.planned.len(), leads.len(), page.next), (1 + OF_BOB, 1 + OF_BOB, None));
     });
 }
 
@@ -81,6 +110,8 @@ fn where_steps_name_accounts_all_are_asked(engine: Engine) {
 
 on_every_engine! {
     a_line_without_slots_is_not_read_to_its_end
-    a_new_lead_that_keeps_an_account_is_asked_with_the_new_ones
+    who_is_new_stands_in_a_line_of_his_own
+    a_line_of_new_leads_is_not_read_to_its_end_either
+    open_lines_are_read_as_one
     where_steps_name_accounts_all_are_asked
 }
