@@ -23,14 +23,15 @@ use crate::{statements, values};
 /// they count as lost once it answers.
 pub const LEDGER_EPOCH: i64 = -1;
 
-/// Every enrollment has ended and every send is final, none held.
+/// Every enrollment has ended and every send is final, none held. Scalar and in order, not `EXISTS`: PostgreSQL makes joins of those
+/// and reads all enrollments for them, a third of a second each turn where there are a million; the order is an index's.
 macro_rules! completable {
     () => {
         "status = 'sending'
-            AND EXISTS (SELECT 1 FROM campaign_leads e WHERE e.campaign_id = campaigns.id)
-            AND NOT EXISTS (SELECT 1 FROM campaign_leads e WHERE e.campaign_id = campaigns.id AND e.status = 'active')
-            AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.campaign_id = campaigns.id AND s.open)
-            AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.campaign_id = campaigns.id AND NOT s.open AND s.status = 'held')"
+            AND (SELECT e.id FROM campaign_leads e WHERE e.campaign_id = campaigns.id AND e.status = 'active' ORDER BY e.email_account_id LIMIT 1) IS NULL
+            AND (SELECT e.campaign_id FROM campaign_leads e WHERE e.campaign_id >= campaigns.id ORDER BY e.campaign_id LIMIT 1) = campaigns.id
+            AND (SELECT s.id FROM sends s WHERE s.campaign_id = campaigns.id AND s.open LIMIT 1) IS NULL
+            AND (SELECT s.id FROM sends s WHERE s.campaign_id = campaigns.id AND NOT s.open AND s.status = 'held' LIMIT 1) IS NULL"
     };
 }
 
