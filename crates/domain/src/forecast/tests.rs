@@ -331,7 +331,7 @@ fn a_line_of_a_full_account_holds_up_no_other() {
     let outlook = outlook(world);
     assert_eq!(outlook.slots.len(), 400);
     let of = |n| outlook.slots.iter().filter(move |sent| sent.account == account_id(n));
-    assert!(of(2).last().unwrap().at < NOW + 3 * HOUR, "with its own gap alone");
+    assert!(of(2).next_back().unwrap().at < NOW + 3 * HOUR, "with its own gap alone");
     let of_first: Vec<_> = of(1).map(|sent| sent.enrollment_id).collect();
     assert!(of_first.is_sorted() && of_first.last() == Some(&last), "one a day, in their order");
     assert!(outlook.limits[0].0 == Reason::AccountCap && outlook.limits[0].1 > 0.99, "{:?}", outlook.limits);
