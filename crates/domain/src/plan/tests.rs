@@ -191,7 +191,12 @@ fn a_condition_passes_skips_or_stops() {
     c.steps[1].condition.within = Some(HOUR / 2);
     assert!(
         matches!(plan(&c, &opened, &mut books(vec![])), Plan::Skip { .. }),
-        "it is asked now, of the last half hour"
+        "it is due now, and asks of the half hour before"
+    );
+    let waited = Candidate { due: Due { step_order: 2, at: NOW - HOUR * 3 / 4 }, ..opened.clone() };
+    assert!(
+        matches!(plan(&c, &waited, &mut books(vec![])), Plan::Move { .. }),
+        "what counted when it was due still does"
     );
     c.steps[1].stop_if_false = true;
     let p = plan(&c, &candidate(2), &mut books(vec![]));
