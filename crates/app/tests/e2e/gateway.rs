@@ -3,12 +3,14 @@
 //!
 //! The service behind is shared by all cases, so it cannot itself be stopped. To add a fault of the way: `Way`.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use rustix::net::shutdown;
 
 /// How the way is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,7 +40,7 @@ pub struct Gateway {
 }
 
 struct Open {
-    closing: Arc<AtomicBool>,
+    listener: Arc<TcpListener>,
     streams: Arc<Mutex<Vec<TcpStream>>>,
     accepting: JoinHandle<()>,
 }
@@ -55,12 +57,13 @@ impl Gateway {
     }
 
     fn accept(&mut self, listener: TcpListener) {
-        let (closing, streams) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
-        let (over, kept, server) = (Arc::clone(&closing), Arc::clone(&streams), self.server.clone());
+        let (listener, streams) = (Arc::new(listener), Arc::new(Mutex::new(Vec::new())));
+        let (heard, kept, server) = (Arc::clone(&listener), Arc::clone(&streams), self.server.clone());
         let state = Arc::clone(&self.state);
         let accepting = std::thread::spawn(move || {
-            for client in listener.incoming() {
-                if over.load(Ordering::SeqCst) {
+            for client in heard.incoming() {
+                // It was shut down.
+                if client.as_ref().is_err_and(|error| error.kind() == ErrorKind::InvalidInput) {
                     return;
                 }
                 let (Ok(client), Ok(server)) = (client, TcpStream::connect(&server)) else { continue };
@@ -75,14 +78,15 @@ impl Gateway {
                 }
             }
         });
-        self.open = Some(Open { closing, streams, accepting });
+        self.open = Some(Open { listener, streams, accepting });
     }
 
     /// Cuts every connection and takes no more: connecting is refused.
     pub fn close(&mut self) {
-        let Some(Open { closing, streams, accepting }) = self.open.take() else { return };
-        closing.store(true, Ordering::SeqCst);
-        let _wakes_the_accepting_thread = TcpStream::connect(self.address);
+        let Some(Open { listener, streams, accepting }) = self.open.take() else { return };
+        // Dropping it is not enough: a program that another test starts at this moment holds a copy until it runs, which would
+        // still be connected to.
+        shutdown(&listener, rustix::net::Shutdown::Both).unwrap();
         accepting.join().unwrap();
         for stream in streams.lock().unwrap().drain(..) {
             let _gone_already = stream.shutdown(Shutdown::Both);
