@@ -14,7 +14,7 @@ use domain::ids::{CampaignId, TenantId};
 use domain::page::turn_rank;
 use domain::settle::loop_delay;
 use domain::time::Timestamp;
-use engines::queue::{List, NO_EPOCH};
+use engines::queue::{Job, List, NO_EPOCH};
 use engines::store::plan::PlanRequest;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -134,7 +134,7 @@ async fn plan_campaigns(ctx: &Context, goes_on: GoesOn<'_>, turn: &mut Turn) -> 
     due.sort_by_key(|(_, campaign_id)| turn_rank(*campaign_id, now));
     for (tenant_id, campaign_id) in due {
         // One campaign that cannot be planned must not stop the others.
-        if let Err(e) = plan_campaign(ctx, tenant_id, campaign_id, goes_on, epoch, turn).await {
+        if let Err(e) = plan_campaign(ctx, (tenant_id, campaign_id), goes_on, epoch, turn).await {
             if e.is_transient() {
                 return Err(e);
             }
@@ -191,52 +191,90 @@ async fn epoch(ctx: &Context) -> Option<i64> {
 
 async fn plan_campaign(
     ctx: &Context,
-    tenant_id: TenantId,
-    campaign_id: CampaignId,
+    campaign: (TenantId, CampaignId),
     goes_on: GoesOn<'_>,
-    mut epoch: Option<i64>,
+    epoch: Option<i64>,
+    turn: &mut Turn,
+) -> engines::error::Result<()> {
+    let mut hints = Hints { ctx, epoch, jobs: Vec::new(), pushed: 0 };
+    let result = plan_pages(ctx, campaign, goes_on, &mut hints, turn).await;
+    // Also after an error: what was recorded before stays recorded.
+    hints.push().await;
+    turn.enqueued += hints.pushed;
+    result
+}
+
+async fn plan_pages(
+    ctx: &Context,
+    (tenant_id, campaign_id): (TenantId, CampaignId),
+    goes_on: GoesOn<'_>,
+    hints: &mut Hints<'_>,
     turn: &mut Turn,
 ) -> engines::error::Result<()> {
     let Rhythm { horizon, warmup, .. } = rhythm(ctx);
-    let (mut after, mut has_looked_up) = (None, false);
+    let (mut behind, mut has_looked_up) = (None, false);
     while goes_on() {
         let now = ctx.clock.now();
-        let hinted = epoch.unwrap_or(NO_EPOCH);
-        let request = PlanRequest { tenant_id, campaign_id, now, horizon, limit: PAGE, epoch: hinted, after };
+        let hinted = hints.epoch.unwrap_or(NO_EPOCH);
+        let request =
+            PlanRequest { tenant_id, campaign_id, now, horizon, limit: PAGE, epoch: hinted, behind: behind.clone() };
         let new_id = || {
             fault_point::reach_inside("planning");
             ctx.clock.uuid_v7()
         };
-        let page = ctx.store.system().plan_page(&request, &warmup, &new_id).await?;
+        let system = ctx.store.system();
+        // A page is pushed while the next one is planned.
+        let (page, ()) = tokio::join!(system.plan_page(&request, &warmup, &new_id), hints.push());
+        let page = page?;
         turn.planned += page.planned.len() as u64;
         turn.skipped += page.skipped;
         turn.deferred += page.deferred;
         turn.again_at = [turn.again_at, page.again_at].into_iter().flatten().min();
         fault_point::reach("recorded").await;
-        if epoch.is_some() {
-            let jobs = page.planned.iter().map(|hint| crate::hint::job(hint, now)).collect();
-            match ctx.queue.push(List::EmailSending, jobs, now).await {
-                Ok(new) => {
-                    turn.enqueued += new;
-                    ctx.jobs.notify_one();
-                }
-                // No error of the turn: the ledger holds the sends, and reconciliation brings their hints.
-                Err(e) => {
-                    tracing::warn!(error = %e, "hints cannot be pushed now");
-                    epoch = None;
-                }
-            }
-        }
+        hints.jobs = page.planned.iter().map(|hint| crate::hint::job(hint, now)).collect();
         // Those who waited for it are asked at once, since a turn that stands alone has no next one; but once in a turn, or one
         // tenant's silent name servers would hold up all others.
-        if !has_looked_up && recipients::look_up(ctx, page.unknown_domains).await? > 0 {
-            has_looked_up = true;
-            continue;
+        if !has_looked_up && !page.unknown_domains.is_empty() {
+            hints.push().await;
+            if recipients::look_up(ctx, page.unknown_domains).await? > 0 {
+                has_looked_up = true;
+                continue;
+            }
         }
-        match page.next {
-            Some(next) => after = Some(next),
-            None => break,
+        behind = page.next;
+        if behind.is_none() {
+            break;
         }
     }
     Ok(())
+}
+
+/// What is recorded and not pushed yet.
+struct Hints<'a> {
+    ctx: &'a Context,
+    /// The queue's; none = it does not answer, and is not asked again in this turn.
+    epoch: Option<i64>,
+    jobs: Vec<Job>,
+    /// How many the queue took as new so far.
+    pushed: u64,
+}
+
+impl Hints<'_> {
+    async fn push(&mut self) {
+        let jobs = std::mem::take(&mut self.jobs);
+        if jobs.is_empty() || self.epoch.is_none() {
+            return;
+        }
+        match self.ctx.queue.push(List::EmailSending, jobs, self.ctx.clock.now()).await {
+            Ok(new) => {
+                self.pushed += new;
+                self.ctx.jobs.notify_one();
+            }
+            // No error of the turn: the ledger holds the sends, and reconciliation brings their hints.
+            Err(e) => {
+                tracing::warn!(error = %e, "hints cannot be pushed now");
+                self.epoch = None;
+            }
+        }
+    }
 }

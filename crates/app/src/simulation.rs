@@ -22,6 +22,7 @@ mod steering;
 mod trials;
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,21 +94,25 @@ static NEXT_TRIAL: Statement = Statement::new(
         WHERE trial_by IS NOT NULL AND trial_winner IS NULL AND trial_check_at > $1",
 );
 
+/// Most mails of each kind that a failure names.
+const SHOWN: usize = 12;
+
 /// A mail: when, for whom, from whom.
 type Mail = (Timestamp, String, String);
 
 /// Each mail that was foreseen happened, and no other.
 fn are_the_same(foreseen: &[Mail], happened: &[Mail], when: &str) {
-    let sorted = |mails: &[Mail]| {
-        let mut mails = mails.to_vec();
-        mails.sort();
-        mails
+    let [all_foreseen, all_happened] = [foreseen, happened].map(|mails| mails.iter().collect::<BTreeSet<_>>());
+    let first = |of: &BTreeSet<&Mail>, others: &BTreeSet<&Mail>| {
+        let only = of.difference(others).take(SHOWN).map(|(at, to, from)| format!("\n  {at} {to} from {from}"));
+        only.collect::<String>()
     };
-    let (foreseen, happened) = (sorted(foreseen), sorted(happened));
-    for (n, (foreseen, happened)) in foreseen.iter().zip(&happened).enumerate() {
-        assert_eq!(foreseen, happened, "mail {n}, {when}");
-    }
-    assert_eq!(foreseen.len(), happened.len(), "{when}: {:?}", foreseen.last());
+    let (vanished, unforeseen) = (first(&all_foreseen, &all_happened), first(&all_happened, &all_foreseen));
+    assert!(
+        vanished.is_empty() && unforeseen.is_empty(),
+        "{when}: foreseen alone, the first of them:{vanished}\nhappened alone:{unforeseen}"
+    );
+    assert_eq!(foreseen.len(), happened.len(), "{when}: some mails came twice");
 }
 
 /// An installation whose clock stands.

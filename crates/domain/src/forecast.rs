@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::ids::{EmailAccountId, EnrollmentId, LeadId};
 use crate::pace::{AccountBook, CampaignBook, Deferral, ProviderBook, Scope, TenantBook};
-use crate::page::{Page, next_part, senders, soonest, turn_rank};
+use crate::page::{Behind, Page, next_part, senders, soonest, turn_rank};
 use crate::plan::{Books, CampaignPlan, Candidate, Line, Moment};
 use crate::reason::Reason;
 use crate::rounds::Rounds;
@@ -31,10 +31,12 @@ pub use outlook::Outlook;
 use rounds::Coming;
 pub use trials::OpenTrial;
 use trials::Parked;
-use waiting::{Place, Standing, Waiting};
+use waiting::{Standing, Waiting};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod turns;
 
 /// How the scheduler works: forecasts turn when it turns.
 #[derive(Clone, Debug)]
@@ -278,6 +280,9 @@ pub struct World {
     /// How many things have happened: what a forecast costs.
     #[cfg(test)]
     steps: u64,
+    /// As a scheduler does, also those in which nothing can change.
+    #[cfg(test)]
+    takes_every_turn: bool,
 }
 
 impl World {
@@ -294,6 +299,8 @@ impl World {
             granted: 0,
             #[cfg(test)]
             steps: 0,
+            #[cfg(test)]
+            takes_every_turn: false,
         };
         for (campaign, prospect) in prospects.into_iter().enumerate() {
             let is_live = prospect.plan.status.why_not().is_none();
@@ -424,21 +431,25 @@ impl World {
         if let Some(due) = self.campaigns[campaign].waiting.next_after(horizon_end).filter(|_| stop.is_none()) {
             self.plan_by(campaign, due - self.rhythm.horizon);
         }
+        #[cfg(test)]
+        if self.takes_every_turn {
+            self.plan_by(campaign, now);
+        }
     }
 
     /// Plans page by page.
     fn plan(&mut self, campaign: usize, tell: &mut dyn FnMut(Event)) -> Answers {
         let moment = Moment { now: self.now, horizon: self.rhythm.horizon };
         let mut answers = Answers::default();
-        let mut after = None;
+        let mut behind = None;
         loop {
-            let (page, places, candidates) = self.decide(campaign, after, moment);
+            let (page, places, candidates) = self.decide(campaign, behind.take(), moment);
             for (index, deferral) in &page.deferrals {
                 answers.asked.insert(candidates[*index].enrollment_id, (*deferral, places[*index].0));
             }
-            answers.closed.extend(page.closed_lines(&self.campaigns[campaign].plan).into_iter().flatten());
+            answers.closed = page.closed_lines(&self.campaigns[campaign].plan).cloned().unwrap_or_default();
             answers.stop = page.stop;
-            after = places.last().map(|(_, place)| *place);
+            behind = places.last().map(|(_, place)| Behind { place: *place, refused: page.refused().clone() });
             let is_over = page.stop.is_some() || places.len() < self.rhythm.page;
             self.apply(campaign, page, &places, candidates, tell);
             if is_over {
@@ -451,7 +462,7 @@ impl World {
     fn decide(
         &mut self,
         campaign: usize,
-        mut after: Option<Place>,
+        behind: Option<Behind>,
         moment: Moment,
     ) -> (Page, Vec<Standing>, Vec<Candidate>) {
         let running = &mut self.campaigns[campaign];
@@ -467,7 +478,9 @@ impl World {
             tenant,
             providers: self.shared.providers.take(),
         };
-        let (mut page, mut places, mut candidates) = (Page::default(), Vec::new(), Vec::new());
+        let (mut after, refused) = behind.map(|behind| (behind.place, behind.refused)).unzip();
+        let mut page = Page::behind(refused.unwrap_or_default(), moment);
+        let (mut places, mut candidates) = (Vec::new(), Vec::new());
         while page.stop.is_none() && candidates.len() < self.rhythm.page {
             let first = candidates.len();
             let many = next_part(first, self.rhythm.page);

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::ids::{CampaignId, EmailAccountId, StepId};
+use crate::ids::{CampaignId, EmailAccountId, EnrollmentId, StepId};
 use crate::pace::{Deferral, Scope, Slot};
 use crate::plan::{Books, CampaignPlan, Candidate, Line, Moment, Plan, plan_send};
 use crate::reason::Reason;
@@ -78,9 +78,24 @@ pub struct Page {
     pub deferrals: BTreeMap<usize, Deferral>,
     /// Why nobody else of the campaign need be asked, where that is so.
     pub stop: Option<Deferral>,
-    exhausted: BTreeMap<EmailAccountId, Deferral>,
+    refused: Refused,
+}
+
+/// What has no slot left for a campaign in this turn, by the pages so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    accounts: BTreeMap<EmailAccountId, Deferral>,
     /// Lines whose first has to wait for its account.
-    closed: BTreeMap<Line, Deferral>,
+    lines: BTreeMap<Line, Deferral>,
+}
+
+/// Where a turn goes on: behind a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// Its last candidate, in the order in which candidates came due.
+    pub place: (Timestamp, EnrollmentId),
+    /// What was refused so far.
+    pub refused: Refused,
 }
 
 /// The accounts that a campaign's mail may go from: its pool's, those that steps name, and those that leads keep. It rests
@@ -95,6 +110,20 @@ pub fn senders(
 }
 
 impl Page {
+    /// The page behind others of the same turn. How a turn falls into pages changes nothing: who was refused there is not asked
+    /// here, but for what has a slot again in a turn that takes its time.
+    pub fn behind(mut refused: Refused, moment: Moment) -> Self {
+        let lasts = |deferral: &Deferral| soonest(deferral.until, moment) > moment.now;
+        refused.accounts.retain(|_, deferral| lasts(deferral));
+        refused.lines.retain(|_, deferral| lasts(deferral));
+        Self { refused, ..Self::default() }
+    }
+
+    /// What was refused in this page and those before.
+    pub fn refused(&self) -> &Refused {
+        &self.refused
+    }
+
     /// Decides about each candidate from `first` on in turn, until nobody else need be asked.
     ///
     /// Slots are booked in `books`, and a candidate that moves on takes its new place. A page is decided in parts (`next_part`):
@@ -107,6 +136,7 @@ impl Page {
         warmup: &WarmupTable,
         moment: Moment,
     ) {
+        books.pool.retain(|id| !self.refused.accounts.contains_key(id));
         for (index, candidate) in candidates.iter_mut().enumerate().skip(first) {
             if self.stop.is_some() {
                 break;
@@ -137,7 +167,7 @@ impl Page {
     /// no line is closed, or steps name their accounts: lines do not say then who waits for which.
     pub fn closed_lines<'a>(&'a self, campaign: &CampaignPlan) -> Option<&'a BTreeMap<Line, Deferral>> {
         let is_by_line = campaign.steps.iter().all(|step| step.email_account_id.is_none());
-        Some(&self.closed).filter(|closed| is_by_line && !closed.is_empty())
+        Some(&self.refused.lines).filter(|closed| is_by_line && !closed.is_empty())
     }
 
     /// The first moment at which asking again can have another answer, as long as nothing changes; none = nobody waits.
@@ -238,14 +268,14 @@ impl Page {
                 false
             }
             Scope::Account(id) => {
-                self.exhausted.insert(id, deferral);
+                self.refused.accounts.insert(id, deferral);
                 // Who has moved in this page may stand behind others in the next one, which is to find the same first.
                 let line = candidate.line().filter(|(own, _)| *own == id && !self.moves.contains_key(&index));
                 if let Some(line) = line {
-                    self.closed.insert(line, deferral);
+                    self.refused.lines.insert(line, deferral);
                 }
                 books.pool.retain(|other| *other != id);
-                if books.accounts.keys().all(|id| self.exhausted.contains_key(id)) {
+                if books.accounts.keys().all(|id| self.refused.accounts.contains_key(id)) {
                     self.stop = self.first_free();
                     return false;
                 }
@@ -256,7 +286,7 @@ impl Page {
     }
 
     fn first_free(&self) -> Option<Deferral> {
-        self.exhausted.values().min_by_key(|deferral| deferral.until).copied()
+        self.refused.accounts.values().min_by_key(|deferral| deferral.until).copied()
     }
 }
 

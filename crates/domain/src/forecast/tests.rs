@@ -10,9 +10,9 @@ use crate::plan::Past;
 use crate::step::{ConditionType, Reactions, Step, StepType};
 use crate::time::Zone;
 
-const NOW: Timestamp = Timestamp::from_unix_seconds(1_772_366_400); // Sunday 2026-03-01T12:00:00Z
+pub(super) const NOW: Timestamp = Timestamp::from_unix_seconds(1_772_366_400); // Sunday 2026-03-01T12:00:00Z
 const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(24 * 3600);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 const FAR: Duration = Duration::from_secs(400 * 24 * 3600);
 
 fn uuid(kind: u32, n: usize) -> uuid::Uuid {
@@ -24,7 +24,7 @@ fn account_id(n: usize) -> EmailAccountId {
 }
 
 /// An account with a gap, and so many mails a day.
-fn account(n: usize, gap: u64, daily_limit: Option<u32>) -> (EmailAccountId, AccountBook) {
+pub(super) fn account(n: usize, gap: u64, daily_limit: Option<u32>) -> (EmailAccountId, AccountBook) {
     let pace = AccountPace {
         daily_limit,
         min_gap: Duration::from_secs(gap),
@@ -38,7 +38,7 @@ fn account(n: usize, gap: u64, daily_limit: Option<u32>) -> (EmailAccountId, Acc
     (id, AccountBook { id, status: AccountStatus::Active, pace, days: Days::new(), last_dot_at: None })
 }
 
-fn step(campaign: usize, step_order: u32) -> Step {
+pub(super) fn step(campaign: usize, step_order: u32) -> Step {
     Step {
         id: StepId::from_uuid(uuid(2, campaign * 100 + step_order as usize)),
         step_order,
@@ -53,7 +53,7 @@ fn step(campaign: usize, step_order: u32) -> Step {
     }
 }
 
-fn lead(campaign: usize, n: usize) -> Candidate {
+pub(super) fn lead(campaign: usize, n: usize) -> Candidate {
     Candidate {
         enrollment_id: EnrollmentId::from_uuid(uuid(4, campaign * 1_000_000 + n)),
         lead_id: LeadId::from_uuid(uuid(5, n)),
@@ -70,7 +70,7 @@ fn lead(campaign: usize, n: usize) -> Candidate {
 }
 
 /// A campaign of two mails to so many leads, from these accounts.
-fn prospect(campaign: usize, leads: usize, pool: &[usize]) -> Prospect {
+pub(super) fn prospect(campaign: usize, leads: usize, pool: &[usize]) -> Prospect {
     let plan = CampaignPlan {
         id: CampaignId::from_uuid(uuid(6, campaign)),
         status: CampaignStatus::Sending,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use domain::campaign::CampaignStatus;
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, SendId, StepId, TenantId};
 use domain::pace::{CampaignBook, Recipient, Slot};
-use domain::page::{Move, NewSend, Page, next_part, senders};
+use domain::page::{Behind, Move, NewSend, Page, next_part, senders};
 use domain::plan::{Books, CampaignPlan, Candidate, Moment, Past};
 use domain::reason::Reason;
 use domain::schedule::WarmupTable;
@@ -114,7 +114,7 @@ statements! {
 }
 
 /// Who is asked for in one page.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct PlanRequest {
     /// Whose campaign.
     pub tenant_id: TenantId,
@@ -128,8 +128,8 @@ pub struct PlanRequest {
     pub limit: u32,
     /// The queue's generation at which the caller will push.
     pub epoch: i64,
-    /// Where the previous page of this turn ended.
-    pub after: Option<(Timestamp, EnrollmentId)>,
+    /// The previous page of this turn; none = it is the first.
+    pub behind: Option<Behind>,
 }
 
 /// A hint about a send, to be pushed.
@@ -165,7 +165,7 @@ pub struct PlanPage {
     /// Leads that were looked at and have to wait for their window, an account or a limit.
     pub deferred: u64,
     /// Where to go on within this turn; none = nothing more is due now.
-    pub next: Option<(Timestamp, EnrollmentId)>,
+    pub next: Option<Behind>,
     /// When those who wait can first have another answer, as long as nothing changes; none = nobody waits.
     pub again_at: Option<Timestamp>,
     /// Domains of leads that somebody has to look up; only where the tenant limits providers.
@@ -285,12 +285,15 @@ impl SystemStore {
         campaign.plan.lost_time = lost_time(&mut tx).await?;
         dot::lock_days(&mut tx, &campaign).await?;
         let moment = Moment { now: request.now, horizon: request.horizon };
-        let mut part = Part { many: next_part(0, request.limit as usize), after: request.after };
-        let mut candidates = part.read(&mut tx, request, &campaign, None).await?;
-        let mut books = read_books(&mut tx, request, &campaign).await?;
+        let (after, refused) = request.behind.clone().map(|behind| (behind.place, behind.refused)).unzip();
+        let mut page = Page::behind(refused.unwrap_or_default(), moment);
+        let (pool, accounts) = read_senders(&mut tx, request, &campaign).await?;
+        let mut part = Part { many: next_part(0, request.limit as usize), after };
+        let lines = open_lines(&page, &campaign, &accounts);
+        let mut candidates = part.read(&mut tx, request, &campaign, lines).await?;
+        let mut books = Books { pool, ..books_of(&mut tx, &campaign, &accounts, moment).await? };
         let taken = books.taken();
-        let mut unknown_domains = BTreeSet::new();
-        let (mut page, mut first) = (Page::default(), 0);
+        let (mut unknown_domains, mut first) = (BTreeSet::new(), 0);
         let finished = loop {
             if let Some(book) = &books.providers {
                 let asked = candidates[first..].iter_mut();
@@ -306,12 +309,8 @@ impl SystemStore {
             if part.many == 0 {
                 break false;
             }
-            let open = page.closed_lines(&campaign.plan).map(|closed| {
-                let lines = books.accounts.keys().flat_map(|id| [(*id, true), (*id, false)]);
-                let open = lines.filter(|line| !closed.contains_key(line));
-                open.map(|(id, is_known)| values![id, i64::from(is_known)]).chain([values![Uuid::nil(), 0]]).collect()
-            });
-            candidates.extend(part.read(&mut tx, request, &campaign, open).await?);
+            let lines = open_lines(&page, &campaign, &accounts);
+            candidates.extend(part.read(&mut tx, request, &campaign, lines).await?);
         };
         let ids = page.sends.iter().map(|_| new_id()).collect();
         let mut writing = Writing { request, campaign: &campaign, candidates, books, page, ids };
@@ -331,7 +330,9 @@ impl SystemStore {
         let seen_now = (finished && !begins).then_some(request.now);
         let params = values![request.tenant_id, request.campaign_id, until, seen, seen_now, writing.campaign.edited_at];
         tx.execute(&SAVE_CAMPAIGN, params).await?;
-        let result = writing.report(&inserted, if finished { None } else { part.after }, moment);
+        let refused = writing.page.refused();
+        let next = part.after.filter(|_| !finished).map(|place| Behind { place, refused: refused.clone() });
+        let result = writing.report(&inserted, next, moment);
         tx.commit().await?;
         Ok(PlanPage { unknown_domains, ..result })
     }
@@ -394,15 +395,27 @@ pub(super) fn candidate(row: &Row) -> Result<Candidate> {
     })
 }
 
-async fn read_books(tx: &mut Tx, request: &PlanRequest, campaign: &CampaignBundle) -> Result<Books> {
+/// The lines in which somebody may still get a slot; none = all of them.
+fn open_lines(page: &Page, campaign: &CampaignBundle, accounts: &BTreeSet<EmailAccountId>) -> Option<Rows> {
+    let closed = page.closed_lines(&campaign.plan)?;
+    let lines = accounts.iter().flat_map(|id| [(*id, true), (*id, false)]);
+    let open = lines.filter(|line| !closed.contains_key(line));
+    Some(open.map(|(id, is_known)| values![id, i64::from(is_known)]).chain([values![Uuid::nil(), 0]]).collect())
+}
+
+/// The accounts among which new leads are spread, and all that the campaign's mail may go from.
+async fn read_senders(
+    tx: &mut Tx,
+    request: &PlanRequest,
+    campaign: &CampaignBundle,
+) -> Result<(Vec<EmailAccountId>, BTreeSet<EmailAccountId>)> {
     let (mut pool, mut kept): (Vec<EmailAccountId>, Vec<EmailAccountId>) = (Vec::new(), Vec::new());
     for row in tx.query(&SENDERS, values![request.tenant_id, request.campaign_id]).await? {
         let list = if row.get("in_pool")? { &mut pool } else { &mut kept };
         list.push(row.get("id")?);
     }
-    let ids = senders(&campaign.plan, &pool, kept);
-    let moment = Moment { now: request.now, horizon: request.horizon };
-    Ok(Books { pool, ..books_of(tx, campaign, &ids, moment).await? })
+    let accounts = senders(&campaign.plan, &pool, kept);
+    Ok((pool, accounts))
 }
 
 /// The books of these accounts, of the campaign and of its tenant, under lock; nobody is in the pool.
@@ -552,7 +565,7 @@ impl Writing<'_> {
         ]
     }
 
-    fn report(&self, inserted: &HashSet<Uuid>, next: Option<(Timestamp, EnrollmentId)>, moment: Moment) -> PlanPage {
+    fn report(&self, inserted: &HashSet<Uuid>, next: Option<Behind>, moment: Moment) -> PlanPage {
         let request = self.request;
         let done = || self.sends().filter(|(_, id)| inserted.contains(id));
         let planned = done()

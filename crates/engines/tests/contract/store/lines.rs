@@ -8,6 +8,7 @@ use std::time::Duration;
 use domain::email_account::AccountStatus;
 use domain::ids::{EmailAccountId, EnrollmentId};
 use domain::time::Timestamp;
+use engines::store::plan::PlanRequest;
 use engines::value::Value;
 use engines::{Store, values};
 
@@ -55,6 +56,25 @@ fn a_line_without_slots_is_not_read_to_its_end(engine: Engine) {
         assert_eq!(next.planned.len(), 1);
         let open = "SELECT enrollment_id AS x FROM sends WHERE open ORDER BY account_day DESC LIMIT 1";
         assert_eq!(f.column::<EnrollmentId>(open).await, [ids[1]]);
+    });
+}
+
+/// How a turn falls into pages changes nothing: who was refused in one stands before those of the next.
+fn a_line_stays_closed_in_the_next_page_of_its_turn(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, [_, bob], _) = two_lines(store).await;
+        let (mut planned, mut deferred, mut pages, mut behind) = (Vec::new(), 0, 0, None);
+        loop {
+            let page = f.plan_page(PlanRequest { limit: 20, behind, ..f.plan_request(MINUTE, NOW) }).await;
+            (deferred, pages) = (deferred + page.deferred, pages + 1);
+            planned.extend(page.planned);
+            behind = page.next;
+            if behind.is_none() {
+                break;
+            }
+        }
+        let of_bob = planned.iter().filter(|hint| hint.email_account_id == bob).count();
+        assert_eq!((planned.len(), of_bob, deferred, pages), (1 + OF_BOB, OF_BOB, 1, 2));
     });
 }
 
@@ -110,6 +130,7 @@ fn where_steps_name_accounts_all_are_asked(engine: Engine) {
 
 on_every_engine! {
     a_line_without_slots_is_not_read_to_its_end
+    a_line_stays_closed_in_the_next_page_of_its_turn
     who_is_new_stands_in_a_line_of_his_own
     a_line_of_new_leads_is_not_read_to_its_end_either
     open_lines_are_read_as_one

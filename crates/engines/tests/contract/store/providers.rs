@@ -234,7 +234,7 @@ fn a_file_sets_keeps_and_lifts_limits(engine: Engine) {
             horizon: MINUTE,
             limit: 10,
             epoch: 1,
-            after: None,
+            behind: None,
         };
         let planned = f.store.system().plan_page(&request, &domain::schedule::WarmupTable::default(), &new_id).await;
         assert!(matches!(planned, Err(engines::Error::Column { .. })), "nothing goes beyond what nobody can read");

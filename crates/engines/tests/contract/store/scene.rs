@@ -170,8 +170,15 @@ impl Scene {
     }
 
     pub async fn plan_within(&self, horizon: Duration, now: Timestamp) -> PlanPage {
+        self.plan_page(self.plan_request(horizon, now)).await
+    }
+
+    pub fn plan_request(&self, horizon: Duration, now: Timestamp) -> PlanRequest {
         let (tenant_id, campaign_id) = (self.tenant_id, self.campaign_id);
-        let request = PlanRequest { tenant_id, campaign_id, now, horizon, limit: 100, epoch: 1, after: None };
+        PlanRequest { tenant_id, campaign_id, now, horizon, limit: 100, epoch: 1, behind: None }
+    }
+
+    pub async fn plan_page(&self, request: PlanRequest) -> PlanPage {
         self.store.system().plan_page(&request, &WarmupTable::default(), &new_id).await.unwrap()
     }
 

@@ -58,8 +58,8 @@ async fn turn(store: Store, mut request: PlanRequest) -> Turn {
         match store.system().plan_page(&request, &WarmupTable::default(), &new_id).await {
             Ok(page) => {
                 planned.extend(page.planned.iter().map(|hint| (hint.lead_id, hint.step_id)));
-                request.after = page.next;
-                if page.next.is_none() {
+                request.behind = page.next;
+                if request.behind.is_none() {
                     return (planned, conflicts);
                 }
             }
@@ -80,8 +80,9 @@ fn many_schedulers_plan_each_lead_once_within_all_limits(engine: Engine) {
         while seen.len() < leads() {
             assert!(days < 7, "{} of {} after a week", seen.len(), leads());
             let (tenant_id, campaign_id, now) = (f.tenant_id, f.campaign_id, NOW + DAY * days);
-            let request = PlanRequest { tenant_id, campaign_id, now, horizon: HOUR, limit: 500, epoch: 1, after: None };
-            let turns: Vec<_> = stores.iter().map(|store| tokio::spawn(turn(store.clone(), request))).collect();
+            let request =
+                PlanRequest { tenant_id, campaign_id, now, horizon: HOUR, limit: 500, epoch: 1, behind: None };
+            let turns: Vec<_> = stores.iter().map(|store| tokio::spawn(turn(store.clone(), request.clone()))).collect();
             for (scheduler, turn) in turns.into_iter().enumerate() {
                 let (planned, again) = turn.await.unwrap();
                 conflicts += again;

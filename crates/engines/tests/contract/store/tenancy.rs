@@ -63,7 +63,7 @@ async fn ask(function: &str, f: &Scene, job: &SendJob, tenant_id: TenantId) -> b
         "list_known" => !system.list_known(&hints).await.unwrap().is_empty(),
         "plan_page" => {
             let (campaign_id, horizon) = (f.campaign_id, HOUR);
-            let request = PlanRequest { tenant_id, campaign_id, now: NOW, horizon, limit: 10, epoch: 1, after: None };
+            let request = PlanRequest { tenant_id, campaign_id, now: NOW, horizon, limit: 10, epoch: 1, behind: None };
             system.plan_page(&request, &warmup, &new_id).await.is_ok_and(|page| !page.planned.is_empty())
         }
         "store_events" => {

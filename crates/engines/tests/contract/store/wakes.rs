@@ -52,7 +52,7 @@ async fn meanwhile(engine: Engine, f: &Scene, work: impl Future<Output = ()> + S
         new_id()
     };
     let (tenant_id, campaign_id, horizon) = (f.tenant_id, f.campaign_id, 10 * MINUTE);
-    let request = PlanRequest { tenant_id, campaign_id, now: NOW, horizon, limit: 100, epoch: 1, after: None };
+    let request = PlanRequest { tenant_id, campaign_id, now: NOW, horizon, limit: 100, epoch: 1, behind: None };
     let page = f.store.system().plan_page(&request, &WarmupTable::default(), &id).await.unwrap();
     assert!(work.lock().unwrap().is_none(), "it was done meanwhile");
     let begun = begun.lock().unwrap().take();
