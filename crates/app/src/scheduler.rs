@@ -125,22 +125,15 @@ pub(crate) fn rhythm(ctx: &Context) -> Rhythm {
 
 async fn plan_campaigns(ctx: &Context, goes_on: GoesOn<'_>, turn: &mut Turn) -> engines::error::Result<()> {
     let system = ctx.store.system();
-    let epoch = epoch(ctx).await;
+    let mut hints = Hints { ctx, epoch: epoch(ctx).await, jobs: Vec::new(), pushed: 0 };
     // First: who begins a round is due in this very turn, and late from when its round was to begin.
     begin_rounds(ctx, goes_on).await?;
     trials::decide(ctx).await?;
-    let now = ctx.clock.now();
-    let mut due = system.due_campaigns(now).await?;
-    due.sort_by_key(|(_, campaign_id)| turn_rank(*campaign_id, now));
-    for (tenant_id, campaign_id) in due {
-        // One campaign that cannot be planned must not stop the others.
-        if let Err(e) = plan_campaign(ctx, (tenant_id, campaign_id), goes_on, epoch, turn).await {
-            if e.is_transient() {
-                return Err(e);
-            }
-            tracing::error!(%tenant_id, %campaign_id, error = %e, "a campaign cannot be planned");
-        }
-    }
+    let result = plan_due(ctx, goes_on, &mut hints, turn).await;
+    // Also after an error: what was recorded before stays recorded.
+    hints.push().await;
+    turn.enqueued = hints.pushed;
+    result?;
     if !goes_on() {
         return Ok(());
     }
@@ -148,6 +141,27 @@ async fn plan_campaigns(ctx: &Context, goes_on: GoesOn<'_>, turn: &mut Turn) -> 
     for campaign_id in system.complete_campaigns(ctx.clock.now()).await? {
         turn.completed += 1;
         tracing::info!(%campaign_id, "campaign completed");
+    }
+    Ok(())
+}
+
+async fn plan_due(
+    ctx: &Context,
+    goes_on: GoesOn<'_>,
+    hints: &mut Hints<'_>,
+    turn: &mut Turn,
+) -> engines::error::Result<()> {
+    let now = ctx.clock.now();
+    let mut due = ctx.store.system().due_campaigns(now).await?;
+    due.sort_by_key(|(_, campaign_id)| turn_rank(*campaign_id, now));
+    for (tenant_id, campaign_id) in due {
+        // One campaign that cannot be planned must not stop the others.
+        if let Err(e) = plan_campaign(ctx, (tenant_id, campaign_id), goes_on, hints, turn).await {
+            if e.is_transient() {
+                return Err(e);
+            }
+            tracing::error!(%tenant_id, %campaign_id, error = %e, "a campaign cannot be planned");
+        }
     }
     Ok(())
 }
@@ -190,21 +204,6 @@ async fn epoch(ctx: &Context) -> Option<i64> {
 }
 
 async fn plan_campaign(
-    ctx: &Context,
-    campaign: (TenantId, CampaignId),
-    goes_on: GoesOn<'_>,
-    epoch: Option<i64>,
-    turn: &mut Turn,
-) -> engines::error::Result<()> {
-    let mut hints = Hints { ctx, epoch, jobs: Vec::new(), pushed: 0 };
-    let result = plan_pages(ctx, campaign, goes_on, &mut hints, turn).await;
-    // Also after an error: what was recorded before stays recorded.
-    hints.push().await;
-    turn.enqueued += hints.pushed;
-    result
-}
-
-async fn plan_pages(
     ctx: &Context,
     (tenant_id, campaign_id): (TenantId, CampaignId),
     goes_on: GoesOn<'_>,
@@ -249,10 +248,11 @@ async fn plan_pages(
     Ok(())
 }
 
-/// What is recorded and not pushed yet.
+/// What a turn has recorded and not pushed yet.
 struct Hints<'a> {
     ctx: &'a Context,
-    /// The queue's; none = it does not answer, and is not asked again in this turn.
+    /// The queue's; none = it does not answer, and is not asked again in this turn. What was recorded with it until then, a page at
+    /// most, is brought when it has grown old.
     epoch: Option<i64>,
     jobs: Vec<Job>,
     /// How many the queue took as new so far.

@@ -447,10 +447,13 @@ impl World {
             for (index, deferral) in &page.deferrals {
                 answers.asked.insert(candidates[*index].enrollment_id, (*deferral, places[*index].0));
             }
-            answers.closed = page.closed_lines(&self.campaigns[campaign].plan).cloned().unwrap_or_default();
-            answers.stop = page.stop;
-            behind = places.last().map(|(_, place)| Behind { place: *place, refused: page.refused().clone() });
+            let plan = &self.campaigns[campaign].plan;
             let is_over = page.stop.is_some() || places.len() < self.rhythm.page;
+            if is_over {
+                answers.closed = page.closed_lines(plan).cloned().unwrap_or_default();
+                answers.stop = page.stop;
+            }
+            behind = places.last().map(|(_, place)| page.next(plan, *place));
             self.apply(campaign, page, &places, candidates, tell);
             if is_over {
                 return answers;
@@ -478,8 +481,7 @@ impl World {
             tenant,
             providers: self.shared.providers.take(),
         };
-        let (mut after, refused) = behind.map(|behind| (behind.place, behind.refused)).unzip();
-        let mut page = Page::behind(refused.unwrap_or_default(), moment);
+        let (mut page, mut after) = Page::behind(behind, moment);
         let (mut places, mut candidates) = (Vec::new(), Vec::new());
         while page.stop.is_none() && candidates.len() < self.rhythm.page {
             let first = candidates.len();

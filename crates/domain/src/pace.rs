@@ -18,9 +18,6 @@ use crate::time::{Timestamp, Zone};
 pub use provider::{ProviderBook, ProviderLimit, Recipient};
 pub use tenant::{Rate, TenantBook};
 
-/// Days that are looked at for one with room.
-const MOST_DAYS: usize = 400;
-
 /// Slots of one local day: what is reserved for planned sends and what was used by dots.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DayUse {
@@ -163,32 +160,23 @@ pub fn grant(
     if let (Some(last), false) = (account.pace.last_slot_at, account.pace.min_gap.is_zero()) {
         later(&mut limit, last + account.pace.min_gap + jitter, Reason::AccountGap, scope);
     }
-    // What has nothing left within the horizon holds everybody of its scope, whatever their windows: who stands first in its line
-    // stays there until it has.
-    for _ in 0..MOST_DAYS {
+    for _ in 0..400 {
         if limit.until > horizon_end {
             return Err(limit);
         }
-        if account.remaining(limit.until, warmup) > 0 {
-            break;
-        }
-        let next = next_day_start(&account.pace.zone, limit.until);
-        later(&mut limit, next, Reason::AccountCap, scope);
-    }
-    for _ in 0..MOST_DAYS {
-        let Some(open) = window.next_open(limit.until) else {
-            return Err(Deferral { until: Timestamp::MAX, reason: Reason::WindowNeverOpens, scope: Scope::Lead });
-        };
-        let before = limit;
-        later(&mut limit, open, Reason::WindowClosed, Scope::Lead);
-        if limit.until > horizon_end {
-            // The window rounds it up for this lead alone.
-            return Err(if before.until > horizon_end { before } else { limit });
-        }
+        // Before the window: what has nothing left within the horizon holds everybody of its scope, whatever their windows. So who
+        // stands first in its line stays there until it has.
         let account_day = account.pace.zone.day(limit.until);
         if account.remaining(limit.until, warmup) == 0 {
             let next = next_day_start(&account.pace.zone, limit.until);
             later(&mut limit, next, Reason::AccountCap, scope);
+            continue;
+        }
+        let Some(open) = window.next_open(limit.until) else {
+            return Err(Deferral { until: Timestamp::MAX, reason: Reason::WindowNeverOpens, scope: Scope::Lead });
+        };
+        if open > limit.until {
+            later(&mut limit, open, Reason::WindowClosed, Scope::Lead);
             continue;
         }
         let campaign_day = campaign.zone.day(limit.until);

@@ -83,7 +83,7 @@ pub struct Page {
 
 /// What has no slot left for a campaign in this turn, by the pages so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Refused {
+struct Refused {
     accounts: BTreeMap<EmailAccountId, Deferral>,
     /// Lines whose first has to wait for its account.
     lines: BTreeMap<Line, Deferral>,
@@ -92,11 +92,12 @@ pub struct Refused {
 /// Where a turn goes on: behind a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Behind {
-    /// Its last candidate, in the order in which candidates came due.
-    pub place: (Timestamp, EnrollmentId),
-    /// What was refused so far.
-    pub refused: Refused,
+    place: Place,
+    refused: Refused,
 }
+
+/// Place of a candidate in the order in which planning sees them: by due time.
+pub type Place = (Timestamp, EnrollmentId);
 
 /// The accounts that a campaign's mail may go from: its pool's, those that steps name, and those that leads keep. It rests
 /// when none of them has a slot, so nobody else's account may be among them, and none of these missing.
@@ -109,19 +110,35 @@ pub fn senders(
     pool.iter().copied().chain(named).chain(kept).collect()
 }
 
+fn is_by_line(campaign: &CampaignPlan) -> bool {
+    campaign.steps.iter().all(|step| step.email_account_id.is_none())
+}
+
 impl Page {
-    /// The page behind others of the same turn. How a turn falls into pages changes nothing: who was refused there is not asked
-    /// here, but for what has a slot again in a turn that takes its time.
-    pub fn behind(mut refused: Refused, moment: Moment) -> Self {
-        let lasts = |deferral: &Deferral| soonest(deferral.until, moment) > moment.now;
-        refused.accounts.retain(|_, deferral| lasts(deferral));
-        refused.lines.retain(|_, deferral| lasts(deferral));
-        Self { refused, ..Self::default() }
+    /// The page behind another of its turn, and the place behind which it begins; none = at the first who is due.
+    ///
+    /// Who was refused there is not asked here: where pages end changes with each mail that leaves. A turn that has lasted until
+    /// something of that has a slot again begins anew, so that it is the first of a line who gets it.
+    pub fn behind(behind: Option<Behind>, moment: Moment) -> (Self, Option<Place>) {
+        let Some(Behind { place, refused }) = behind else { return Default::default() };
+        let mut refusals = refused.accounts.values().chain(refused.lines.values());
+        if refusals.any(|deferral| deferral.until <= moment.now + moment.horizon) {
+            return Default::default();
+        }
+        (Self { refused, ..Self::default() }, Some(place))
     }
 
-    /// What was refused in this page and those before.
-    pub fn refused(&self) -> &Refused {
-        &self.refused
+    /// Where the turn goes on behind this page, whose last candidate had this place.
+    ///
+    /// Where steps name their accounts nothing of it is kept: no line says then who waits for which.
+    pub fn next(&self, campaign: &CampaignPlan, place: Place) -> Behind {
+        let refused = if is_by_line(campaign) { self.refused.clone() } else { Refused::default() };
+        Behind { place, refused }
+    }
+
+    /// Whether it goes by what pages before it were refused: what was given back since then it does not know.
+    pub fn goes_by_others(&self) -> bool {
+        !self.refused.accounts.is_empty()
     }
 
     /// Decides about each candidate from `first` on in turn, until nobody else need be asked.
@@ -166,8 +183,7 @@ impl Page {
     /// read past these lines, or each turn would ask all who wait for one account while another has slots left. None where
     /// no line is closed, or steps name their accounts: lines do not say then who waits for which.
     pub fn closed_lines<'a>(&'a self, campaign: &CampaignPlan) -> Option<&'a BTreeMap<Line, Deferral>> {
-        let is_by_line = campaign.steps.iter().all(|step| step.email_account_id.is_none());
-        Some(&self.refused.lines).filter(|closed| is_by_line && !closed.is_empty())
+        Some(&self.refused.lines).filter(|closed| is_by_line(campaign) && !closed.is_empty())
     }
 
     /// The first moment at which asking again can have another answer, as long as nothing changes; none = nobody waits.
@@ -264,7 +280,8 @@ impl Page {
             }
             Scope::Campaign => {
                 // Without any account left, the one that is free first says until when, and why.
-                self.stop = Some(self.first_free().filter(|first| first.until < deferral.until).unwrap_or(deferral));
+                let first = self.first_free().filter(|_| deferral.reason == Reason::NoAccount);
+                self.stop = Some(first.unwrap_or(deferral));
                 false
             }
             Scope::Account(id) => {

@@ -401,10 +401,12 @@ fn plan_email(
     let Ok(window) = settings.window(candidate.lead_zone.as_ref()) else {
         return never(Reason::WindowNeverOpens);
     };
-    let Some(opens) = window.next_open(candidate.due.at) else {
+    // Behind what turns have seen: until then it waited for a limit.
+    let unseen = campaign.seen_until.map_or(candidate.due.at, |seen| seen.max(candidate.due.at));
+    let Some(opens) = window.next_open(unseen) else {
         return never(Reason::WindowNeverOpens);
     };
-    if is_too_late(settings, opens.max(campaign.seen_until.unwrap_or(opens)), now) {
+    if is_too_late(settings, opens, now) {
         return skip(campaign, step, candidate, Reason::TooLate);
     }
     if let Some(deferral) = candidate.recipient.not_known(now) {
@@ -417,17 +419,22 @@ fn plan_email(
     let Some(account) = accounts.get_mut(&id) else {
         return never(Reason::AccountInactive);
     };
+    let earliest = candidate.due.at.max(now);
+    // One window for all: nobody else of the campaign need be asked while it is closed, whatever accounts have left.
+    let is_single = settings.timezone_strategy == TimezoneStrategy::Single;
+    if is_single && account.status.why_not().is_none() {
+        let until = window.next_open(earliest).unwrap_or(Timestamp::MAX);
+        if until > now + moment.horizon {
+            return Plan::Defer(Deferral { until, reason: Reason::WindowClosed, scope: Scope::Campaign });
+        }
+    }
     let seed = [campaign.id.uuid(), step.id.uuid(), candidate.lead_id.uuid()];
     let spread = jitter(&seed, account.pace.min_gap / 2);
-    let earliest = candidate.due.at.max(now);
     let provider = providers.as_mut().zip(candidate.recipient.provider().map(|name| &**name));
     let pages = Pages { account, campaign: campaign_book, tenant: tenant.as_mut(), provider };
     match grant(pages, &window, warmup, earliest, spread, now + moment.horizon) {
         Ok(slot) => Plan::Send { step_id: step.id, step_order: step.step_order, email_account_id: id, slot },
-        // One window for all: nobody else of the campaign need be asked while it is closed.
-        Err(deferral)
-            if deferral.reason == Reason::WindowClosed && settings.timezone_strategy == TimezoneStrategy::Single =>
-        {
+        Err(deferral) if deferral.reason == Reason::WindowClosed && is_single => {
             Plan::Defer(Deferral { scope: Scope::Campaign, ..deferral })
         }
         Err(deferral) => Plan::Defer(deferral),

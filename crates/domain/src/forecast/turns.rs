@@ -1,6 +1,7 @@
 //! Turns in which nothing can change are left out of a forecast: taking every one of them changes no mail.
 //!
-//! A scheduler takes them all. To add something on which an answer depends: a field of `Given`.
+//! A scheduler takes them all, but for those in which its campaign rests. To add something on which an answer depends: a field of
+//! `Given`.
 
 use proptest::prelude::*;
 

@@ -8,11 +8,10 @@ use std::ops::Bound;
 
 use crate::ids::EnrollmentId;
 use crate::pace::Deferral;
+use crate::page::Place;
 use crate::plan::{self, Candidate};
 use crate::time::Timestamp;
 
-/// Place of an enrollment in the order in which planning sees them.
-pub(super) type Place = (Timestamp, EnrollmentId);
 /// Which line it is; none = of those who may have any account.
 type Name = Option<plan::Line>;
 

@@ -119,6 +119,10 @@ fn an_account_with_room_is_left_to_others_where_one_leads_window_is_closed() {
         (d.until, d.reason, d.scope),
         (NOON + Duration::from_secs(65), Reason::AccountGap, Scope::Account(book.id))
     );
+    // Nor on its day.
+    let mut book = account(Some(0), Duration::ZERO);
+    let d = ask(&mut book, &mut c, &closed).unwrap_err();
+    assert_eq!((d.until, d.reason, d.scope), (NOON + 12 * HOUR, Reason::AccountCap, Scope::Account(book.id)));
 }
 
 #[test]

@@ -219,6 +219,23 @@ fn what_came_too_late_is_skipped_unless_it_waited_for_a_limit() {
     assert!(matches!(p, Plan::Skip { reason: Reason::TooLate, next: Some(Due { step_order: 2, .. }), .. }));
     c.seen_until = Some(NOW - HOUR);
     assert!(matches!(plan(&c, &late, &mut books(vec![account(9, None)])), Plan::Send { .. }));
+    // Nothing could have left while its window was closed, whoever stood still then.
+    c.settings.send_time_end = "08:00".parse().unwrap();
+    c.seen_until = Some(NOW - 4 * HOUR);
+    let p = plan(&c, &late, &mut books(vec![account(9, None)]));
+    assert!(matches!(p, Plan::Defer(Deferral { reason: Reason::WindowClosed, .. })), "{p:?}");
+}
+
+/// One window for all lets the campaign rest, whatever its accounts have left; but that one may not send is for a person to know.
+#[test]
+fn a_closed_window_for_all_is_told_before_a_full_account() {
+    let mut c = campaign(vec![step(1, StepType::Email)]);
+    c.settings.send_time_start = "15:00".parse().unwrap();
+    let opens = Deferral { until: NOW + 3 * HOUR, reason: Reason::WindowClosed, scope: Scope::Campaign };
+    let mut b = books(vec![account(9, Some(0))]);
+    assert_eq!(plan(&c, &candidate(1), &mut b), Plan::Defer(opens));
+    c.settings.timezone_strategy = TimezoneStrategy::RecipientLocal;
+    assert!(matches!(plan(&c, &candidate(1), &mut b), Plan::Defer(Deferral { reason: Reason::AccountCap, .. })));
 }
 
 #[test]

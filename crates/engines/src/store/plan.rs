@@ -285,8 +285,8 @@ impl SystemStore {
         campaign.plan.lost_time = lost_time(&mut tx).await?;
         dot::lock_days(&mut tx, &campaign).await?;
         let moment = Moment { now: request.now, horizon: request.horizon };
-        let (after, refused) = request.behind.clone().map(|behind| (behind.place, behind.refused)).unzip();
-        let mut page = Page::behind(refused.unwrap_or_default(), moment);
+        let (mut page, after) = Page::behind(request.behind.clone(), moment);
+        let goes_by_others = page.goes_by_others();
         let (pool, accounts) = read_senders(&mut tx, request, &campaign).await?;
         let mut part = Part { many: next_part(0, request.limit as usize), after };
         let lines = open_lines(&page, &campaign, &accounts);
@@ -318,7 +318,9 @@ impl SystemStore {
         writing.correct_conflicts(&inserted);
         writing.write_progress(&mut tx).await?;
         // Behind the rows of accounts and sends, before its own slots are written: the order of the gate and of give-backs.
+        // What was given back since pages before this one were refused is not known here: the next turn asks anew.
         let until = match writing.page.stop.and_then(|_| writing.page.again_at(moment)) {
+            Some(_) if goes_by_others => None,
             Some(_) if given_back(&mut tx, request.campaign_id, &writing.books, taken, request.now).await? => None,
             until => until,
         };
@@ -330,8 +332,7 @@ impl SystemStore {
         let seen_now = (finished && !begins).then_some(request.now);
         let params = values![request.tenant_id, request.campaign_id, until, seen, seen_now, writing.campaign.edited_at];
         tx.execute(&SAVE_CAMPAIGN, params).await?;
-        let refused = writing.page.refused();
-        let next = part.after.filter(|_| !finished).map(|place| Behind { place, refused: refused.clone() });
+        let next = part.after.filter(|_| !finished).map(|place| writing.page.next(&campaign.plan, place));
         let result = writing.report(&inserted, next, moment);
         tx.commit().await?;
         Ok(PlanPage { unknown_domains, ..result })

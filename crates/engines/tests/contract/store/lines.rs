@@ -8,7 +8,7 @@ use std::time::Duration;
 use domain::email_account::AccountStatus;
 use domain::ids::{EmailAccountId, EnrollmentId};
 use domain::time::Timestamp;
-use engines::store::plan::PlanRequest;
+use engines::store::plan::{Hint, PlanRequest};
 use engines::value::Value;
 use engines::{Store, values};
 
@@ -59,22 +59,41 @@ fn a_line_without_slots_is_not_read_to_its_end(engine: Engine) {
     });
 }
 
-/// How a turn falls into pages changes nothing: who was refused in one stands before those of the next.
+/// A turn in pages of twenty: whom it plans, how many it asked in vain, and in how many pages.
+async fn turn(f: &Scene) -> (Vec<Hint>, u64, usize) {
+    let (mut planned, mut deferred, mut pages, mut behind) = (Vec::new(), 0, 0, None);
+    loop {
+        let page = f.plan_page(PlanRequest { limit: 20, behind, ..f.plan_request(MINUTE, NOW) }).await;
+        (deferred, pages) = (deferred + page.deferred, pages + 1);
+        planned.extend(page.planned);
+        behind = page.next;
+        if behind.is_none() {
+            return (planned, deferred, pages);
+        }
+    }
+}
+
+/// Who was refused in one page of a turn stands before those of the next.
 fn a_line_stays_closed_in_the_next_page_of_its_turn(engine: Engine) {
     with_store(engine, async |store: Store| {
         let (f, [_, bob], _) = two_lines(store).await;
-        let (mut planned, mut deferred, mut pages, mut behind) = (Vec::new(), 0, 0, None);
-        loop {
-            let page = f.plan_page(PlanRequest { limit: 20, behind, ..f.plan_request(MINUTE, NOW) }).await;
-            (deferred, pages) = (deferred + page.deferred, pages + 1);
-            planned.extend(page.planned);
-            behind = page.next;
-            if behind.is_none() {
-                break;
-            }
-        }
+        let (planned, deferred, pages) = turn(&f).await;
         let of_bob = planned.iter().filter(|hint| hint.email_account_id == bob).count();
         assert_eq!((planned.len(), of_bob, deferred, pages), (1 + OF_BOB, OF_BOB, 1, 2));
+    });
+}
+
+/// What the first page was refused may have been given back before the second one: nobody rests for that unasked.
+fn a_campaign_rests_by_one_page_alone(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, [_, bob], _) = two_lines(store).await;
+        f.write("UPDATE email_accounts SET daily_limit = 25 WHERE id = $1", values![bob]).await;
+        let is_due = async || !f.store.system().due_campaigns(NOW).await.unwrap().is_empty();
+        let (planned, deferred, pages) = turn(&f).await;
+        assert_eq!((planned.len(), deferred, pages), (1 + 25, 2, 2));
+        assert!(is_due().await, "ana was asked in the first page alone");
+        assert_eq!(f.plan_within(MINUTE, NOW).await.deferred, 2);
+        assert!(!is_due().await);
     });
 }
 
@@ -131,6 +150,7 @@ fn where_steps_name_accounts_all_are_asked(engine: Engine) {
 on_every_engine! {
     a_line_without_slots_is_not_read_to_its_end
     a_line_stays_closed_in_the_next_page_of_its_turn
+    a_campaign_rests_by_one_page_alone
     who_is_new_stands_in_a_line_of_his_own
     a_line_of_new_leads_is_not_read_to_its_end_either
     open_lines_are_read_as_one
