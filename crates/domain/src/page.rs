@@ -280,8 +280,7 @@ impl Page {
             }
             Scope::Campaign => {
                 // Without any account left, the one that is free first says until when, and why.
-                let first = self.first_free().filter(|_| deferral.reason == Reason::NoAccount);
-                self.stop = Some(first.unwrap_or(deferral));
+                self.stop = Some(self.first_free().filter(|first| first.until < deferral.until).unwrap_or(deferral));
                 false
             }
             Scope::Account(id) => {
