@@ -145,6 +145,7 @@ async fn plan_campaigns(ctx: &Context, goes_on: GoesOn<'_>, turn: &mut Turn) -> 
     Ok(())
 }
 
+/// Plans every campaign that is worth it; what is recorded last is still to be pushed then.
 async fn plan_due(
     ctx: &Context,
     goes_on: GoesOn<'_>,
