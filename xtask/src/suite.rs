@@ -184,6 +184,7 @@ pub(crate) fn with_services<T>(work: impl FnOnce(Environment, &Path) -> anyhow::
     let (smtp_server, authority) = receivers::smtp_server(path)?;
     let text = |path: &Path| path.display().to_string();
     let env = vec![
+        ("PATH", programs_first()?),
         ("TEST_POSTGRES_URL", url),
         ("TEST_REDIS_URL", redis[0].url.clone()),
         ("TEST_REDIS_CLUSTER_URL", redis[1].url.clone()),
@@ -202,6 +203,14 @@ pub(crate) fn with_services<T>(work: impl FnOnce(Environment, &Path) -> anyhow::
         ("TEST_NODE_PATH", text(&machine::cache().join("node/node_modules"))),
     ];
     work(env, path)
+}
+
+/// `PATH` with PostgreSQL's own programs in front: the `psql` that Debian puts there is a script, which takes longer to start than
+/// what tests ask by it.
+fn programs_first() -> anyhow::Result<String> {
+    let others = std::env::var_os("PATH").unwrap_or_default();
+    let all = std::env::join_paths([machine::postgres_programs()?].into_iter().chain(std::env::split_paths(&others)))?;
+    all.into_string().map_err(|_| anyhow::anyhow!("PATH is no UTF-8 (hint: set one that is)"))
 }
 
 fn run_and_count(command: &mut Command) -> anyhow::Result<(Counts, bool)> {
