@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use domain::campaign::{CampaignSettings, CampaignStatus};
 use domain::email_account::AccountStatus;
+use domain::first_step::FirstStep;
 use domain::forecast::World;
 use domain::ids::{CampaignId, TenantId};
 use domain::rounds::Rounds;
@@ -65,7 +66,7 @@ pub(crate) async fn foresee(
     Ok(Foresight { world, campaign: prospects.asked, settings, now })
 }
 
-/// Does what `campaign start` or `campaign resume` would do to a campaign that does not send (`engines/store/campaigns.rs`).
+/// Does what `campaign resume` would do to a campaign that does not send (`setup::start`, `engines/store/campaigns.rs`).
 fn go_on(prospects: &mut Prospects, now: Timestamp) {
     let asked = &mut prospects.campaigns[prospects.asked];
     let was = asked.plan.status;
@@ -76,6 +77,15 @@ fn go_on(prospects: &mut Prospects, now: Timestamp) {
     if asked.rounds.is_none() {
         // It would start now, and come back from then on.
         asked.rounds = Rounds::of(&asked.plan.settings, Some(now), None);
+    }
+    if was == CampaignStatus::Draft {
+        let from = asked.starts_at.map_or(now, |at| at.max(now));
+        let first = FirstStep::of(&asked.plan, from).filter(|first| !first.spread.is_zero());
+        for candidate in asked.waiting.iter_mut() {
+            if let Some(first) = first.filter(|first| first.due.step_order == candidate.due.step_order) {
+                candidate.due = first.due_of(candidate.lead_id);
+            }
+        }
     }
     // Waiting for a person is no lateness, for leads and for what has its slot.
     asked.plan.seen_until = Some(now);

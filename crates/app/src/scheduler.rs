@@ -129,6 +129,8 @@ async fn plan_campaigns(ctx: &Context, goes_on: GoesOn<'_>, turn: &mut Turn) -> 
     // First: who begins a round is due in this very turn, and late from when its round was to begin.
     begin_rounds(ctx, goes_on).await?;
     trials::decide(ctx).await?;
+    // Before planning: room that this gives back is used in this very turn, as a forecast takes for granted.
+    system.sweep(ctx.clock.now()).await?;
     let result = plan_due(ctx, goes_on, &mut hints, turn).await;
     // Also after an error: what was recorded before stays recorded.
     hints.push().await;
@@ -137,7 +139,6 @@ async fn plan_campaigns(ctx: &Context, goes_on: GoesOn<'_>, turn: &mut Turn) -> 
     if !goes_on() {
         return Ok(());
     }
-    system.sweep(ctx.clock.now()).await?;
     for campaign_id in system.complete_campaigns(ctx.clock.now()).await? {
         turn.completed += 1;
         tracing::info!(%campaign_id, "campaign completed");

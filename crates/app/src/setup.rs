@@ -1,4 +1,4 @@
-//! Brings a checked campaign file into the ledger: everything but the leads in one transaction, then the leads.
+//! Brings a checked campaign file into the ledger: everything but the leads in one transaction, then the leads; and starts it.
 //!
 //! Running it again doubles nothing. Not responsible for reading files (`campaign_file`) or for
 //! the leads (`lead_import`).
@@ -6,6 +6,9 @@
 
 use domain::email_account::SmtpSettings;
 use domain::first_step::FirstStep;
+use domain::ids::CampaignId;
+use domain::time::Timestamp;
+use engines::store::TenantStore;
 use engines::store::setup::{SetupError, SetupReport};
 use secrecy::ExposeSecret as _;
 
@@ -35,6 +38,24 @@ pub(crate) async fn set_up(
     let report = ctx.store.apply_setup(&campaign.setup, &seal, &new_id, ctx.clock.now()).await.map_err(refused)?;
     enroll(ctx, campaign, &report, progress).await?;
     Ok(report)
+}
+
+/// Starts a draft now, whose leads may have been waiting since their import; false where it is none.
+///
+/// # Errors
+/// The database; called again, it goes on.
+pub(crate) async fn start(
+    tenant: &TenantStore,
+    id: CampaignId,
+    scheduled_at: Option<Timestamp>,
+    now: Timestamp,
+) -> engines::error::Result<bool> {
+    let stored = tenant.get_campaign(id).await?;
+    let from = scheduled_at.map_or(now, |at| at.max(now));
+    if let Some(first) = FirstStep::of(&stored.plan, from).filter(|first| !first.spread.is_zero()) {
+        tenant.spread_first_steps(&first, now).await?;
+    }
+    tenant.start_campaign(id, now).await
 }
 
 fn refused(error: SetupError) -> Failure {

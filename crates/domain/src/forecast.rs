@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use crate::ids::{EmailAccountId, EnrollmentId, LeadId};
-use crate::pace::{AccountBook, CampaignBook, Deferral, ProviderBook, Scope, TenantBook};
+use crate::pace::{AccountBook, CampaignBook, Deferral, ProviderBook, Recipient, Scope, TenantBook};
 use crate::page::{Behind, Page, next_part, senders, soonest, turn_rank};
 use crate::plan::{Books, CampaignPlan, Candidate, Line, Moment};
 use crate::reason::Reason;
@@ -224,7 +224,7 @@ struct Running {
     held_up: BTreeMap<Reason, u64>,
     /// Sends that have their slot.
     open: u64,
-    /// Sends that only a person can let go on.
+    /// Sends and leads that only a person can let go on.
     stranded: u64,
     /// When it comes back, and who begins then.
     coming: Coming,
@@ -277,6 +277,8 @@ pub struct World {
     /// The sends of `slots` by their numbers.
     open: BTreeMap<u64, (usize, OpenSend)>,
     granted: u64,
+    /// Leads whose addresses' providers are being looked up: foreseen as if these had no limit.
+    unknown: BTreeSet<EnrollmentId>,
     /// How many things have happened: what a forecast costs.
     #[cfg(test)]
     steps: u64,
@@ -297,12 +299,20 @@ impl World {
             slots: BinaryHeap::new(),
             open: BTreeMap::new(),
             granted: 0,
+            unknown: BTreeSet::new(),
             #[cfg(test)]
             steps: 0,
             #[cfg(test)]
             takes_every_turn: false,
         };
-        for (campaign, prospect) in prospects.into_iter().enumerate() {
+        for (campaign, mut prospect) in prospects.into_iter().enumerate() {
+            let of_open = prospect.open.iter_mut().map(|send| &mut send.candidate);
+            for candidate in prospect.waiting.iter_mut().chain(of_open) {
+                if candidate.recipient == Recipient::NotKnown {
+                    candidate.recipient = Recipient::Unlimited;
+                    world.unknown.insert(candidate.enrollment_id);
+                }
+            }
             let is_live = prospect.plan.status.why_not().is_none();
             let plan_at = prospect.starts_at.max(prospect.next_plan_at).unwrap_or(now).max(now);
             let senders = prospect.senders_now();
@@ -379,7 +389,8 @@ impl World {
         };
         let Answers { asked, closed, stop } = self.plan(campaign, &mut |_| ());
         let running = &self.campaigns[campaign];
-        let own = asked.get(&enrollment).map(|(deferral, _)| *deferral).filter(|_| running.waits(enrollment));
+        let own = asked.get(&enrollment).map(|(deferral, _)| *deferral);
+        let own = own.filter(|deferral| deferral.strands() || running.waits(enrollment));
         // Nobody asked it: what holds its line, or all others.
         let is_due = running.waiting.of(enrollment).is_some_and(|lead| lead.due.at <= horizon_end);
         let of_others = line.and_then(|line| closed.get(&line)).copied().or(stop).filter(|_| is_due);
@@ -549,11 +560,17 @@ impl World {
                 tell(Event::Ended { campaign, enrollment_id: candidates[index].enrollment_id });
             }
             let Some(due) = to.next.filter(|_| !to.waits) else { continue };
+            let deferral = page.deferrals.get(&index);
+            if deferral.is_some_and(Deferral::strands) {
+                running.stranded += 1;
+                tell(Event::Ended { campaign, enrollment_id: candidates[index].enrollment_id });
+                continue;
+            }
             if due.at == PARKED {
                 running.park(Candidate { due, ..candidates[index].clone() }, now);
                 continue;
             }
-            if let Some(deferral) = page.deferrals.get(&index).filter(|_| due.at > now) {
+            if let Some(deferral) = deferral.filter(|_| due.at > now) {
                 let lead_seconds = u128::from(due.at.since(now).as_secs());
                 tell(Event::Waited { campaign, reason: deferral.reason, lead_seconds });
             }

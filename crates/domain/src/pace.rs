@@ -96,6 +96,13 @@ pub struct Deferral {
     pub scope: Scope,
 }
 
+impl Deferral {
+    /// Whether its lead waits until a person changes something of its campaign.
+    pub fn strands(&self) -> bool {
+        self.until == Timestamp::MAX && self.scope == Scope::Lead && self.reason != Reason::AbWinner
+    }
+}
+
 impl AccountBook {
     /// Most messages on the local day of `at`: the least of daily limit and warm-up ramp.
     pub fn cap(&self, at: Timestamp, warmup: &WarmupTable) -> Option<u32> {
@@ -128,10 +135,30 @@ pub struct Pages<'a> {
     pub provider: Option<(&'a mut ProviderBook, &'a str)>,
 }
 
+/// How far ahead slots are granted.
+#[derive(Clone, Copy, Debug)]
+pub struct Reach {
+    /// The horizon's end.
+    pub horizon_end: Timestamp,
+    /// The same for a mail that waits for its account or its tenant's rate alone: all their other mail waits behind it anyway.
+    pub line_end: Timestamp,
+}
+
+impl Reach {
+    /// How far a slot may be that is where it is for this reason. One that a window or a limit of some of the account's mail has put
+    /// off would put off the others behind it as well.
+    fn end(&self, reason: Reason) -> Timestamp {
+        match reason {
+            Reason::AccountBackoff | Reason::AccountGap | Reason::AccountCap | Reason::TenantRate => self.line_end,
+            _ => self.horizon_end,
+        }
+    }
+}
+
 /// Grants the next slot at or after `earliest` and books it, or says until when there is none.
 ///
-/// `jitter` is added to the account's gap. Nothing is booked beyond `horizon_end`: pauses and edits must act at once.
-/// The walk over days ends after 400 of them.
+/// `jitter` is added to the account's gap. Nothing is booked beyond `reach`: pauses and edits must act at once. The walk over days
+/// ends after 400 of them.
 ///
 /// # Errors
 /// A `Deferral` whose `until` is the slot found beyond the horizon.
@@ -141,7 +168,7 @@ pub fn grant(
     warmup: &WarmupTable,
     earliest: Timestamp,
     jitter: Duration,
-    horizon_end: Timestamp,
+    reach: Reach,
 ) -> Result<Slot, Deferral> {
     let Pages { account, campaign, tenant, mut provider } = pages;
     let scope = Scope::Account(account.id);
@@ -161,7 +188,7 @@ pub fn grant(
         later(&mut limit, last + account.pace.min_gap + jitter, Reason::AccountGap, scope);
     }
     for _ in 0..400 {
-        if limit.until > horizon_end {
+        if limit.until > reach.end(limit.reason) {
             return Err(limit);
         }
         // Before the window: what has nothing left within the horizon holds everybody of its scope, whatever their windows. So who

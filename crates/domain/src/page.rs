@@ -19,6 +19,8 @@ use crate::trial::PARKED;
 
 /// However far off an answer is, it is asked for again after so long: a person may have changed something.
 const ASK_AGAIN: Duration = Duration::from_secs(24 * 3600);
+/// A lead that waits for what only a person can change is asked again after so long: a million of them are not asked every second.
+const ASK_STRANDED: Duration = Duration::from_secs(900);
 /// What only a person can change is looked at again after so long.
 const ASK_PERSON: Duration = Duration::from_secs(60);
 
@@ -270,6 +272,7 @@ impl Page {
                 // Whoever waits for a winner is not asked again before there is one.
                 let at = match deferral.reason {
                     Reason::AbWinner => PARKED,
+                    _ if deferral.strands() => moment.now + ASK_STRANDED,
                     _ => deferral.until.min(moment.now + ASK_AGAIN),
                 };
                 let due = Due { at, ..candidate.due };

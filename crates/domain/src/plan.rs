@@ -12,7 +12,7 @@ use crate::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, StepId};
 use crate::lead::LeadStatus;
 use crate::lost_time::LostTime;
 use crate::pace::{
-    AccountBook, CampaignBook, Deferral, Pages, ProviderBook, Recipient, Scope, Slot, TenantBook, grant,
+    AccountBook, CampaignBook, Deferral, Pages, ProviderBook, Reach, Recipient, Scope, Slot, TenantBook, grant,
 };
 use crate::reason::Reason;
 use crate::schedule::{WarmupTable, jitter};
@@ -275,7 +275,7 @@ pub fn plan_send(
                 return Plan::Defer(deferral);
             }
             let account = step.email_account_id.or(candidate.email_account_id);
-            plan_email(campaign, step, candidate, account, books, warmup, moment)
+            plan_email(campaign, step, candidate, account, books, warmup, (moment, moment.horizon))
         }
         // Only due conditions are asked: what the lead does until then counts.
         StepType::Condition if candidate.due.at > now => {
@@ -315,8 +315,9 @@ fn pass_condition(campaign: &CampaignPlan, step: &Step, candidate: &Candidate) -
     if step.stop_if_false {
         return Plan::End { step: None, reason: Reason::ConditionFalse };
     }
-    // A false condition skips the next mail; conditions on the way to it are passed over with it.
-    let skipped = campaign.steps.iter().find(|s| s.step_order > step.step_order && s.step_type == StepType::Email);
+    // A false condition skips the next mail that the lead has not had; conditions on the way to it are passed over with it.
+    let is_ahead = |s: &&Step| s.step_order > step.step_order && !past.ended.contains_key(&s.step_order);
+    let skipped = campaign.steps.iter().filter(is_ahead).find(|s| s.step_type == StepType::Email);
     match skipped {
         Some(email) => Plan::Skip {
             step_id: email.id,
@@ -333,9 +334,9 @@ fn pass_condition(campaign: &CampaignPlan, step: &Step, candidate: &Candidate) -
 ///
 /// `candidate.due.at` is the job's `notBefore` where that lies in lost time, else that or now, whichever is later. Never
 /// `Move` or `End`; the caller records the job in any case.
-/// A job that is due within the horizon gets its slot up to a day ahead, since nobody plans it again; one that is due
-/// later, or whose recipient's provider is full until then, gets none yet, since its slot would push the account's other mail
-/// behind it.
+/// A job that waits for its account or its tenant's rate alone gets its slot up to a day ahead, since nobody plans it again; one
+/// that is due behind the horizon, or that its window, its campaign's cap or its recipient's provider puts off until then, gets none
+/// yet, since its slot would push the account's other mail behind it.
 pub fn plan_job(
     campaign: &CampaignPlan,
     step: &Step,
@@ -358,8 +359,8 @@ pub fn plan_job(
             Plan::Defer(Deferral { until, reason: Reason::ProviderCap, scope: Scope::Lead })
         }
         None => {
-            let ahead = Moment { horizon: moment.horizon.max(DAY), ..moment };
-            plan_email(campaign, step, candidate, Some(account), books, warmup, ahead)
+            let reach = (moment, moment.horizon.max(DAY));
+            plan_email(campaign, step, candidate, Some(account), books, warmup, reach)
         }
     }
 }
@@ -382,7 +383,7 @@ fn plan_email(
     account: Option<EmailAccountId>,
     books: &mut Books,
     warmup: &WarmupTable,
-    moment: Moment,
+    (moment, line): (Moment, Duration),
 ) -> Plan {
     let settings = &campaign.settings;
     let now = moment.now;
@@ -432,7 +433,8 @@ fn plan_email(
     let spread = jitter(&seed, account.pace.min_gap / 2);
     let provider = providers.as_mut().zip(candidate.recipient.provider().map(|name| &**name));
     let pages = Pages { account, campaign: campaign_book, tenant: tenant.as_mut(), provider };
-    match grant(pages, &window, warmup, earliest, spread, now + moment.horizon) {
+    let reach = Reach { horizon_end: now + moment.horizon, line_end: now + line };
+    match grant(pages, &window, warmup, earliest, spread, reach) {
         Ok(slot) => Plan::Send { step_id: step.id, step_order: step.step_order, email_account_id: id, slot },
         Err(deferral) if deferral.reason == Reason::WindowClosed && is_single => {
             Plan::Defer(Deferral { scope: Scope::Campaign, ..deferral })

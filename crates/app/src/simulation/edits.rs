@@ -11,11 +11,15 @@ use engines::dialect::Statement;
 
 use super::Simulation;
 use super::expected::{Change, Expected};
-use super::plans::{NOT_OPENED, OPENED, Plan, Step, Use, name};
+use super::plans::{Hours, NOT_OPENED, OPENED, Plan, Step, Use, name};
 use super::rules::{Letter, Rules};
 
 static ON_THEIR_WAY: Statement =
     Statement::new("ON_THEIR_WAY", "SELECT COUNT(*) AS n FROM sends WHERE open AND email_account_id IS NOT NULL");
+
+/// Two windows a day.
+const MIDDAY: &[Hours] =
+    &[Hours { days: &[], start: "12:00", end: "13:00" }, Hours { days: &[], start: "14:00", end: "15:30" }];
 
 /// What is changed in the file; steps by their place among all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,13 +171,13 @@ impl Author {
                     *asks = Err(if *asks == Err(NOT_OPENED) { OPENED } else { NOT_OPENED });
                 }
                 None => {
-                    let step = Step { what: Err(OPENED), wait_hours: 3.0, is_active: true };
-                    self.plan.steps.insert(place, step);
+                    self.plan.steps.insert(place, Step::other(OPENED, 3.0));
                 }
             },
             Edit::Hours(n) => {
-                let hours = [Some(("07:00", "20:00")), Some(("12:00", "15:30")), None][n];
-                self.plan.settings.hours = hours;
+                let settings = &mut self.plan.settings;
+                settings.hours = [Some(("07:00", "20:00")), None, None][n];
+                settings.windows = if n == 1 { MIDDAY } else { &[] };
             }
             Edit::Limit(n) => self.plan.settings.daily_limit = [Some(9), Some(25), None][n],
             Edit::Gap(n) => {
@@ -194,7 +198,7 @@ impl Author {
     pub(super) fn says(&self, letters: &[Letter], start: Timestamp) -> bool {
         let Some((letter, before)) = letters.split_last() else { return false };
         let last = before.iter().rev().find(|other| other.to == letter.to).map_or(start, |other| other.at);
-        let is_due = |step: &Step| letter.at >= last + Duration::from_secs_f64(step.wait_hours * 3600.0);
+        let is_due = |step: &Step| letter.at >= step.due(last);
         let is_it = |step: &Step| step.what.as_ref() == Ok(&letter.subject) && step.is_active && is_due(step);
         self.plan.steps.iter().any(is_it)
     }

@@ -37,8 +37,7 @@ fn is_too_late(plan: &Plan, letters: &[Letter], letter: &Letter, (origin, latest
     if way.iter().filter(|step| step.what.is_ok()).count() > 1 {
         return false;
     }
-    let waited: f64 = way.iter().map(|step| step.wait_hours).sum();
-    let due = before.map_or(origin, |before| before.at) + Duration::from_secs_f64(waited * 3600.0);
+    let due = way.iter().fold(before.map_or(origin, |before| before.at), |at, step| step.due(at));
     let moments = std::iter::successors(Some(due), |at| Some(*at + MINUTE));
     moments.take_while(|at| *at < latest).any(|at| is_open(plan, &letter.to, at))
 }

@@ -1,11 +1,14 @@
 //! Campaigns that a seed gives: windows, zones, limits, warm-up, several accounts, three mails; as a file, and as plain values
 //! that `rules` judges by.
 //!
-//! Not responsible for running them. To add something that campaigns differ in: a field, its choice in `Plan::write`, its line
+//! Not responsible for running them. To add something that campaigns differ in: a field, its choice in `Plan::vary`, its line
 //! in `save`.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use domain::time::Timestamp;
 
 /// Numbers that a seed gives.
 pub(super) struct Chance(u64);
@@ -33,6 +36,45 @@ const ZONES: [&str; 6] =
 /// Sending days and hours that campaigns choose from; none = always.
 const DAYS: [&[&str]; 3] = [&["mon", "tue", "wed", "thu", "fri"], &["sat", "sun", "mon"], &[]];
 const HOURS: [Option<(&str, &str)>; 3] = [Some(("09:00", "17:30")), Some(("22:00", "02:30")), None];
+/// Several windows a day: before and after lunch, such as touch at midnight, and such as overlap and run over it.
+const WINDOWS: [&[Hours]; 3] = [
+    &[
+        Hours { days: &["mon", "tue", "wed", "thu"], start: "09:00", end: "12:00" },
+        Hours { days: &["mon", "tue", "wed", "thu"], start: "14:00", end: "17:30" },
+        Hours { days: &["fri"], start: "08:00", end: "13:00" },
+    ],
+    &[
+        Hours { days: &["sat", "sun"], start: "10:00", end: "11:30" },
+        Hours { days: &["mon", "wed"], start: "16:00", end: "24:00" },
+        Hours { days: &["tue", "thu"], start: "00:00", end: "06:00" },
+        Hours { days: &["tue", "thu"], start: "20:00", end: "21:00" },
+    ],
+    &[
+        Hours { days: &[], start: "20:00", end: "00:30" },
+        Hours { days: &[], start: "22:00", end: "23:00" },
+        Hours { days: &[], start: "11:00", end: "12:15" },
+    ],
+];
+/// Dates that a step may wait for.
+const DATES: [&str; 2] = ["2026-03-24T07:30:00Z", "2026-03-29T01:30:00Z"];
+/// Chosen so that the seeds of the suites have each of `WINDOWS`, and those stay without that must reach all their limits or rounds in time.
+const VARIETY: u64 = 365_413;
+
+/// One of several windows a day, in the words of the file; no days = all of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hours {
+    pub(super) days: &'static [&'static str],
+    pub(super) start: &'static str,
+    pub(super) end: &'static str,
+}
+
+impl Hours {
+    fn text(&self) -> String {
+        let Self { days, start, end } = self;
+        let days = if days.is_empty() { String::new() } else { format!("days = {days:?}, ") };
+        format!("{{ {days}start = \"{start}\", end = \"{end}\" }}")
+    }
+}
 
 /// A step as it stands in the file.
 #[derive(Clone, Debug)]
@@ -40,12 +82,24 @@ pub(super) struct Step {
     /// What a mail is about; another kind of step says what it is instead.
     pub(super) what: Result<String, &'static str>,
     pub(super) wait_hours: f64,
+    /// Not before this time.
+    pub(super) wait_until: Option<&'static str>,
     pub(super) is_active: bool,
 }
 
 impl Step {
     pub(super) fn mail(subject: &str, wait_hours: f64) -> Self {
-        Self { what: Ok(subject.to_owned()), wait_hours, is_active: true }
+        Self { what: Ok(subject.to_owned()), wait_hours, wait_until: None, is_active: true }
+    }
+
+    pub(super) fn other(what: &'static str, wait_hours: f64) -> Self {
+        Self { what: Err(what), wait_hours, wait_until: None, is_active: true }
+    }
+
+    /// When it is due, where the one before was due or sent at `before`.
+    pub(super) fn due(&self, before: Timestamp) -> Timestamp {
+        let waited = before + Duration::from_secs_f64(self.wait_hours * 3600.0);
+        self.wait_until.map_or(waited, |until| waited.max(until.parse().unwrap()))
     }
 
     /// By its first word a mail is known again, whatever else is changed of it.
@@ -54,7 +108,8 @@ impl Step {
             Ok(subject) => format!("key = \"{}\"\nsubject = \"{subject}\"\nhtml = \"hello.html\"", name(subject)),
             Err(other) => (*other).to_owned(),
         };
-        format!("[[step]]\nwait_hours = {:.2}\nactive = {}\n{what}\n", self.wait_hours, self.is_active)
+        let until = self.wait_until.map_or(String::new(), |until| format!("wait_until = {until}\n"));
+        format!("[[step]]\nwait_hours = {:.2}\n{until}active = {}\n{what}\n", self.wait_hours, self.is_active)
     }
 }
 
@@ -81,6 +136,8 @@ pub(super) struct Settings {
     pub(super) is_local: bool,
     pub(super) days: &'static [&'static str],
     pub(super) hours: Option<(&'static str, &'static str)>,
+    /// In place of days and hours, where there are any.
+    pub(super) windows: &'static [Hours],
     pub(super) holidays: &'static [&'static str],
     pub(super) daily_limit: Option<u64>,
     pub(super) max_lateness: Option<u32>,
@@ -125,6 +182,7 @@ impl Plan {
         let file = folder.join(format!("campaign{seed}.toml"));
         let mut plan = Self { seed, chance, accounts, rate, settings, steps: Vec::new(), leads: Vec::new(), file };
         plan.add_steps();
+        plan.vary();
         plan.save();
         std::fs::write(folder.join("hello.html"), "<p>Hello {{ first_name }}</p>").unwrap();
         let mut list = "email,timezone\n".to_owned();
@@ -160,17 +218,12 @@ impl Plan {
     }
 
     fn write_campaign(&self, text: &mut String) {
-        let Settings { zone, is_local, days, hours, holidays, daily_limit, max_lateness } = &self.settings;
+        let Settings { zone, is_local, holidays, daily_limit, max_lateness, .. } = &self.settings;
         let strategy = if *is_local { "recipient_local" } else { "single" };
         let seed = self.seed;
         writeln!(text, "[campaign]\nname = \"C{seed}\"\nleads = \"leads{seed}.csv\"").unwrap();
         writeln!(text, "timezone = \"{zone}\"\ntimezone_strategy = \"{strategy}\"").unwrap();
-        if !days.is_empty() {
-            writeln!(text, "send_days = {days:?}").unwrap();
-        }
-        if let Some((start, end)) = hours {
-            writeln!(text, "send_time_start = \"{start}\"\nsend_time_end = \"{end}\"").unwrap();
-        }
+        self.write_windows(text);
         if !holidays.is_empty() {
             writeln!(text, "holidays = {holidays:?}").unwrap();
         }
@@ -182,12 +235,37 @@ impl Plan {
         }
     }
 
+    fn write_windows(&self, text: &mut String) {
+        let Settings { days, hours, windows, .. } = &self.settings;
+        if !windows.is_empty() {
+            let windows: Vec<String> = windows.iter().map(Hours::text).collect();
+            return writeln!(text, "windows = [{}]", windows.join(", ")).unwrap();
+        }
+        if !days.is_empty() {
+            writeln!(text, "send_days = {days:?}").unwrap();
+        }
+        if let Some((start, end)) = hours {
+            writeln!(text, "send_time_start = \"{start}\"\nsend_time_end = \"{end}\"").unwrap();
+        }
+    }
+
+    /// What only some campaigns have, by a chance of its own: the others stay as their seeds have made them before.
+    fn vary(&mut self) {
+        let mut chance = Chance::new(self.seed * VARIETY);
+        if chance.below(3) == 0 {
+            self.settings.windows = chance.of(&WINDOWS);
+        }
+        if chance.below(4) == 0 {
+            let place = chance.of(&[1, self.steps.len() - 1]);
+            self.steps[place].wait_until = Some(chance.of(&DATES));
+        }
+    }
+
     fn add_steps(&mut self) {
         let waits = [self.chance.of(&[24.0, 48.0, 49.5]), self.chance.of(&[0.0, 72.0, 30.25])];
-        let other = |what, wait_hours| Some(Step { what: Err(what), wait_hours, is_active: true });
         let between = match self.chance.below(3) {
-            0 => other(NOT_OPENED, 5.0),
-            1 => other("type = \"wait\"", 26.5),
+            0 => Some(Step::other(NOT_OPENED, 5.0)),
+            1 => Some(Step::other("type = \"wait\"", 26.5)),
             _ => None,
         };
         self.steps = vec![Step::mail("One", 0.0), Step::mail("Two", waits[0])];
@@ -219,7 +297,8 @@ fn settings(chance: &mut Chance, leads: u64, used: Use) -> Settings {
     let zone = chance.of(&ZONES);
     let is_local = chance.below(2) == 0;
     let (days, hours) = (chance.of(&DAYS), chance.of(&HOURS));
-    let mut settings = Settings { zone, is_local, days, hours, holidays: &[], daily_limit: None, max_lateness: None };
+    let mut settings =
+        Settings { zone, is_local, days, hours, windows: &[], holidays: &[], daily_limit: None, max_lateness: None };
     match chance.below(3) {
         0 => settings.holidays = &["2026-03-24", "2026-04-06"],
         1 => settings.daily_limit = Some((leads / 3).clamp(1, 600)),

@@ -1,7 +1,8 @@
-//! A paused campaign's forecast is what happens once it is resumed, also with an account that refusals have paused.
+//! The forecast of a paused campaign or a draft is what happens once it is resumed, also with an account that refusals have paused.
 //!
 //! Not responsible for forecasts of what is under way (`forecast`). To add something that a resume lets go on: its stop here.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use domain::time::Timestamp;
@@ -11,6 +12,7 @@ use engines::values;
 use super::forecast::foreseen_if;
 use super::{Simulation, are_the_same};
 use crate::foresight::Idle;
+use crate::setup;
 
 const ORIGIN: &str = "2026-03-20T10:00:00Z";
 const HOUR: Duration = Duration::from_secs(3600);
@@ -54,17 +56,22 @@ subject = "Two"
 html = "hello.html"
 "#;
 
+/// Writes the campaign, with this beside its settings, into a folder.
+fn write(folder: &Path, setting: &str) -> PathBuf {
+    let file = folder.join("campaign.toml");
+    std::fs::write(&file, CAMPAIGN.replace("max_lateness = 2", setting)).unwrap();
+    std::fs::write(folder.join("hello.html"), "<p>Hello</p>").unwrap();
+    let leads: String = (0..60).map(|n| format!("lead{n}@example.test\n")).collect();
+    std::fs::write(folder.join("leads.csv"), format!("email\n{leads}")).unwrap();
+    file
+}
+
 /// Pauses the campaign and one of its accounts after so many minutes, foresees, resumes, and compares.
 async fn compare(minutes: u32) {
     let origin: Timestamp = ORIGIN.parse().unwrap();
     let simulation = Simulation::begin(origin).await;
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("campaign.toml");
-    std::fs::write(&file, CAMPAIGN).unwrap();
-    std::fs::write(folder.path().join("hello.html"), "<p>Hello</p>").unwrap();
-    let leads: String = (0..60).map(|n| format!("lead{n}@example.test\n")).collect();
-    std::fs::write(folder.path().join("leads.csv"), format!("email\n{leads}")).unwrap();
-    let (tenant_id, id) = simulation.start(&file).await;
+    let (tenant_id, id) = simulation.start(&write(folder.path(), "max_lateness = 2")).await;
     let (tenant, db) = (simulation.ctx.store.tenant(tenant_id), simulation.ctx.store.db());
     simulation.live_until(origin + HOUR / 60 * minutes).await;
     let refused = db.write(&REFUSE, values![simulation.clock.now()]).await.unwrap();
@@ -87,5 +94,25 @@ async fn compare(minutes: u32) {
 async fn a_paused_campaign_goes_on_as_foreseen() {
     for minutes in [3, 20, 47] {
         compare(minutes).await;
+    }
+}
+
+/// Its leads have been waiting since their import: they begin over the hours from its start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_draft_goes_on_as_foreseen() {
+    let origin: Timestamp = ORIGIN.parse().unwrap();
+    for setting in ["max_lateness = 2", "first_step_spread_hours = 24"] {
+        let simulation = Simulation::begin(origin).await;
+        let folder = tempfile::tempdir().unwrap();
+        let report = simulation.import(&write(folder.path(), setting), false, false).await;
+        simulation.live_until(origin + HOUR * 30).await;
+        let foreseen = foreseen_if(&simulation, report.tenant_id, report.campaign_id, Idle::AsIfItWentOn).await;
+        let tenant = simulation.ctx.store.tenant(report.tenant_id);
+        assert!(setup::start(&tenant, report.campaign_id, None, simulation.clock.now()).await.unwrap());
+        simulation.live(origin + LONG).await;
+        let happened = simulation.accepted();
+        are_the_same(&foreseen, &happened, setting);
+        assert_eq!(happened.len(), 120);
+        simulation.end().await;
     }
 }

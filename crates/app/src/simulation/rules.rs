@@ -11,7 +11,7 @@ use jiff::ToSpan as _;
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 
-use super::plans::{Account, Plan, Settings, name};
+use super::plans::{Account, Hours, Plan, Settings, name};
 
 /// A mail that was accepted: when, for whom, from whom, about what.
 #[derive(Clone, Debug)]
@@ -34,15 +34,28 @@ fn local(at: Timestamp, zone: &str) -> DateTime {
     at.to_zoned(TimeZone::get(zone).unwrap()).datetime()
 }
 
-/// Whether a local time lies inside the campaign's days and hours; what runs over midnight belongs to the day it opens.
+/// Whether a local time lies inside one of the campaign's windows.
 fn is_open_then(settings: &Settings, then: DateTime) -> bool {
+    if settings.windows.is_empty() {
+        return is_within(settings, settings.days, settings.hours, then);
+    }
+    settings.windows.iter().any(|window| is_within(settings, window.days, Some((window.start, window.end)), then))
+}
+
+/// Whether a local time lies inside these days and hours; what runs over midnight belongs to the day it opens.
+fn is_within(settings: &Settings, days: &[&str], hours: Option<(&str, &str)>, then: DateTime) -> bool {
     let on = |day: Date| {
         let weekday = format!("{:?}", day.weekday()).to_lowercase();
         let is_holiday = settings.holidays.iter().any(|holiday| holiday.parse::<Date>().unwrap() == day);
-        (settings.days.is_empty() || settings.days.iter().any(|known| weekday.starts_with(known))) && !is_holiday
+        (days.is_empty() || days.iter().any(|known| weekday.starts_with(known))) && !is_holiday
     };
-    let Some((start, end)) = settings.hours else { return on(then.date()) };
-    let (start, end): (Time, Time) = (start.parse().unwrap(), end.parse().unwrap());
+    let Some((start, end)) = hours else { return on(then.date()) };
+    let start: Time = start.parse().unwrap();
+    // No clock shows it.
+    if end == "24:00" {
+        return on(then.date()) && start <= then.time();
+    }
+    let end: Time = end.parse().unwrap();
     if start < end {
         return on(then.date()) && start <= then.time() && then.time() < end;
     }
@@ -136,34 +149,52 @@ impl<'a> Rules<'a> {
     /// Of a file that was never edited: each lead gets its mails in order, each no sooner than its waits say.
     pub(super) fn judge_waits(&self, plan: &Plan, start: Timestamp) {
         for (lead, _) in &plan.leads {
-            let mut last = start;
-            let mut waited = Duration::ZERO;
+            let mut due = start;
             let mut own = self.letters.iter().filter(|letter| letter.to == *lead).peekable();
             for step in &plan.steps {
-                waited += Duration::from_secs_f64(step.wait_hours * 3600.0);
+                due = step.due(due);
                 let Ok(subject) = &step.what else { continue };
                 let Some(letter) = own.next_if(|letter| name(&letter.subject) == name(subject)) else { continue };
-                assert!(letter.at >= last + waited, "sooner than {waited:?} after {last}: {letter:?}");
-                (last, waited) = (letter.at, Duration::ZERO);
+                assert!(letter.at >= due, "sooner than {due}: {letter:?}");
+                due = letter.at;
             }
             assert!(own.peek().is_none(), "out of turn, or too many: {:?}", own.peek());
         }
     }
 }
 
+/// Over midnight on three days, of which one is a holiday.
+const NIGHTS: Settings = Settings {
+    zone: "UTC",
+    is_local: false,
+    days: &["sat", "sun", "mon"],
+    hours: Some(("22:00", "02:30")),
+    windows: &[],
+    holidays: &["2026-03-22"],
+    daily_limit: None,
+    max_lateness: None,
+};
+
 #[test]
 fn the_rules_know_windows_over_midnight_and_holidays() {
-    let settings = Settings {
-        zone: "UTC",
-        is_local: false,
-        days: &["sat", "sun", "mon"],
-        hours: Some(("22:00", "02:30")),
-        holidays: &["2026-03-22"],
-        daily_limit: None,
-        max_lateness: None,
-    };
+    let settings = NIGHTS;
     let is_open = |text: &str| is_open_then(&settings, text.parse().unwrap());
     assert!(is_open("2026-03-21T22:00:00") && is_open("2026-03-22T02:29:59"), "Saturday's runs into the holiday");
     assert!(!is_open("2026-03-22T02:30:00") && !is_open("2026-03-22T22:00:00") && !is_open("2026-03-23T01:00:00"));
     assert!(is_open("2026-03-24T01:00:00") && !is_open("2026-03-24T22:00:00"), "Monday's ends on Tuesday");
+}
+
+#[test]
+fn the_rules_know_several_windows_a_day() {
+    let windows = &[
+        Hours { days: &["fri"], start: "09:00", end: "12:00" },
+        Hours { days: &["fri", "sun"], start: "20:00", end: "24:00" },
+        Hours { days: &["sat"], start: "00:00", end: "01:00" },
+    ];
+    let settings = Settings { windows, ..NIGHTS };
+    let is_open = |text: &str| is_open_then(&settings, text.parse().unwrap());
+    assert!(is_open("2026-03-20T09:00:00") && !is_open("2026-03-20T12:00:00") && !is_open("2026-03-20T19:59:59"));
+    assert!(is_open("2026-03-20T20:00:00") && is_open("2026-03-20T23:59:59") && is_open("2026-03-21T00:59:59"));
+    assert!(!is_open("2026-03-21T01:00:00") && !is_open("2026-03-21T22:00:00"), "other hours beside them say nothing");
+    assert!(!is_open("2026-03-22T20:00:00"), "a holiday");
 }

@@ -1,6 +1,6 @@
 //! People and leads act at any moment of a campaign: pause, resume, cancel, an edit of its file, an account stopped and
-//! started, leads who unsubscribe. Between two acts exactly those mails leave that were foreseen right after the first of them, and every lead
-//! who waits is told a reason that stands in the ledger.
+//! started, leads who unsubscribe, addresses that another program suppresses. Between two acts exactly those mails leave that
+//! were foreseen right after the first of them, and every lead who waits is told a reason that stands in the ledger.
 //!
 //! From this follows that none leaves that should not; that none is missing or double is counted at the end. Not responsible
 //! for what an edit changes (`edits`). To add an act: a variant of `Act`, its arm in `choose` and in `act`.
@@ -25,6 +25,7 @@ use super::plans::{Chance, name};
 use super::{HORIZON, Mail, NEXT_DUE, Simulation, are_the_same, is_only_one, seeds};
 
 const ORIGIN: &str = "2026-03-20T10:00:00Z";
+const HOUR: Duration = Duration::from_secs(3600);
 const LONG: Duration = Duration::from_secs(500 * 24 * 3600);
 /// What comes due later is not waited for.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -45,6 +46,24 @@ static LEFT: Statement = Statement::new(
 );
 static COPIES: Statement =
     Statement::new("COPIES", "SELECT COUNT(*) AS n FROM sends s WHERE s.status = 'sent' AND s.campaign_id = $1");
+/// As another program writes it, who finds a row of its own.
+static SUPPRESS: Statement = Statement::new(
+    "SUPPRESS",
+    "INSERT INTO suppression_list (id, tenant_id, email, reason, source, added_at, expires_at, created_at, updated_at)
+        VALUES ($1, $2, $3, 'manual', 'crm', $4, $5, $4, $4) ON CONFLICT DO NOTHING RETURNING id",
+);
+/// Whose mail has its slot and leaves next.
+static NEXT_PLANNED: Statement = Statement::new(
+    "NEXT_PLANNED",
+    "SELECT l.email FROM sends s JOIN leads l ON l.id = s.lead_id
+        WHERE s.open AND s.email_account_id IS NOT NULL ORDER BY s.not_before, s.id LIMIT 1",
+);
+/// Whose sequence was ended, or whose mail was left out, by the suppression list.
+static EXCLUDED: Statement = Statement::new(
+    "EXCLUDED",
+    "SELECT l.email FROM campaign_leads e JOIN leads l ON l.id = e.lead_id WHERE e.stop_reason = 'suppressed'
+        OR EXISTS (SELECT 1 FROM sends s WHERE s.enrollment_id = e.id AND s.reason = 'suppressed')",
+);
 
 /// What somebody does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +73,7 @@ enum Act {
     Stop(usize),
     Start(usize),
     Unsubscribe(usize),
+    Suppress(usize, Listing),
     Edit(Edit),
     Cancel,
 }
@@ -62,6 +82,40 @@ impl Act {
     /// What it is, whomever it is about.
     fn kind(self) -> String {
         format!("{self:?}").replace(|c: char| c.is_ascii_digit(), "")
+    }
+
+    /// Whether it comes when the next mail is planned and has not left, if it can.
+    fn meets_planned(self) -> bool {
+        match self {
+            Self::Edit(edit) => !edit.needs_quiet(),
+            Self::Suppress(n, _) => Listing::is_of_next(n),
+            _ => false,
+        }
+    }
+}
+
+/// Whose mail to an address may not leave any more, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listing {
+    ForTenant,
+    ForEverybody,
+    ForHours(u32),
+}
+
+impl Listing {
+    /// By the lead's number, so that it takes nothing from the chance of the acts behind it.
+    fn of(n: usize) -> Self {
+        match n % 4 {
+            0 => Self::ForTenant,
+            1..=2 => Self::ForEverybody,
+            _ => Self::ForHours(u32::try_from(n).unwrap()),
+        }
+    }
+
+    /// Whether it is about whoever is mailed next instead. Never for some hours: whose mail was left out by the list goes on behind it
+    /// once the list has forgotten it, which a forecast does not know.
+    fn is_of_next(n: usize) -> bool {
+        n % 4 < 2
     }
 }
 
@@ -76,6 +130,7 @@ struct Scene {
     paused: bool,
     cancelled: bool,
     stopped: BTreeSet<usize>,
+    /// Who gets no mail, and until when.
     gone: BTreeMap<String, Timestamp>,
 }
 
@@ -107,14 +162,14 @@ impl Scene {
         })
     }
 
-    /// Some hours later; of an edit also a moment at which the next mail is planned and has not left.
+    /// Some hours later; of what `meets_planned` also a moment at which the next mail is planned and has not left.
     async fn moment_of(&self, act: Act, chance: &mut Chance) -> Timestamp {
         let now = self.simulation.clock.now();
         let some = Duration::from_secs(300 + chance.below(14 * 3600));
         let before = Duration::from_secs(1 + chance.below(HORIZON.as_secs() - 1));
         let due = self.simulation.moment(&NEXT_DUE, now + HORIZON).await;
         match due.map(|due| Duration::from_secs(due.since(now).as_secs())).filter(|due| *due <= LONGEST) {
-            Some(due) if matches!(act, Act::Edit(edit) if !edit.needs_quiet()) => now + due - before,
+            Some(due) if act.meets_planned() => now + due - before,
             _ => now + some,
         }
     }
@@ -127,7 +182,11 @@ impl Scene {
             0..=2 => Act::Pause,
             3..=4 => Act::Stop(pick(self.accounts.len())),
             5..=6 => Act::Start(pick(self.accounts.len())),
-            7..=9 => Act::Unsubscribe(pick(self.leads.len())),
+            7 => Act::Unsubscribe(pick(self.leads.len())),
+            8..=9 => {
+                let n = pick(self.leads.len());
+                Act::Suppress(n, Listing::of(n))
+            }
             _ => Act::Edit(self.author.choose(&mut pick)),
         }
     }
@@ -165,16 +224,43 @@ impl Scene {
                     verdict: Verdict::Human,
                 };
                 tenant.unsubscribe(&event, ctx.clock.uuid_v7(), now).await.unwrap();
-                self.gone.entry(email).or_insert(now);
+                self.gone.insert(email, Timestamp::MAX);
             }
+            Act::Suppress(n, listing) => self.suppress(n, listing).await,
         }
+    }
+
+    /// Writes an address on the list, and nothing else: no send and no enrollment knows of it yet.
+    async fn suppress(&mut self, n: usize, listing: Listing) {
+        let (ctx, now) = (&self.simulation.ctx, self.simulation.clock.now());
+        let next = ctx.store.db().read(&NEXT_PLANNED, vec![]).await.unwrap();
+        let next = next.first().filter(|_| Listing::is_of_next(n)).map(|row| row.get("email").unwrap());
+        let email: String = next.unwrap_or_else(|| self.leads[n].1.clone());
+        let (tenant_id, ends) = match listing {
+            Listing::ForTenant => (Some(self.tenant_id), None),
+            Listing::ForEverybody => (None, None),
+            Listing::ForHours(hours) => (Some(self.tenant_id), Some(now + HOUR * hours)),
+        };
+        let params = values![ctx.clock.uuid_v7(), tenant_id, &email, now, ends];
+        let rows = ctx.store.db().write(&SUPPRESS, params).await.unwrap();
+        // Where one was there it stays as it is.
+        if !rows.is_empty() {
+            let until = self.gone.entry(email).or_insert(now);
+            *until = ends.unwrap_or(Timestamp::MAX).max(*until);
+        }
+    }
+
+    /// When the first suppression ends before `until`: what may leave from then on is foreseen no sooner.
+    fn next_end(&self, until: Timestamp) -> Option<Timestamp> {
+        let now = self.simulation.clock.now();
+        self.gone.values().copied().filter(|end| *end > now && *end < until).min()
     }
 
     /// Lives until `until`: what leaves is what was foreseen, and nothing that an act forbids.
     async fn live(&self, seed: u64, acts: &[Act], until: Timestamp, reasons: &mut BTreeSet<Reason>) {
         let before = self.simulation.accepted().len();
         let said = explain_all(&self.simulation, self.tenant_id, self.campaign_id).await;
-        reasons.extend(said.iter().filter_map(|said| said.told.reason));
+        reasons.extend(said.iter().flat_map(|said| [said.told.reason, said.told.left_out]).flatten());
         let mut foreseen = foreseen(&self.simulation, self.tenant_id, self.campaign_id).await;
         foreseen.retain(|mail| mail.0 < until);
         self.simulation.live_until(until).await;
@@ -191,9 +277,10 @@ impl Scene {
         are_the_same(&foreseen, &happened, &format!("seed {seed} after {acts:?}"));
     }
 
-    fn is_allowed(&self, (_, to, from): &Mail) -> bool {
+    fn is_allowed(&self, (at, to, from): &Mail) -> bool {
         let is_stopped = self.stopped.iter().any(|n| self.accounts[*n].1 == *from);
-        !self.paused && !self.cancelled && !is_stopped && !self.gone.contains_key(to)
+        let is_gone = self.gone.get(to).is_some_and(|until| at < until);
+        !self.paused && !self.cancelled && !is_stopped && !is_gone
     }
 
     /// Lets everything go on that was stopped, to the end.
@@ -204,9 +291,16 @@ impl Scene {
         if self.paused {
             self.act(Act::Resume).await;
         }
+        let before = self.simulation.accepted().len();
         self.simulation.live(self.simulation.clock.now() + LONG).await;
+        for mail in &self.simulation.accepted()[before..] {
+            assert!(self.is_allowed(mail), "seed {seed} after {acts:?}: {mail:?}");
+        }
         let letters = self.simulation.letters();
-        let stay = self.leads.iter().filter(|(_, email, _)| !self.gone.contains_key(email));
+        let excluded = self.excluded().await;
+        assert!(excluded.iter().all(|email| self.gone.contains_key(email)), "seed {seed} after {acts:?}: {excluded:?}");
+        let is_gone = |email: &String| self.gone.get(email) == Some(&Timestamp::MAX) || excluded.contains(email);
+        let stay = self.leads.iter().filter(|(_, email, _)| !is_gone(email));
         for (_, email, _) in stay.filter(|_| !self.cancelled) {
             let is_complete = self.author.is_complete(email, &letters);
             let own: Vec<_> = letters.iter().filter(|letter| letter.to == *email).collect();
@@ -224,6 +318,12 @@ impl Scene {
             self.simulation.ctx.store.db().read(&COPIES, values![self.campaign_id]).await.unwrap()[0].get("n").unwrap();
         assert_eq!(ledger, letters.len() as u64, "ledger and receiver agree");
     }
+
+    /// To whom the suppression list has left out anything, whether it still stands there or not.
+    async fn excluded(&self) -> BTreeSet<String> {
+        let rows = self.simulation.ctx.store.db().read(&EXCLUDED, vec![]).await.unwrap();
+        rows.iter().map(|row| row.get("email").unwrap()).collect()
+    }
 }
 
 /// A campaign of this seed, steered to its end; what was done, and which reasons were said.
@@ -234,6 +334,9 @@ async fn steer(engine: Engine, seed: u64, seen: &mut BTreeSet<String>, reasons: 
     for n in 0..ACTS {
         let mut act = scene.choose(&mut chance, n + 1 == ACTS);
         let until = scene.moment_of(act, &mut chance).await;
+        while let Some(end) = scene.next_end(until) {
+            scene.live(seed, &acts, end, reasons).await;
+        }
         scene.live(seed, &acts, until, reasons).await;
         if matches!(act, Act::Edit(edit) if edit.needs_quiet()) && !Author::is_quiet(&scene.simulation).await {
             act = Act::Edit(Edit::Text(0));
@@ -255,7 +358,7 @@ async fn whatever_people_do_the_right_mails_leave_once() {
     if is_only_one() {
         return;
     }
-    assert_eq!(seen.len(), 19, "every kind of act was tried: {seen:?}");
+    assert_eq!(seen.len(), 22, "every kind of act was tried: {seen:?}");
     for reason in [
         Reason::CampaignPaused,
         Reason::AccountInactive,
@@ -264,6 +367,7 @@ async fn whatever_people_do_the_right_mails_leave_once() {
         Reason::AccountCap,
         Reason::AccountGap,
         Reason::CampaignCap,
+        Reason::Suppressed,
     ] {
         assert!(reasons.contains(&reason), "{reason} was never said: {reasons:?}");
     }

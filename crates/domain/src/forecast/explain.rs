@@ -3,12 +3,13 @@
 //! Not responsible for leads whose sequence is over, or whose send a person decides about: the ledger says that by itself.
 //! To add something that can hold a send that has its slot: `World::hold`.
 
-use super::{Answer, Event, OpenSend, Sent, World};
+use super::{Answer, Event, OpenSend, Running, Sent, World};
 use crate::ids::EnrollmentId;
 use crate::pace::{AccountBook, Scope};
-use crate::plan::{Candidate, last_look};
+use crate::plan::{Candidate, exclusion, last_look};
 use crate::reason::Reason;
 use crate::settle::Outcome;
+use crate::step::{Due, Step, StepType};
 use crate::time::Timestamp;
 
 /// Why a mail has not left yet.
@@ -30,8 +31,11 @@ impl World {
     /// Explains the next mail of an enrollment; slots are looked for before `until`.
     pub fn explain(mut self, campaign: usize, enrollment: EnrollmentId, until: Timestamp) -> Explanation {
         let (reason, account) = self.why_not(campaign, enrollment);
+        let excluded = self.excluded(campaign, enrollment);
         let next_round = self.next_round_of(campaign).filter(|_| self.comes_back(campaign, enrollment));
         let (slot, left_out) = self.follow(campaign, enrollment, until);
+        // It ends in silence where no mail of its is left out: on a wait, or with one that is planned.
+        let reason = excluded.filter(|_| slot.is_none() && left_out.is_none()).or(reason);
         Explanation { reason, account, left_out, slot, next_round }
     }
 
@@ -74,6 +78,16 @@ impl World {
         self.campaigns.get(campaign).is_some_and(|of| of.coming.has(enrollment))
     }
 
+    /// Why the lead may get no mail, if so.
+    fn excluded(&self, campaign: usize, enrollment: EnrollmentId) -> Option<Reason> {
+        let running = self.campaigns.get(campaign)?;
+        let mut open = self.open.values().map(|(_, send)| &send.candidate);
+        let open = open.find(|candidate| candidate.enrollment_id == enrollment);
+        let parked = running.parked.get(&enrollment).map(|(_, candidate)| candidate);
+        let lead = open.or(parked).or_else(|| running.waiting.of(enrollment))?;
+        exclusion(lead.lead_status, lead.suppressed, running.plan.settings.stop_on_reply)
+    }
+
     fn why_not(&self, campaign: usize, enrollment: EnrollmentId) -> (Option<Reason>, Option<AccountBook>) {
         let Some(running) = self.campaigns.get(campaign) else { return (None, None) };
         if let Some(reason) = running.plan.status.why_not() {
@@ -98,16 +112,36 @@ impl World {
                 };
                 (Some(deferral.reason), account)
             }
-            Answer::Served => (None, None),
-            Answer::NotAsked => (running.waiting.of(enrollment).map(|lead| self.why_later(lead)), None),
+            Answer::Served => (self.unknown.contains(&enrollment).then_some(Reason::ProviderCap), None),
+            Answer::NotAsked => (running.waiting.of(enrollment).map(|lead| self.why_later(running, lead)), None),
         }
     }
 
-    /// Why a lead is not due yet: planning has put it off until its provider has room, or its wait is not over.
-    fn why_later(&self, lead: &Candidate) -> Reason {
+    /// Why a lead is not due yet: its wait is not over, or something lasts longer that holds it alone, for which planning may have
+    /// put it off.
+    fn why_later(&self, running: &Running, lead: &Candidate) -> Reason {
+        let Due { step_order, at: due } = lead.due;
+        let is_next = |step: &&Step| step.step_order == step_order && !lead.past.ended.contains_key(&step_order);
+        let step = running.plan.steps.iter().find(is_next);
+        let Some(step) = step.filter(|step| step.step_type == StepType::Email && step.is_active) else {
+            return Reason::NotDue;
+        };
+        if step.template_id.is_none() {
+            return Reason::StepWithoutTemplate;
+        }
+        let account = step.email_account_id.or(lead.email_account_id);
+        if account.is_some_and(|id| !self.shared.accounts.contains_key(&id)) {
+            return Reason::AccountInactive;
+        }
+        let window = running.plan.settings.window(lead.lead_zone.as_ref()).ok();
+        match window.and_then(|window| window.next_open(self.now + self.rhythm.horizon)) {
+            None => return Reason::WindowNeverOpens,
+            Some(opens) if opens >= due => return Reason::WindowClosed,
+            Some(_) => {}
+        }
         let room = self.shared.providers.as_ref().zip(lead.recipient.provider());
         match room.map(|(book, name)| book.next_room(name, self.now)) {
-            Some(at) if at > self.now && at == lead.due.at => Reason::ProviderCap,
+            Some(at) if at > self.now && at == due => Reason::ProviderCap,
             _ => Reason::NotDue,
         }
     }

@@ -119,12 +119,12 @@ impl World {
         }
     }
 
-    /// Ends a campaign's rest.
+    /// Has planning look at a campaign in its next turn, also where it rests.
     pub(super) fn wake(&mut self, campaign: usize) {
         let running = &mut self.campaigns[campaign];
         let from = running.starts_at.map_or(self.now, |starts| starts.max(self.now));
-        if running.stopped_until > from && running.plan.status.why_not().is_none() {
-            running.stopped_until = from;
+        if running.plan.status.why_not().is_none() {
+            running.stopped_until = running.stopped_until.min(from);
             self.plan_by(campaign, from);
         }
     }

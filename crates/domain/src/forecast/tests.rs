@@ -1,7 +1,7 @@
 //! Cases of the forecast: several campaigns in one world, and what it costs.
 
 use super::*;
-use crate::campaign::{CampaignSettings, CampaignStatus, Repeat};
+use crate::campaign::{CampaignSettings, CampaignStatus, Repeat, TimezoneStrategy};
 use crate::email_account::{AccountPace, AccountStatus};
 use crate::ids::{CampaignId, StepId, TemplateId};
 use crate::lead::LeadStatus;
@@ -190,6 +190,65 @@ fn a_providers_cap_is_foreseen() {
     let in_hours: Vec<usize> = (0..4).map(|n| outlook.slots.iter().filter(|sent| hour(sent) == n).count()).collect();
     assert_eq!((in_hours, outlook.slots.len()), (vec![2 + 2, 3, 3, 0], 10));
     assert_eq!(outlook.limits[0].0, Reason::ProviderCap, "{:?}", outlook.limits);
+}
+
+/// A campaign of one mail, whose window is open in the nine hours before noon where each lead is.
+fn in_the_morning(leads: Vec<Candidate>) -> Prospect {
+    let mut asked = prospect(0, 0, &[1]);
+    asked.plan.steps.truncate(1);
+    asked.plan.settings.timezone_strategy = TimezoneStrategy::RecipientLocal;
+    asked.plan.settings.send_time_start = "03:00".parse().unwrap();
+    asked.plan.settings.send_time_end = "12:00".parse().unwrap();
+    asked.waiting = leads;
+    asked
+}
+
+/// Planning has put it off until the window opens, so that its due time says nothing about its wait any more.
+#[test]
+fn who_was_put_off_is_told_what_lasts_longest() {
+    let told = |hours: u32| {
+        let due = Due { step_order: 1, at: NOW + hours * HOUR };
+        let asked = Candidate { due, ..lead(0, 0) };
+        let world = world(&[account(1, 0, None)], vec![in_the_morning(vec![asked.clone()])]);
+        let told = world.explain(0, asked.enrollment_id, NOW + FAR);
+        (told.reason, told.slot.unwrap().at)
+    };
+    let opens = NOW + 15 * HOUR;
+    assert_eq!(told(0), (Some(Reason::WindowClosed), opens));
+    assert_eq!(told(15), (Some(Reason::WindowClosed), opens), "so it stands in the ledger after its first turn");
+    assert_eq!(told(7), (Some(Reason::WindowClosed), opens), "its wait ends sooner");
+    assert_eq!(told(16), (Some(Reason::NotDue), NOW + 16 * HOUR));
+}
+
+#[test]
+fn who_waits_for_a_person_is_told_so_and_not_foreseen() {
+    let accounts = [account(1, 0, None)];
+    let mut asked = prospect(0, 3, &[1]);
+    asked.plan.steps[1].template_id = None;
+    let first = asked.waiting[0].enrollment_id;
+    let mut put_off = asked.clone();
+    for candidate in &mut put_off.waiting {
+        candidate.due = Due { step_order: 2, at: NOW + HOUR / 4 };
+    }
+    let told = world(&accounts, vec![put_off]).explain(0, first, NOW + FAR);
+    assert_eq!((told.reason, told.slot), (Some(Reason::StepWithoutTemplate), None));
+    let mut world = world(&accounts, vec![asked]);
+    while world.step(NOW + FAR, &mut |_| ()) {}
+    assert!(!world.is_done(0));
+    assert!(world.steps < 20, "nobody is asked again and again: {}", world.steps);
+}
+
+/// Nobody knows its provider yet: it is foreseen as if that had no limit, and what it waits for is told.
+#[test]
+fn who_is_being_looked_up_is_told_so() {
+    let mut asked = prospect(0, 2, &[1]);
+    asked.waiting[0].recipient = Recipient::NotKnown;
+    let [unknown, known] = [0, 1].map(|n| asked.waiting[n].enrollment_id);
+    let mut world = world(&[account(1, 0, None)], vec![asked]);
+    world.shared.providers = Some(ProviderBook::new([]));
+    let told = world.clone().explain(0, unknown, NOW + FAR);
+    assert_eq!((told.reason, told.slot.map(|slot| slot.at)), (Some(Reason::ProviderCap), Some(NOW)));
+    assert_eq!(world.explain(0, known, NOW + FAR).reason, None);
 }
 
 /// How many things happen until a forecast has its answer.

@@ -8,6 +8,10 @@ use crate::schedule::{Hours, LocalTime};
 const NOON: Timestamp = Timestamp::from_unix_seconds(1_772_366_400); // Sunday 2026-03-01T12:00:00Z
 const HOUR: Duration = Duration::from_secs(3600);
 
+fn up_to(end: Timestamp) -> Reach {
+    Reach { horizon_end: end, line_end: end }
+}
+
 fn account(daily_limit: Option<u32>, min_gap: Duration) -> AccountBook {
     AccountBook {
         id: EmailAccountId::from_uuid(uuid::Uuid::from_u128(7)),
@@ -38,7 +42,7 @@ fn tenant(per_second: f64) -> TenantBook {
 fn ask(account: &mut AccountBook, campaign: &mut CampaignBook, window: &Window) -> Result<Slot, Deferral> {
     let warmup = WarmupTable::default();
     let pages = Pages { account, campaign, tenant: None, provider: None };
-    grant(pages, window, &warmup, NOON, Duration::ZERO, NOON + Duration::from_secs(60))
+    grant(pages, window, &warmup, NOON, Duration::ZERO, up_to(NOON + Duration::from_secs(60)))
 }
 
 #[test]
@@ -221,7 +225,7 @@ fn spaced(book: &mut TenantBook, window: &Window, earliest: Timestamp) -> Result
     let (mut a, mut c) = (account(None, Duration::ZERO), campaign(None));
     let pages = Pages { account: &mut a, campaign: &mut c, tenant: Some(book), provider: None };
     let end = NOON + 48 * HOUR;
-    grant(pages, window, &WarmupTable::default(), earliest, Duration::ZERO, end).map(|slot| slot.at)
+    grant(pages, window, &WarmupTable::default(), earliest, Duration::ZERO, up_to(end)).map(|slot| slot.at)
 }
 
 fn rated_dot(book: &mut TenantBook, now: Timestamp) -> Result<(), Deferral> {
@@ -264,7 +268,7 @@ fn beyond_the_horizon_the_rate_defers_the_campaign() {
     let pages = Pages { account: &mut a, campaign: &mut c, tenant: Some(&mut book), provider: None };
     let warmup = WarmupTable::default();
     let end = NOON + Duration::from_secs(60);
-    let d = grant(pages, &Window::always(Zone::UTC), &warmup, NOON, Duration::ZERO, end).unwrap_err();
+    let d = grant(pages, &Window::always(Zone::UTC), &warmup, NOON, Duration::ZERO, up_to(end)).unwrap_err();
     assert_eq!((d.until, d.reason, d.scope), (end + Duration::from_secs(1), Reason::TenantRate, Scope::Campaign));
     assert!(a.days.is_empty() && book.last_slot_at == Some(end), "nothing is booked");
 }
@@ -313,7 +317,7 @@ impl Sends {
         let (mut own, always) = (account(None, Duration::ZERO), Window::always(Zone::UTC));
         let warmup = WarmupTable::default();
         let pages = Pages { account: &mut own, campaign: &mut self.book, tenant: None, provider: None };
-        if let Ok(slot) = grant(pages, &always, &warmup, now, Duration::ZERO, now) {
+        if let Ok(slot) = grant(pages, &always, &warmup, now, Duration::ZERO, up_to(now)) {
             self.open.push((slot.at, slot.campaign_day));
         }
     }

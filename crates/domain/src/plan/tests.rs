@@ -203,6 +203,25 @@ fn a_condition_passes_skips_or_stops() {
     assert_eq!(p, Plan::End { step: None, reason: Reason::ConditionFalse });
 }
 
+/// An edit has put the condition between two mails of which the lead has had both: what it skips is the third.
+#[test]
+fn a_false_condition_skips_a_mail_that_is_still_to_come() {
+    let mut c = campaign(vec![
+        step(1, StepType::Email),
+        step(2, StepType::Condition),
+        step(3, StepType::Email),
+        step(4, StepType::Email),
+        step(5, StepType::Email),
+    ]);
+    let skipped = |c: &CampaignPlan| {
+        plan(c, &Candidate { past: has_had(&[3]), ..candidate(2) }, &mut books(vec![account(9, None)]))
+    };
+    let p = skipped(&c);
+    assert!(matches!(p, Plan::Skip { step_order: 4, next: Some(Due { step_order: 5, .. }), .. }), "{p:?}");
+    c.steps.truncate(3);
+    assert_eq!(skipped(&c), Plan::Move { next: None }, "there is none");
+}
+
 #[test]
 fn a_condition_is_not_asked_before_it_is_due() {
     let c = campaign(vec![step(1, StepType::Condition), step(2, StepType::Email)]);
@@ -278,6 +297,40 @@ fn another_programs_job_keeps_to_its_account_and_to_every_limit() {
     c.status = CampaignStatus::Paused;
     let waits = job(&c, &candidate(1));
     assert!(matches!(waits, Plan::Defer(Deferral { reason: Reason::CampaignPaused, .. })), "{waits:?}");
+}
+
+/// Another campaign's mail goes from the same account meanwhile.
+#[test]
+fn another_programs_job_takes_no_slot_in_a_window_or_a_day_to_come() {
+    let mut c = campaign(vec![step(1, StepType::Email)]);
+    let mut busy = account(9, None);
+    busy.pace.min_gap = HOUR;
+    busy.pace.last_slot_at = Some(NOW);
+    let mut b = books(vec![busy]);
+    let given = EmailAccountId::from_uuid(uuid(9));
+    let moment = Moment { now: NOW, horizon: HORIZON };
+    let job = |c: &CampaignPlan, b: &mut Books| {
+        plan_job(c, &c.steps[0], &candidate(1), given, b, &WarmupTable::default(), moment)
+    };
+    // It is closed when the account's gap is over.
+    c.settings.send_time_end = "12:30".parse().unwrap();
+    let tomorrow = NOW + 12 * HOUR;
+    for strategy in [TimezoneStrategy::Single, TimezoneStrategy::RecipientLocal] {
+        c.settings.timezone_strategy = strategy;
+        let p = job(&c, &mut b);
+        assert!(matches!(p, Plan::Defer(d) if (d.until, d.reason) == (tomorrow, Reason::WindowClosed)), "{p:?}");
+    }
+    c.settings.send_time_end = CampaignSettings::default().send_time_end;
+    b.campaign = CampaignBook { daily_limit: Some(0), ..b.campaign.clone() };
+    let p = job(&c, &mut b);
+    assert!(matches!(p, Plan::Defer(d) if d.reason == Reason::CampaignCap), "{p:?}");
+    let book = |b: &Books| b.accounts[&given].pace.last_slot_at;
+    assert_eq!(book(&b), Some(NOW), "nothing was booked");
+    // Behind its account's own gap everybody else waits as well.
+    b.campaign.daily_limit = None;
+    assert!(
+        matches!(job(&c, &mut b), Plan::Send { slot: Slot { at, .. }, .. } if at >= NOW + HOUR && book(&b) == Some(at))
+    );
 }
 
 /// Else all that its account sends to others would wait behind it.

@@ -52,11 +52,12 @@ statements! {
         FROM {rows r(id uuid, step_order bigint, email_account_id uuid)}
         WHERE campaign_leads.id = r.id AND campaign_leads.tenant_id = $1 AND campaign_leads.status = 'active'
             AND campaign_leads.next_step_order <= r.step_order";
+    // Whoever waits for a step before has its own mails still ahead of it: nothing was sent.
     GO_ON = "UPDATE campaign_leads SET next_step_order = r.next_step_order, due_at = r.due_at, status = r.status, updated_at = $2,
             finished_at = CASE WHEN r.status = 'active' THEN NULL ELSE $2::timestamptz END
         FROM {rows r(id uuid, step_order bigint, next_step_order bigint, due_at timestamptz, status text)}
         WHERE campaign_leads.id = r.id AND campaign_leads.tenant_id = $1 AND campaign_leads.status = 'active'
-            AND campaign_leads.next_step_order <= r.step_order";
+            AND campaign_leads.next_step_order = r.step_order";
 }
 
 /// What became of another program's job.

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use domain::forecast::{OpenSend, Prospect, Shared};
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, TenantId};
-use domain::pace::{CampaignBook, ProviderBook, Rate, Recipient, TenantBook};
+use domain::pace::{CampaignBook, ProviderBook, Rate, TenantBook};
 use domain::plan::{CampaignPlan, Candidate, exclusion};
 use domain::reason::Reason;
 use domain::send::SendStatus;
@@ -155,7 +155,7 @@ async fn read_providers(
     Ok(Some(book))
 }
 
-/// Whose the recipients are. Whom nobody has looked up yet is taken to be nobody's who has a limit.
+/// Whose the recipients are.
 async fn foresee_recipients(
     tx: &mut Tx,
     tenant_id: TenantId,
@@ -166,9 +166,6 @@ async fn foresee_recipients(
     let mut candidates: Vec<&mut Candidate> = candidates.collect();
     for some in candidates.chunks_mut(PAGE as usize) {
         dot::providers::complete(tx, tenant_id, book, some.iter_mut().map(|one| &mut **one), now).await?;
-        for candidate in some.iter_mut().filter(|candidate| candidate.recipient == Recipient::NotKnown) {
-            candidate.recipient = Recipient::Unlimited;
-        }
     }
     Ok(())
 }

@@ -54,9 +54,10 @@ statements! {
             JOIN campaign_leads e ON e.id = s.enrollment_id AND e.tenant_id = s.tenant_id
         WHERE s.tenant_id = $1 AND s.campaign_id = $2 AND s.open AND s.round = e.round AND e.status = 'active' AND e.due_at IS NULL
             AND e.next_step_order <= $3 AND COALESCE(e.round_began_at, e.created_at) <= $4";
+    // Who waits for a winner at a step before has this one ahead as well; who waits here is not in the sample.
     AHEAD = "SELECT e.id, e.lead_id, e.due_at FROM campaign_leads e
-        WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status = 'active' AND e.due_at IS NOT NULL AND e.due_at < $3
-            AND e.next_step_order <= $4 AND COALESCE(e.round_began_at, e.created_at) <= $5 AND (e.due_at, e.id) > ($6, $7)
+        WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status = 'active' AND e.due_at IS NOT NULL
+            AND (e.due_at < $3 OR e.next_step_order < $4) AND e.next_step_order <= $4 AND COALESCE(e.round_began_at, e.created_at) <= $5 AND (e.due_at, e.id) > ($6, $7)
         ORDER BY e.due_at, e.id LIMIT $8";
     PARKED_LEADS = "SELECT COUNT(*) AS n FROM campaign_leads
         WHERE tenant_id = $1 AND campaign_id = $2 AND status = 'active' AND due_at = $3 AND next_step_order = $4";

@@ -3,9 +3,6 @@
 //! To add a verb: a variant of `Verb`, its arm in `act`.
 
 use domain::campaign::CampaignStatus;
-use domain::first_step::FirstStep;
-use domain::time::Timestamp;
-use engines::store::TenantStore;
 use engines::store::campaigns::CampaignName;
 
 use super::super::{Global, Outcome, block_on, output};
@@ -16,7 +13,7 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::problem::{InputErrors, Problem};
 use crate::report::{self, ReportJson};
-use crate::telemetry;
+use crate::{setup, telemetry};
 
 /// What to do with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,23 +71,15 @@ pub(in crate::cli) async fn find(ctx: &Context, name: &str, tenant: Option<&str>
     }
 }
 
-/// Starts a draft, whose leads may have been waiting since their import.
-async fn start(tenant: &TenantStore, campaign: &CampaignName, now: Timestamp) -> Result<bool, Failure> {
-    let stored = tenant.get_campaign(campaign.id).await?;
-    let from = campaign.scheduled_at.map_or(now, |at| at.max(now));
-    if let Some(first) = FirstStep::of(&stored.plan, from).filter(|first| !first.spread.is_zero()) {
-        tenant.spread_first_steps(&first, now).await?;
-    }
-    Ok(tenant.start_campaign(campaign.id, now).await?)
-}
-
 async fn act(ctx: &Context, campaign: &CampaignName, verb: Verb) -> Result<(), Failure> {
     let tenant = ctx.store.tenant(campaign.tenant_id);
     let now = ctx.clock.now();
     let done = match verb {
         Verb::Status => true,
         Verb::Pause => tenant.pause_campaign(campaign.id, now).await?,
-        Verb::Resume if campaign.status == CampaignStatus::Draft => start(&tenant, campaign, now).await?,
+        Verb::Resume if campaign.status == CampaignStatus::Draft => {
+            setup::start(&tenant, campaign.id, campaign.scheduled_at, now).await?
+        }
         Verb::Resume => tenant.resume_campaign(campaign.id, now).await?,
         Verb::Cancel => tenant.cancel_campaign(campaign.id, now).await?.is_some(),
     };

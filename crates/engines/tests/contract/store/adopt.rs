@@ -1,5 +1,6 @@
 //! P11: other programs' jobs get their ledger row by the rules of any send, or are refused by field.
 
+use domain::campaign::CampaignSettings;
 use domain::ids::{CampaignId, EmailAccountId, LeadId, SendId, StepId, TenantId};
 use domain::job::EmailJobPayload;
 use domain::plan::Moment;
@@ -12,6 +13,7 @@ use engines::Store;
 use engines::queue::Lane;
 use engines::store::adopt::{AdoptRequest, Adopted};
 use engines::store::fetch::SendJob;
+use engines::store::setup::{Setup, StepSetup};
 use engines::values;
 
 use super::scene::{DAY, HOUR, MINUTE, Scene, apply_setup, email_step, result};
@@ -233,6 +235,47 @@ fn a_planner_and_another_program_make_one_send(engine: Engine) {
     });
 }
 
+/// Nothing was sent: what the lead waits for is still to come.
+fn a_job_that_is_left_out_moves_nobody_past_mails_of_its_own(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let unused = |s: &mut Setup| s.steps.push(StepSetup { is_active: false, ..email_step("Last", 0.0) });
+        let f = Scene::started(store, 1, unused).await;
+        let ids = ids(&f).await;
+        assert!(matches!(adopt(&f, &[ids.job(&f, 0, 2)], NOW).await[0], Adopted::Skipped(_)));
+        assert_eq!(f.column::<String>("SELECT reason AS x FROM sends").await, ["step_inactive"]);
+        assert_eq!(f.one::<String>("SELECT status AS x FROM campaign_leads").await, "active");
+        for (step, hours) in [(0, 0), (1, 48)] {
+            let planned = f.jobs(NOW + hours * HOUR).await.remove(0);
+            assert_eq!(planned.step_id, ids.steps[step]);
+            f.send(&planned, NOW + hours * HOUR).await;
+        }
+    });
+}
+
+/// It waits for its window without a slot; else all that its account sends would keep the gap to tomorrow's.
+fn a_job_outside_of_its_window_holds_up_no_other_campaign(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let in_the_morning = |s: &mut Setup| {
+            s.accounts[0].min_gap_seconds = 120;
+            s.settings.send_time_start = "09:00".parse().unwrap();
+            s.settings.send_time_end = "10:00".parse().unwrap();
+        };
+        let f = Scene::started(store, 1, in_the_morning).await;
+        let id = open(adopt(&f, &[ids(&f).await.job(&f, 0, 0)], NOW).await[0]);
+        assert_eq!(f.one::<String>("SELECT reason AS x FROM sends").await, "window_closed");
+        let setup = Setup { campaign: "Other".into(), settings: CampaignSettings::default(), ..f.setup.clone() };
+        let report = apply_setup(&f.store, &setup).await.unwrap();
+        let other = Scene { store: f.store.clone(), setup, tenant_id: f.tenant_id, campaign_id: report.campaign_id };
+        other.enroll(7..8).await;
+        assert!(other.tenant().start_campaign(other.campaign_id, NOW).await.unwrap());
+        let planned = other.plan_within(MINUTE, NOW).await.planned;
+        assert_eq!(planned.iter().map(|hint| hint.not_before).collect::<Vec<_>>(), [NOW]);
+        let opens = NOW + 21 * HOUR;
+        assert!(fetch_one(&f, id, opens - MINUTE).await.is_none());
+        f.granted(&fetch_one(&f, id, opens).await.unwrap(), opens).await;
+    });
+}
+
 /// Rows that other programs wrote wrongly touch their own jobs alone, and never move one job's answer to another.
 fn a_row_that_makes_no_sense_holds_up_no_other_job(engine: Engine) {
     with_store(engine, async |store: Store| {
@@ -266,6 +309,8 @@ fn what_was_sent_stays_so_when_its_account_is_deleted(engine: Engine) {
 }
 
 on_every_engine! {
+    a_job_that_is_left_out_moves_nobody_past_mails_of_its_own
+    a_job_outside_of_its_window_holds_up_no_other_campaign
     a_row_that_makes_no_sense_holds_up_no_other_job
     what_was_sent_stays_so_when_its_account_is_deleted
     five_ids_become_one_send_and_progress_when_it_was_sent

@@ -339,6 +339,38 @@ fn a_forecast_knows_when_the_rule_decides(engine: Engine) {
     });
 }
 
+/// Who waits for the first winner has the second mail still ahead: nobody decides about it before the whole sample was sent it.
+fn a_second_trial_waits_for_those_who_wait_for_the_first(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let both = |s: &mut Setup| {
+            for (step, hours) in s.steps.iter_mut().zip([48, 4]) {
+                step.trial = Some(trial(&["a", "b"], Some(50)));
+                step.trial.as_mut().unwrap().rule.as_mut().unwrap().after = hours * HOUR;
+            }
+            s.steps[1].wait_hours = 1.0;
+        };
+        let f = Scene::started(store, 40, both).await;
+        let send_all = async |now: Timestamp| {
+            let jobs = f.jobs(now).await;
+            for job in &jobs {
+                f.send(job, now).await;
+            }
+            jobs.len()
+        };
+        send_all(NOW).await;
+        send_all(NOW + HOUR).await;
+        for hours in [2, 6, 24, 47] {
+            assert_eq!(f.judge(NOW + hours * HOUR).await, None, "at {hours} h");
+        }
+        assert_eq!(f.judge(NOW + 48 * HOUR).await.map(|decided| decided.step_order), Some(1));
+        send_all(NOW + 48 * HOUR).await;
+        assert_eq!(f.judge(NOW + 49 * HOUR - MINUTE).await, None, "they come to the second");
+        assert!(send_all(NOW + 49 * HOUR).await > 0);
+        assert_eq!(f.judge(NOW + 53 * HOUR - MINUTE).await, None);
+        assert_eq!(f.judge(NOW + 53 * HOUR).await.map(|decided| decided.step_order), Some(2));
+    });
+}
+
 /// A mail that is put off by its account is sent later: whoever waits for the winner waits for it.
 fn a_mail_of_the_sample_that_is_tried_again_is_waited_for(engine: Engine) {
     with_store(engine, async |store: Store| {
@@ -392,6 +424,7 @@ fn leads_who_come_back_are_tried_once(engine: Engine) {
 }
 
 on_every_engine! {
+    a_second_trial_waits_for_those_who_wait_for_the_first
     leads_who_come_back_are_tried_once
     each_lead_gets_the_text_of_its_variant
     a_retry_and_a_new_account_keep_the_variant
