@@ -129,13 +129,14 @@ async fn plan_campaigns(ctx: &Context, goes_on: GoesOn<'_>, turn: &mut Turn) -> 
     // First: who begins a round is due in this very turn, and late from when its round was to begin.
     begin_rounds(ctx, goes_on).await?;
     trials::decide(ctx).await?;
-    // Before planning: room that this gives back is used in this very turn, as a forecast takes for granted.
-    system.sweep(ctx.clock.now()).await?;
+    // Before planning: room that this gives back is used in this very turn, as a forecast takes for granted. Planning goes on without.
+    let swept = system.sweep(ctx.clock.now()).await;
     let result = plan_due(ctx, goes_on, &mut hints, turn).await;
     // Also after an error: what was recorded before stays recorded.
     hints.push().await;
     turn.enqueued = hints.pushed;
     result?;
+    swept?;
     if !goes_on() {
         return Ok(());
     }

@@ -19,8 +19,9 @@ use crate::trial::PARKED;
 
 /// However far off an answer is, it is asked for again after so long: a person may have changed something.
 const ASK_AGAIN: Duration = Duration::from_secs(24 * 3600);
-/// A lead that waits for what only a person can change is asked again after so long: a million of them are not asked every second.
-const ASK_STRANDED: Duration = Duration::from_secs(900);
+/// A lead that waits for what only a person can change is asked again after so long, and up to as long again, so that a million of
+/// them do not come at once.
+const ASK_STRANDED: Duration = Duration::from_secs(3600);
 /// What only a person can change is looked at again after so long.
 const ASK_PERSON: Duration = Duration::from_secs(60);
 
@@ -272,7 +273,10 @@ impl Page {
                 // Whoever waits for a winner is not asked again before there is one.
                 let at = match deferral.reason {
                     Reason::AbWinner => PARKED,
-                    _ if deferral.strands() => moment.now + ASK_STRANDED,
+                    _ if deferral.strands() => {
+                        let spread = jitter(&[candidate.enrollment_id.uuid()], ASK_STRANDED);
+                        moment.now + moment.horizon + ASK_STRANDED + spread
+                    }
                     _ => deferral.until.min(moment.now + ASK_AGAIN),
                 };
                 let due = Due { at, ..candidate.due };

@@ -42,6 +42,13 @@ pub struct CampaignPlan {
     pub trials: Trials,
 }
 
+impl CampaignPlan {
+    /// Whether what was due then may have been sent in lost time.
+    fn has_lost(&self, due: Timestamp) -> bool {
+        self.lost_time.is_some_and(|lost| lost.holds(due))
+    }
+}
+
 /// An enrollment whose next step is due, with what may exclude its lead.
 #[derive(Clone, Debug)]
 pub struct Candidate {
@@ -297,8 +304,7 @@ fn campaign_holds(status: CampaignStatus) -> Option<Deferral> {
 /// held in any case waits for nothing.
 fn winner_holds(campaign: &CampaignPlan, step: &Step, candidate: &Candidate, now: Timestamp) -> Option<Deferral> {
     let due = candidate.due.at;
-    let is_lost = campaign.lost_time.is_some_and(|lost| lost.holds(due));
-    if !step.is_active || is_lost || !campaign.waits_for_winner(step.id, candidate.lead_id) {
+    if !step.is_active || campaign.has_lost(due) || !campaign.waits_for_winner(step.id, candidate.lead_id) {
         return None;
     }
     // Only who is due waits for it: else its own wait would end with the trial.
@@ -349,26 +355,16 @@ pub fn plan_job(
     if let Some(reason) = exclusion(candidate.lead_status, candidate.suppressed, campaign.settings.stop_on_reply) {
         return skip(campaign, step, candidate, reason);
     }
-    match campaign_holds(campaign.status) {
+    match campaign_holds(campaign.status).filter(|_| !campaign.has_lost(candidate.due.at)) {
         Some(deferral) => Plan::Defer(deferral),
         None if candidate.due.at > moment.now + moment.horizon => {
             Plan::Defer(Deferral { until: candidate.due.at, reason: Reason::NotDue, scope: Scope::Lead })
-        }
-        None if room_of_provider(candidate, books) > moment.now + moment.horizon => {
-            let until = room_of_provider(candidate, books);
-            Plan::Defer(Deferral { until, reason: Reason::ProviderCap, scope: Scope::Lead })
         }
         None => {
             let reach = (moment, moment.horizon.max(DAY));
             plan_email(campaign, step, candidate, Some(account), books, warmup, reach)
         }
     }
-}
-
-/// When the candidate's provider has room for it.
-fn room_of_provider(candidate: &Candidate, books: &Books) -> Timestamp {
-    let book = books.providers.as_ref().zip(candidate.recipient.provider());
-    book.map_or(candidate.due.at, |(book, provider)| book.next_room(provider, candidate.due.at))
 }
 
 fn skip(campaign: &CampaignPlan, step: &Step, candidate: &Candidate, reason: Reason) -> Plan {
@@ -394,7 +390,7 @@ fn plan_email(
     if step.template_id.is_none() {
         return never(Reason::StepWithoutTemplate);
     }
-    if campaign.lost_time.is_some_and(|lost| lost.holds(candidate.due.at)) {
+    if campaign.has_lost(candidate.due.at) {
         // It takes no slot: windows and limits cannot say when it went, or whether.
         let email_account_id = account.or_else(|| rotate(books, warmup, now));
         return Plan::Hold { step_id: step.id, step_order: step.step_order, email_account_id };

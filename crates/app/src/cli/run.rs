@@ -83,7 +83,7 @@ impl RunArgs {
         let set_up = setup::set_up(&ctx, &campaign, &|leads| progress.leads(leads)).await?;
         self.edit.tell(&set_up);
         let tenant = ctx.store.tenant(set_up.tenant_id);
-        tenant.start_campaign(set_up.campaign_id, ctx.clock.now()).await?;
+        setup::start(&tenant, set_up.campaign_id, set_up.scheduled_at, ctx.clock.now()).await?;
         let parts = Parts::start(&ctx, &shutdown);
         let limit = self.length.map(|period| period.0);
         let watched = campaign_run::watch(&ctx, &set_up, limit, &shutdown, &mut |seen| progress.sends(seen)).await;

@@ -23,6 +23,7 @@ use super::explain::explain_all;
 use super::forecast::foreseen;
 use super::plans::{Chance, name};
 use super::{HORIZON, Mail, NEXT_DUE, Simulation, are_the_same, is_only_one, seeds};
+use crate::scheduler;
 
 const ORIGIN: &str = "2026-03-20T10:00:00Z";
 const HOUR: Duration = Duration::from_secs(3600);
@@ -381,3 +382,49 @@ mod postgres {
         steer(Engine::Postgres, 21, &mut BTreeSet::new(), &mut BTreeSet::new()).await;
     }
 }
+
+/// The account's day is full, and the campaign rests until tomorrow; what the turn ends makes room for who waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_room_of_a_suppressed_mail_is_used_in_the_turn_that_ends_it() {
+    let origin: Timestamp = ORIGIN.parse().unwrap();
+    let simulation = Simulation::begin(origin).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("campaign.toml");
+    std::fs::write(&file, FULL).unwrap();
+    std::fs::write(folder.path().join("hello.html"), "<p>Hello</p>").unwrap();
+    std::fs::write(folder.path().join("leads.csv"), "email\na@example.test\nb@example.test\nc@example.test\n").unwrap();
+    let (tenant_id, _) = simulation.start(&file).await;
+    let (ctx, db) = (&simulation.ctx, simulation.ctx.store.db());
+    assert_eq!(scheduler::enqueue_due_campaigns(ctx).await.unwrap().planned, 2);
+    simulation.settle().await;
+    assert_eq!(simulation.accepted().len(), 1, "the other one keeps the gap");
+    let email: String = db.read(&NEXT_PLANNED, vec![]).await.unwrap()[0].get("email").unwrap();
+    let ends: Option<Timestamp> = None;
+    let params = values![ctx.clock.uuid_v7(), tenant_id, &email, simulation.clock.now(), ends];
+    db.write(&SUPPRESS, params).await.unwrap();
+    simulation.clock.advance(HORIZON);
+    assert_eq!(scheduler::enqueue_due_campaigns(ctx).await.unwrap().planned, 1);
+    simulation.live(origin + LONG).await;
+    let accepted = simulation.accepted();
+    assert!(accepted.len() == 2 && accepted.iter().all(|(_, to, _)| *to != email), "{accepted:?}");
+    simulation.end().await;
+}
+
+const FULL: &str = r#"
+[tenant]
+name = "Acme"
+[company]
+name = "Acme Ltd"
+address = "1 Main Street"
+[[email_account]]
+email = "ana@acme.test"
+smtp = "smtp://mail.acme.test"
+daily_limit = 2
+min_gap_seconds = 30
+[campaign]
+name = "C"
+leads = "leads.csv"
+[[step]]
+subject = "One"
+html = "hello.html"
+"#;

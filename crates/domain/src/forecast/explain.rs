@@ -165,6 +165,7 @@ impl World {
             Some(Outcome::WindowClosed(_)) => (Some(Reason::WindowClosed), None),
             Some(Outcome::TooLate) => (Some(Reason::TooLate), None),
             Some(Outcome::Excluded(reason)) => (Some(reason), None),
+            _ if self.unknown.contains(&candidate.enrollment_id) => (Some(Reason::ProviderCap), None),
             _ => (None, account),
         }
     }

@@ -427,3 +427,21 @@ fn what_was_due_in_lost_time_is_held_whatever_windows_and_limits_say() {
     let excluded = Candidate { lead_status: LeadStatus::Unsubscribed, ..due(NOW) };
     assert!(matches!(plan(&c, &excluded, &mut books(vec![])), Plan::End { .. }), "nobody need decide about it");
 }
+
+#[test]
+fn another_programs_job_of_lost_time_is_held_whatever_else_holds_it() {
+    let lost = LostTime { since: NOW - DAY, until: NOW };
+    let mut c = CampaignPlan { lost_time: Some(lost), ..campaign(vec![step(1, StepType::Email)]) };
+    let limit = ProviderLimit { provider: "google.com".into(), per_hour: None, per_day: Some(1) };
+    let mut providers = ProviderBook::new([limit]);
+    let recipient = providers.recipient(Some("google.com"));
+    providers.take("google.com", NOW - HOUR);
+    let mut b = Books { providers: Some(providers), ..books(vec![account(9, None)]) };
+    let who = Candidate { due: Due { step_order: 1, at: NOW - HOUR }, recipient, ..candidate(1) };
+    let (given, moment) = (EmailAccountId::from_uuid(uuid(9)), Moment { now: NOW, horizon: HORIZON });
+    for status in [CampaignStatus::Sending, CampaignStatus::Paused] {
+        c.status = status;
+        let p = plan_job(&c, &c.steps[0], &who, given, &mut b, &WarmupTable::default(), moment);
+        assert!(matches!(p, Plan::Hold { email_account_id: Some(id), .. } if id == given), "{p:?}");
+    }
+}

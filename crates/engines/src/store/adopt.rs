@@ -305,8 +305,11 @@ async fn enroll(
     now: Timestamp,
     new_id: &(dyn Fn() -> Uuid + Send + Sync),
 ) -> Result<HashMap<LeadId, Candidate>> {
-    let firsts: BTreeMap<LeadId, u32> =
-        jobs.iter().rev().map(|(_, job, step)| (job.lead_id, step.step_order)).collect();
+    let mut firsts: BTreeMap<LeadId, u32> = BTreeMap::new();
+    for (_, job, step) in jobs {
+        let first = firsts.entry(job.lead_id).or_insert(step.step_order);
+        *first = step.step_order.min(*first);
+    }
     let rows: Rows = firsts.iter().map(|(lead, order)| values![new_id(), *lead, *order]).collect();
     tx.execute_rows(&ENROLL, rows, values![tenant_id, campaign_id, now]).await?;
     let leads: Vec<Uuid> = firsts.keys().map(|lead| lead.uuid()).collect();
@@ -396,7 +399,8 @@ async fn reserve(
 }
 
 async fn move_enrollments(tx: &mut Tx, tenant_id: TenantId, rows: &[NewRow], now: Timestamp) -> Result<()> {
-    // One row per enrollment: two steps of one lead in one batch wait for the later one.
+    // One row per enrollment: of two steps of one lead in one batch it waits for the later one, and passes the first by itself. What
+    // it comes to then has its row, and is passed as well.
     let mut waits: BTreeMap<EnrollmentId, (u32, Option<EmailAccountId>)> = BTreeMap::new();
     let mut moves: BTreeMap<EnrollmentId, (u32, Option<Due>)> = BTreeMap::new();
     for (row, next) in rows {
@@ -404,7 +408,10 @@ async fn move_enrollments(tx: &mut Tx, tenant_id: TenantId, rows: &[NewRow], now
             let place = waits.entry(row.enrollment_id).or_insert((row.step_order, row.email_account_id));
             place.0 = place.0.max(row.step_order);
         } else {
-            moves.insert(row.enrollment_id, (row.step_order, *next));
+            let first = moves.entry(row.enrollment_id).or_insert((row.step_order, *next));
+            if row.step_order < first.0 {
+                *first = (row.step_order, *next);
+            }
         }
     }
     moves.retain(|enrollment, _| !waits.contains_key(enrollment));

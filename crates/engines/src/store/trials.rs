@@ -54,11 +54,17 @@ statements! {
             JOIN campaign_leads e ON e.id = s.enrollment_id AND e.tenant_id = s.tenant_id
         WHERE s.tenant_id = $1 AND s.campaign_id = $2 AND s.open AND s.round = e.round AND e.status = 'active' AND e.due_at IS NULL
             AND e.next_step_order <= $3 AND COALESCE(e.round_began_at, e.created_at) <= $4";
-    // Who waits for a winner at a step before has this one ahead as well; who waits here is not in the sample.
     AHEAD = "SELECT e.id, e.lead_id, e.due_at FROM campaign_leads e
-        WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status = 'active' AND e.due_at IS NOT NULL
-            AND (e.due_at < $3 OR e.next_step_order < $4) AND e.next_step_order <= $4 AND COALESCE(e.round_began_at, e.created_at) <= $5 AND (e.due_at, e.id) > ($6, $7)
+        WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status = 'active' AND e.due_at IS NOT NULL AND e.due_at < $3
+            AND e.next_step_order <= $4 AND COALESCE(e.round_began_at, e.created_at) <= $5 AND (e.due_at, e.id) > ($6, $7)
         ORDER BY e.due_at, e.id LIMIT $8";
+    // Who waits for a winner at a step before. Who waits here is not in the sample.
+    AHEAD_BUT_PARKED = "SELECT e.id, e.lead_id, e.due_at FROM campaign_leads e
+        WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status = 'active' AND e.due_at IS NOT NULL AND e.due_at = $3
+            AND e.next_step_order < $4 AND COALESCE(e.round_began_at, e.created_at) <= $5 AND (e.due_at, e.id) > ($6, $7)
+        ORDER BY e.due_at, e.id LIMIT $8";
+    TRIALS_BEFORE = "SELECT COUNT(*) AS n FROM campaign_sequence_steps
+        WHERE tenant_id = $1 AND campaign_id = $2 AND step_order < $3 AND is_trial AND trial_winner IS NULL AND removed_at IS NULL";
     PARKED_LEADS = "SELECT COUNT(*) AS n FROM campaign_leads
         WHERE tenant_id = $1 AND campaign_id = $2 AND status = 'active' AND due_at = $3 AND next_step_order = $4";
     LOOK_AGAIN = "UPDATE campaign_sequence_steps SET trial_check_at = $3, trial_waited_for_since = COALESCE(trial_waited_for_since, $4)
@@ -268,14 +274,18 @@ async fn sample(
     for row in tx.query(&ON_THE_WAY, values![tenant_id, campaign_id, step_order, there]).await? {
         of_sample(&row, &mut found)?;
     }
-    let mut after = (Timestamp::from_micros(i64::MIN), Uuid::nil());
-    while found.len() < most {
-        let params = values![tenant_id, campaign_id, PARKED, step_order, there, after.0, after.1, PAGE];
-        let page = tx.query(&AHEAD, params).await?;
-        page.iter().try_for_each(|row| of_sample(row, &mut found))?;
-        match page.last() {
-            Some(last) if page.len() == PAGE as usize => after = (last.get("due_at")?, last.get("id")?),
-            _ => break,
+    let before = tx.query_opt(&TRIALS_BEFORE, values![tenant_id, campaign_id, step_order]).await?;
+    let has_trials_before = before.map_or(Ok(0_u64), |row| row.get("n"))? > 0;
+    for statement in [&AHEAD, &AHEAD_BUT_PARKED].into_iter().take(if has_trials_before { 2 } else { 1 }) {
+        let mut after = (Timestamp::from_micros(i64::MIN), Uuid::nil());
+        while found.len() < most {
+            let params = values![tenant_id, campaign_id, PARKED, step_order, there, after.0, after.1, PAGE];
+            let page = tx.query(statement, params).await?;
+            page.iter().try_for_each(|row| of_sample(row, &mut found))?;
+            match page.last() {
+                Some(last) if page.len() == PAGE as usize => after = (last.get("due_at")?, last.get("id")?),
+                _ => break,
+            }
         }
     }
     Ok(found)

@@ -32,7 +32,7 @@ pub(super) fn run(args: &ImportArgs, global: &Global) -> Outcome {
         let mut started = false;
         if args.start {
             let tenant = ctx.store.tenant(report.tenant_id);
-            started = tenant.start_campaign(report.campaign_id, ctx.clock.now()).await?;
+            started = setup::start(&tenant, report.campaign_id, report.scheduled_at, ctx.clock.now()).await?;
         }
         let (id, leads) = (report.campaign_id, campaign.leads.rows);
         if global.json {

@@ -252,6 +252,28 @@ fn a_job_that_is_left_out_moves_nobody_past_mails_of_its_own(engine: Engine) {
     });
 }
 
+/// Who is enrolled by them ends: nobody waits for what never comes.
+fn several_jobs_of_a_lead_who_gets_no_mail_leave_nothing_behind(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        for (n, order) in [[0, 1], [1, 0]].into_iter().enumerate() {
+            let name = format!("C{n}");
+            let f = Scene::started(store.clone(), 0, |s| s.campaign = name).await;
+            let other = Scene::draft(store.clone(), |s| s.campaign = "Other".into()).await;
+            other.enroll(n..n + 1).await;
+            f.write("UPDATE leads SET status = 'unsubscribed'", vec![]).await;
+            let plan = f.tenant().get_campaign(f.campaign_id).await.unwrap().plan;
+            let steps = plan.steps.iter().map(|step| step.id).collect();
+            let ids = Ids { steps, ..ids(&f).await };
+            let answers = adopt(&f, &order.map(|step| ids.job(&f, n, step)), NOW).await;
+            assert!(answers.iter().all(|answer| matches!(answer, Adopted::Skipped(_))), "{answers:?}");
+            f.plan(NOW + 49 * HOUR).await;
+            let standing = "SELECT status AS x FROM campaign_leads WHERE campaign_id IN (SELECT id FROM campaigns WHERE status <> 'draft')";
+            let standing = f.column::<String>(standing).await;
+            assert!(standing.len() == n + 1 && standing.iter().all(|status| status != "active"), "{standing:?}");
+        }
+    });
+}
+
 /// It waits for its window without a slot; else all that its account sends would keep the gap to tomorrow's.
 fn a_job_outside_of_its_window_holds_up_no_other_campaign(engine: Engine) {
     with_store(engine, async |store: Store| {
@@ -309,6 +331,7 @@ fn what_was_sent_stays_so_when_its_account_is_deleted(engine: Engine) {
 }
 
 on_every_engine! {
+    several_jobs_of_a_lead_who_gets_no_mail_leave_nothing_behind
     a_job_that_is_left_out_moves_nobody_past_mails_of_its_own
     a_job_outside_of_its_window_holds_up_no_other_campaign
     a_row_that_makes_no_sense_holds_up_no_other_job
