@@ -18,6 +18,9 @@ use crate::time::{Timestamp, Zone};
 pub use provider::{ProviderBook, ProviderLimit, Recipient};
 pub use tenant::{Rate, TenantBook};
 
+/// How far ahead a reservation may be moved.
+const FARTHEST: Duration = Duration::from_secs(400 * 24 * 3600);
+
 /// Slots of one local day: what is reserved for planned sends and what was used by dots.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DayUse {
@@ -249,31 +252,39 @@ pub struct Reserved<'a> {
 
 /// Whether a dot may be written now: the last word of the limits, with reservations turned into use.
 ///
-/// Who has no limits has no book. A dot on the day that is reserved needs no new room; on another day it needs some,
-/// since the day of the dot is charged. A dot closer than the account's gap to its last one is refused with the moment
-/// at which it may come, and so is one beyond the tenant's rate, which takes the tenant's next slot. Where the campaign's day is full, its reservation moves to the next day with room, which is
-/// that of the deferral's `until`; so whoever is carried over is not overtaken by those who are planned later.
+/// Who has no limits has no book. A dot on the day that is reserved needs no new room, unless its limit was lowered; on another day
+/// it needs some, since the day of the dot is charged. A dot closer than the account's gap to its last one is refused with the moment
+/// at which it may come, and so is one beyond the tenant's rate, which takes the tenant's next slot. Where the day of the account or the
+/// campaign is full, its reservations move to the next days on which both have room, those of the deferral's `until`; so whoever is carried
+/// over, or tried again, is not overtaken by those who are planned later.
 ///
 /// # Errors
 /// A `Deferral`; but for that slot and that reservation the books are unchanged then.
 pub fn admit(
-    account: Option<&mut AccountBook>,
-    campaign: Option<&mut CampaignBook>,
+    mut account: Option<&mut AccountBook>,
+    mut campaign: Option<&mut CampaignBook>,
     mut tenant: Option<&mut TenantBook>,
     reserved: Reserved<'_>,
     warmup: &WarmupTable,
     now: Timestamp,
 ) -> Result<(), Deferral> {
-    if let Some(book) = &account {
-        book.check(reserved.account_day, warmup, now)?;
+    if let Some(book) = &mut account {
+        book.check(now)?;
+        let taken = taken_for(&book.days, &book.pace.zone.day(now), reserved.account_day);
+        if book.cap(now, warmup).is_some_and(|cap| taken >= cap) {
+            let (reason, scope) = (Reason::AccountCap, Scope::Account(book.id));
+            return Err(Deferral { until: carry_over(account, campaign, reserved, warmup, now), reason, scope });
+        }
     }
     if let Some(book) = &mut tenant {
         book.check(now)?;
     }
-    if let Some(book) = campaign {
+    if let Some(book) = &mut campaign {
         let today = book.zone.day(now);
-        if reserved.campaign_day != Some(&today) && book.is_full(&today) {
-            return Err(book.postpone(reserved.campaign_day, now));
+        let taken = taken_for(&book.days, &today, reserved.campaign_day);
+        if book.daily_limit.is_some_and(|most| taken >= most) {
+            let (reason, scope) = (Reason::CampaignCap, Scope::Campaign);
+            return Err(Deferral { until: carry_over(account, campaign, reserved, warmup, now), reason, scope });
         }
         charge(&mut book.days, reserved.campaign_day, today);
     }
@@ -285,6 +296,47 @@ pub fn admit(
         book.count(now);
     }
     Ok(())
+}
+
+/// What counts against the limit of a day for a dot that holds a reservation, or none: on its own day those that have left, since all
+/// others there have room like it, unless the limit was lowered.
+fn taken_for(days: &Days, day: &str, reserved_day: Option<&str>) -> u32 {
+    let of_day = days.get(day).copied().unwrap_or_default();
+    if reserved_day == Some(day) { of_day.used } else { of_day.taken() }
+}
+
+/// Moves the reservations of a dot that finds a day full to the first moment at which its account's day and its campaign's have room
+/// both: with one of them alone it might find the other one full each day. `MAX` where there is none within 400 days.
+fn carry_over(
+    mut account: Option<&mut AccountBook>,
+    mut campaign: Option<&mut CampaignBook>,
+    reserved: Reserved<'_>,
+    warmup: &WarmupTable,
+    now: Timestamp,
+) -> Timestamp {
+    if let Some(book) = &mut account {
+        release(&mut book.days, reserved.account_day);
+    }
+    if let Some(book) = &mut campaign {
+        release(&mut book.days, reserved.campaign_day);
+    }
+    let mut at = now;
+    while at < now + FARTHEST {
+        let of_account = account.as_ref().filter(|book| book.remaining(at, warmup) == 0).map(|book| &book.pace.zone);
+        let of_campaign = campaign.as_ref().filter(|book| book.is_full(&book.zone.day(at))).map(|book| &book.zone);
+        if let Some(zone) = of_account.or(of_campaign) {
+            at = next_day_start(zone, at);
+            continue;
+        }
+        if let Some(book) = account {
+            book.days.entry(book.pace.zone.day(at)).or_default().reserved += 1;
+        }
+        if let Some(book) = campaign {
+            book.days.entry(book.zone.day(at)).or_default().reserved += 1;
+        }
+        return at;
+    }
+    Timestamp::MAX
 }
 
 fn charge(days: &mut Days, reserved_day: Option<&str>, today: String) {
@@ -299,16 +351,14 @@ fn release(days: &mut Days, reserved_day: Option<&str>) {
 }
 
 impl AccountBook {
-    fn check(&self, reserved_day: Option<&str>, warmup: &WarmupTable, now: Timestamp) -> Result<(), Deferral> {
+    /// Whether it may send now at all, whatever its day has left.
+    fn check(&self, now: Timestamp) -> Result<(), Deferral> {
         let scope = Scope::Account(self.id);
         if let Some(reason) = self.status.why_not() {
             return Err(Deferral { until: Timestamp::MAX, reason, scope });
         }
         if let Some(last) = self.last_dot_at.filter(|last| now < *last + self.pace.min_gap) {
             return Err(Deferral { until: last + self.pace.min_gap, reason: Reason::AccountGap, scope });
-        }
-        if reserved_day != Some(&self.pace.zone.day(now)) && self.remaining(now, warmup) == 0 {
-            return Err(Deferral { until: next_day_start(&self.pace.zone, now), reason: Reason::AccountCap, scope });
         }
         Ok(())
     }
@@ -318,17 +368,6 @@ impl CampaignBook {
     fn is_full(&self, day: &str) -> bool {
         let taken = self.days.get(day).copied().unwrap_or_default().taken();
         self.daily_limit.is_some_and(|most| taken >= most)
-    }
-
-    /// Moves a reservation to the first day after today that has room, up to 400 days ahead.
-    fn postpone(&mut self, reserved_day: Option<&str>, now: Timestamp) -> Deferral {
-        release(&mut self.days, reserved_day);
-        let days = std::iter::successors(Some(now), |at| Some(next_day_start(&self.zone, *at)));
-        let found = days.skip(1).take(400).find(|at| !self.is_full(&self.zone.day(*at)));
-        if let Some(at) = found {
-            self.days.entry(self.zone.day(at)).or_default().reserved += 1;
-        }
-        Deferral { until: found.unwrap_or(Timestamp::MAX), reason: Reason::CampaignCap, scope: Scope::Campaign }
     }
 }
 

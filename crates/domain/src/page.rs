@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 use crate::trial::PARKED;
 
 /// However far off an answer is, it is asked for again after so long: a person may have changed something.
-const ASK_AGAIN: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const ASK_AGAIN: Duration = Duration::from_secs(24 * 3600);
 /// A lead that waits for what only a person can change is asked again after so long, and up to as long again, so that a million of
 /// them do not come at once.
 const ASK_STRANDED: Duration = Duration::from_secs(3600);
@@ -217,6 +217,8 @@ impl Page {
             }
             Plan::Skip { step_id, step_order, reason, next } => {
                 self.leave_out(index, (step_id, step_order), reason);
+                // Where nothing follows it has come this far.
+                candidate.due.step_order = step_order;
                 self.go_on(index, candidate, next, moment)
             }
             Plan::Move { next } => self.go_on(index, candidate, next, moment),
@@ -297,13 +299,14 @@ impl Page {
                 if let Some(line) = line {
                     self.refused.lines.insert(line, deferral);
                 }
+                let is_of_pool = books.pool.contains(&id);
                 books.pool.retain(|other| *other != id);
                 if books.accounts.keys().all(|id| self.refused.accounts.contains_key(id)) {
                     self.stop = self.first_free();
                     return false;
                 }
-                // A new lead may go from another account; a known one waits for its own.
-                candidate.email_account_id.is_none()
+                // A new lead may go from another account; a known one waits for its own, and whoever's step names one for that.
+                candidate.email_account_id.is_none() && is_of_pool
             }
         }
     }

@@ -205,7 +205,7 @@ impl Author {
 
     /// Judges the letters from `first` on by the file as it is.
     pub(super) fn judge(&self, letters: &[Letter], first: usize, now: Timestamp) {
-        // What was reserved under a wider limit still leaves.
+        // A day may have had more before its limit was lowered.
         let lately = now - Duration::from_secs(48 * 3600);
         let before = self.limits.iter().rposition(|(since, _)| *since <= lately).unwrap_or(0);
         let limits: Option<Vec<u64>> = self.limits[before..].iter().map(|(_, limit)| *limit).collect();

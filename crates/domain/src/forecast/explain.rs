@@ -93,12 +93,12 @@ impl World {
         if let Some(reason) = running.plan.status.why_not() {
             return (Some(reason), None);
         }
+        if running.starts_at.is_some_and(|starts| starts > self.now) {
+            return (Some(Reason::CampaignNotStarted), None);
+        }
         let mut open = self.open.values();
         if let Some((_, send)) = open.find(|(of, send)| *of == campaign && send.candidate.enrollment_id == enrollment) {
             return self.hold(campaign, send);
-        }
-        if running.starts_at.is_some_and(|starts| starts > self.now) {
-            return (Some(Reason::CampaignNotStarted), None);
         }
         if running.parked.contains_key(&enrollment) {
             return (Some(Reason::AbWinner), None);

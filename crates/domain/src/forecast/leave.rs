@@ -5,6 +5,7 @@
 
 use super::{Event, OpenSend, Sent, Shared, World};
 use crate::pace::{Reserved, admit};
+use crate::page::ASK_AGAIN;
 use crate::plan::last_look;
 use crate::reason::Reason;
 use crate::settle::Outcome;
@@ -12,7 +13,7 @@ use crate::time::Timestamp;
 
 impl World {
     /// The moment of a send's dot: the last look, the limits' last word, and what follows for its lead.
-    pub(super) fn leave(&mut self, campaign: usize, mut send: OpenSend, tell: &mut dyn FnMut(Event)) {
+    pub(super) fn leave(&mut self, campaign: usize, send: OpenSend, tell: &mut dyn FnMut(Event)) {
         let now = self.now;
         if send.is_dot {
             return self.sent(campaign, send, tell);
@@ -62,11 +63,11 @@ impl World {
         let campaign_book = Some(&mut running.book);
         if let Err(deferral) = admit(Some(account), campaign_book, tenant.as_mut(), reserved, &self.rhythm.warmup, now)
         {
-            if deferral.reason == Reason::CampaignCap {
-                send.days.1 = Some(running.book.zone.day(deferral.until));
-            }
             if deferral.until < Timestamp::MAX {
-                self.put_off(campaign, send, deferral.until);
+                let is_carried_over = matches!(deferral.reason, Reason::AccountCap | Reason::CampaignCap);
+                let carried = || [&account.pace.zone, &running.book.zone].map(|zone| Some(zone.day(deferral.until)));
+                let days = if is_carried_over { carried().into() } else { send.days.clone() };
+                self.put_off_to(campaign, send, deferral.until.min(now + ASK_AGAIN), days);
             } else {
                 running.stranded += 1;
                 tell(Event::Ended { campaign, enrollment_id });
@@ -80,14 +81,29 @@ impl World {
     }
 
     /// Gives a send another moment, and what its provider holds for it with it.
-    fn put_off(&mut self, campaign: usize, mut send: OpenSend, at: Timestamp) {
-        if let Some((book, name)) = self.shared.providers.as_mut().zip(send.candidate.recipient.provider())
-            && let Some(before) = send.reserved_at()
-        {
-            book.release(name, before);
-            book.take(name, at);
+    fn put_off(&mut self, campaign: usize, send: OpenSend, at: Timestamp) {
+        let days = send.days.clone();
+        self.put_off_to(campaign, send, at, days);
+    }
+
+    /// The same where it is reserved on other days from now on.
+    fn put_off_to(
+        &mut self,
+        campaign: usize,
+        mut send: OpenSend,
+        at: Timestamp,
+        days: (Option<String>, Option<String>),
+    ) {
+        let before = send.reserved_at();
+        (send.at, send.days) = (at, days);
+        if let Some((book, name)) = self.shared.providers.as_mut().zip(send.candidate.recipient.provider()) {
+            if let Some(before) = before {
+                book.release(name, before);
+            }
+            if let Some(at) = send.reserved_at() {
+                book.take(name, at);
+            }
         }
-        send.at = at;
         self.slot(campaign, send);
     }
 

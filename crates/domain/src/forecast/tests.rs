@@ -238,6 +238,21 @@ fn who_waits_for_a_person_is_told_so_and_not_foreseen() {
     assert!(world.steps < 20, "nobody is asked again and again: {}", world.steps);
 }
 
+/// Whatever else the pool has left.
+#[test]
+fn who_waits_for_the_account_that_its_step_names_is_foreseen_and_told() {
+    let accounts = [account(1, 0, Some(2)), account(2, 0, None)];
+    let mut asked = prospect(0, 5, &[1, 2]);
+    asked.plan.steps.truncate(1);
+    asked.plan.steps[0].email_account_id = Some(account_id(1));
+    let world = world(&accounts, vec![asked.clone()]);
+    let last = asked.waiting[4].enrollment_id;
+    assert_eq!(world.clone().explain(0, last, NOW + FAR).reason, Some(Reason::AccountCap));
+    let outlook = outlook(world);
+    let days: Vec<u64> = outlook.slots.iter().map(|sent| (sent.at.since(NOW) + DAY / 2).as_secs() / 86_400).collect();
+    assert_eq!((days, outlook.is_done), (vec![0, 0, 1, 1, 2], true));
+}
+
 /// Nobody knows its provider yet: it is foreseen as if that had no limit, and what it waits for is told.
 #[test]
 fn who_is_being_looked_up_is_told_so() {

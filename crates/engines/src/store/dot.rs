@@ -292,8 +292,17 @@ struct Books {
 struct Refusal<'a> {
     request: &'a DotRequest,
     deferral: Deferral,
-    /// The campaign day that holds its slot from now on.
+    /// The account's day that holds its slot from now on.
+    account_day: Option<String>,
+    /// The campaign's.
     campaign_day: Option<String>,
+}
+
+impl<'a> Refusal<'a> {
+    fn new(request: &'a DotRequest, deferral: Deferral) -> Self {
+        let (account_day, campaign_day) = (request.reserved_day.clone(), request.campaign_day.clone());
+        Self { request, deferral, account_day, campaign_day }
+    }
 }
 
 impl Books {
@@ -321,6 +330,8 @@ impl Books {
                 refusal.deferral.until = refusal.deferral.until + book.pace.min_gap * *ahead;
                 *ahead += 1;
             }
+            // Asked again tomorrow at the latest: a person may have raised the limit.
+            refusal.deferral.until = refusal.deferral.until.min(now + Duration::from_secs(24 * 3600));
             self.move_room(&refusal);
             fences.remove(&key);
             refused.push(refusal);
@@ -338,8 +349,11 @@ impl Books {
     fn move_room(&mut self, refusal: &Refusal<'_>) {
         let Some(asked) = self.recipients.get(&refusal.request.send_id) else { return };
         let book = self.providers.get_mut(&refusal.request.tenant_id).zip(asked.recipient.provider());
-        if let (Some((book, name)), Some(before)) = (book, asked.reserved_at) {
+        let Some((book, name)) = book else { return };
+        if let Some(before) = asked.reserved_at {
             book.release(name, before);
+        }
+        if refusal.account_day.is_some() {
             book.take(name, refusal.deferral.until);
         }
     }
@@ -347,13 +361,13 @@ impl Books {
     fn admit<'a>(&mut self, request: &'a DotRequest, warmup: &WarmupTable, now: Timestamp) -> Result<(), Refusal<'a>> {
         let reserved =
             Reserved { account_day: request.reserved_day.as_deref(), campaign_day: request.campaign_day.as_deref() };
-        let account = self.accounts.get_mut(&request.email_account_id);
+        let mut account = self.accounts.get_mut(&request.email_account_id);
         let mut campaign = self.campaigns.get_mut(&request.campaign_id);
         let tenant = self.tenants.get_mut(&request.tenant_id);
         let asked = self.recipients.get(&request.send_id).map(|asked| (&asked.recipient, asked.reserved_at));
         let mut provider = None;
         if let Some((recipient, own)) = asked {
-            let refused = |deferral| Refusal { request, deferral, campaign_day: request.campaign_day.clone() };
+            let refused = |deferral| Refusal::new(request, deferral);
             recipient.not_known(now).map_or(Ok(()), Err).map_err(refused)?;
             let book = self.providers.get_mut(&request.tenant_id).zip(recipient.provider());
             if let Some((book, name)) = &book {
@@ -361,18 +375,19 @@ impl Books {
             }
             provider = book.map(|(book, name)| (book, name, own));
         }
-        let admitted = admit(account, campaign.as_deref_mut(), tenant, reserved, warmup, now);
+        let admitted = admit(account.as_deref_mut(), campaign.as_deref_mut(), tenant, reserved, warmup, now);
         if let (Ok(()), Some((book, name, own))) = (&admitted, provider) {
             book.count(name, own, now);
         }
         admitted.map_err(|deferral| {
-            let moved = campaign.filter(|_| deferral.reason == Reason::CampaignCap);
-            let campaign_day = match moved {
-                Some(_) if deferral.until == Timestamp::MAX => None,
-                Some(book) => Some(book.zone.day(deferral.until)),
-                None => request.campaign_day.clone(),
-            };
-            Refusal { request, deferral, campaign_day }
+            let mut refusal = Refusal::new(request, deferral);
+            if matches!(deferral.reason, Reason::AccountCap | Reason::CampaignCap) {
+                let day = |zone: &Zone| (deferral.until < Timestamp::MAX).then(|| zone.day(deferral.until));
+                // Who has no limits has no book, and keeps what it had.
+                refusal.account_day = account.map_or(refusal.account_day, |book| day(&book.pace.zone));
+                refusal.campaign_day = campaign.map_or(refusal.campaign_day, |book| day(&book.zone));
+            }
+            refusal
         })
     }
 }
@@ -393,11 +408,9 @@ async fn make_anew(tx: &mut Tx, asked: &[&DotRequest], granted: &Fences) -> Resu
 async fn postpone(tx: &mut Tx, refused: &[Refusal<'_>], owner: &str, now: Timestamp) -> Result<()> {
     let rows: Rows = refused
         .iter()
-        .map(|Refusal { request: r, deferral, campaign_day }| {
-            // A send that waits for a person is looked at again tomorrow.
-            let until = deferral.until.min(now + Duration::from_secs(24 * 3600));
-            let reserved = r.reserved_day.clone();
-            values![r.send_id, r.tenant_id, r.fence + 1, until, deferral.reason, reserved, campaign_day.clone()]
+        .map(|Refusal { request: r, deferral, account_day, campaign_day }| {
+            let days = (account_day.clone(), campaign_day.clone());
+            values![r.send_id, r.tenant_id, r.fence + 1, deferral.until, deferral.reason, days.0, days.1]
         })
         .collect();
     tx.execute_rows(&POSTPONE, rows, values![owner, now]).await?;

@@ -99,6 +99,11 @@ statements! {
             WHERE sends.open AND sends.status IN ('planned', 'queued') AND sends.email_account_id IS NULL
                 AND sends.attempts = 0 AND sends.unknowns = 0
         RETURNING id, lead_id, step_id";
+    // Another program's job of the step, which has its account and its moment.
+    STILL_TO_LEAVE = "SELECT s.enrollment_id FROM {rows r(enrollment_id uuid, step_id uuid)}
+            JOIN campaign_leads e ON e.id = r.enrollment_id AND e.tenant_id = $1 AND e.campaign_id = $2
+            JOIN sends s ON s.enrollment_id = e.id AND s.tenant_id = e.tenant_id AND s.step_id = r.step_id AND s.round = e.round
+        WHERE s.open AND s.email_account_id IS NOT NULL";
     MOVE_ENROLLMENTS = "UPDATE campaign_leads SET next_step_order = r.next_step_order, due_at = r.due_at,
             email_account_id = COALESCE(r.email_account_id, campaign_leads.email_account_id),
             status = r.status, stop_reason = r.stop_reason, updated_at = $2,
@@ -315,7 +320,7 @@ impl SystemStore {
         let ids = page.sends.iter().map(|_| new_id()).collect();
         let mut writing = Writing { request, campaign: &campaign, candidates, books, page, ids };
         let inserted = writing.insert_sends(&mut tx).await?;
-        writing.correct_conflicts(&inserted);
+        writing.correct_conflicts(&mut tx, &inserted).await?;
         writing.write_progress(&mut tx).await?;
         // Behind the rows of accounts and sends, before its own slots are written: the order of the gate and of give-backs.
         // What was given back since pages before this one were refused is not known here: the next turn asks anew.
@@ -324,7 +329,7 @@ impl SystemStore {
             Some(_) if given_back(&mut tx, request.campaign_id, &writing.books, taken, request.now).await? => None,
             until => until,
         };
-        writing.write_days(&mut tx).await?;
+        writing.write_days(&mut tx, &inserted).await?;
         // Nobody looks at the campaign before then: waiting for its limits is no lateness.
         // Nor is a campaign seen whose round is to begin: its leads are late from when that was.
         let begins = campaign.rounds.as_ref().and_then(|rounds| rounds.due(request.now)).is_some();
@@ -401,7 +406,9 @@ fn open_lines(page: &Page, campaign: &CampaignBundle, accounts: &BTreeSet<EmailA
     let closed = page.closed_lines(&campaign.plan)?;
     let lines = accounts.iter().flat_map(|id| [(*id, true), (*id, false)]);
     let open = lines.filter(|line| !closed.contains_key(line));
-    Some(open.map(|(id, is_known)| values![id, i64::from(is_known)]).chain([values![Uuid::nil(), 0]]).collect())
+    let open = open.map(|(id, is_known)| values![id, i64::from(is_known)]);
+    // Without an account are new leads, and follow-ups that were taken from a stopped one.
+    Some(open.chain([0, 1].map(|is_known| values![Uuid::nil(), is_known])).collect())
 }
 
 /// The accounts among which new leads are spread, and all that the campaign's mail may go from.
@@ -497,10 +504,26 @@ impl Writing<'_> {
         }
     }
 
-    /// A send that existed already: its slot goes back, and its enrollment moves past the step.
-    fn correct_conflicts(&mut self, inserted: &HashSet<Uuid>) {
-        let sends = self.page.sends.iter().zip(&self.ids);
-        for (send, _) in sends.filter(|(_, id)| !inserted.contains(*id)) {
+    /// A send that existed already: its slot goes back, and its enrollment waits for it where it is still to leave, else moves past
+    /// the step.
+    async fn correct_conflicts(&mut self, tx: &mut Tx, inserted: &HashSet<Uuid>) -> Result<()> {
+        let conflicts: Vec<&NewSend> = self
+            .page
+            .sends
+            .iter()
+            .zip(&self.ids)
+            .filter(|(_, id)| !inserted.contains(*id))
+            .map(|(send, _)| send)
+            .collect();
+        if conflicts.is_empty() {
+            return Ok(());
+        }
+        let rows: Rows =
+            conflicts.iter().map(|send| values![self.candidates[send.candidate].enrollment_id, send.step_id]).collect();
+        let params = values![self.request.tenant_id, self.request.campaign_id];
+        let open = tx.query_rows(&STILL_TO_LEAVE, rows, params).await?;
+        let open: HashSet<EnrollmentId> = open.iter().map(|row| row.get("enrollment_id")).collect::<Result<_>>()?;
+        for send in conflicts {
             match (&send.account, &send.slot) {
                 (Some(account), Some(slot)) => {
                     if let Some(book) = self.books.accounts.get_mut(account)
@@ -515,10 +538,16 @@ impl Writing<'_> {
                 _ if send.is_held() => {}
                 _ => continue,
             }
-            let due = self.candidates[send.candidate].due.at;
-            let next = next_due(&self.campaign.plan.steps, send.step_order, due);
-            self.page.moves.insert(send.candidate, Move { next, account: None, stopped: None, waits: false });
+            let candidate = &self.candidates[send.candidate];
+            let waits = open.contains(&candidate.enrollment_id);
+            let next = if waits {
+                Some(Due { step_order: send.step_order, at: self.request.now })
+            } else {
+                next_due(&self.campaign.plan.steps, send.step_order, candidate.due.at)
+            };
+            self.page.moves.insert(send.candidate, Move { next, account: None, stopped: None, waits });
         }
+        Ok(())
     }
 
     async fn write_progress(&self, tx: &mut Tx) -> Result<()> {
@@ -533,20 +562,15 @@ impl Writing<'_> {
         save_slots(tx, request.tenant_id, &self.books, &used, request.now).await
     }
 
-    async fn write_days(&self, tx: &mut Tx) -> Result<()> {
+    async fn write_days(&self, tx: &mut Tx, inserted: &HashSet<Uuid>) -> Result<()> {
         let request = self.request;
         let mut changes = dot::DayChanges::default();
-        for send in self.reserved() {
+        for (send, _) in self.sends().filter(|(_, id)| inserted.contains(id)) {
             let (Some(account), Some(slot)) = (&send.account, &send.slot) else { continue };
             changes.add("account", account.uuid(), request.tenant_id, &slot.account_day, 1, 0);
             changes.add("campaign", request.campaign_id.uuid(), request.tenant_id, &slot.campaign_day, 1, 0);
         }
         changes.write(tx, request.now).await
-    }
-
-    /// Sends whose slot stands: those that were inserted.
-    fn reserved(&self) -> impl Iterator<Item = &NewSend> {
-        self.page.sends.iter().filter(|send| self.page.moves.get(&send.candidate).is_some_and(|to| to.waits))
     }
 
     fn move_row(&self, index: usize, to: &Move) -> Vec<Value> {

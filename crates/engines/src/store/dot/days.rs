@@ -169,15 +169,18 @@ impl DayChanges {
         }
     }
 
-    /// A refused dot whose campaign holds a slot for it on another day now.
+    /// A refused dot whose account or campaign holds a slot for it on another day now.
     pub(super) fn move_reservation(&mut self, refusal: &Refusal<'_>) {
-        let Refusal { request, campaign_day, .. } = refusal;
-        if *campaign_day == request.campaign_day {
-            return;
-        }
-        for (day, reserved) in [(&request.campaign_day, -1), (campaign_day, 1)] {
-            if let Some(day) = day {
-                self.add("campaign", request.campaign_id.uuid(), request.tenant_id, day, reserved, 0);
+        let Refusal { request, account_day, campaign_day, .. } = refusal;
+        let (account, campaign) = (request.email_account_id.uuid(), request.campaign_id.uuid());
+        for (scope, id, before, after) in [
+            ("account", account, &request.reserved_day, account_day),
+            ("campaign", campaign, &request.campaign_day, campaign_day),
+        ] {
+            for (day, reserved) in [(before, -1), (after, 1)].into_iter().filter(|_| before != after) {
+                if let Some(day) = day {
+                    self.add(scope, id, request.tenant_id, day, reserved, 0);
+                }
             }
         }
     }

@@ -274,6 +274,51 @@ fn several_jobs_of_a_lead_who_gets_no_mail_leave_nothing_behind(engine: Engine) 
     });
 }
 
+/// Waiting for the start is no lateness, and a pause before it does not bring it forward.
+fn a_job_for_a_campaign_that_has_not_begun_waits_for_its_start(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let starts = NOW + 3 * DAY;
+        let later = |s: &mut Setup| {
+            s.scheduled_at = Some(starts);
+            s.settings.max_lateness = Some(24.0);
+        };
+        let f = Scene::draft(store, later).await;
+        f.enroll(0..1).await;
+        assert!(f.tenant().start_campaign(f.campaign_id, NOW).await.unwrap());
+        let id = open(adopt(&f, &[ids(&f).await.job(&f, 0, 0)], NOW).await[0]);
+        assert!(f.tenant().pause_campaign(f.campaign_id, NOW + HOUR).await.unwrap());
+        assert!(f.tenant().resume_campaign(f.campaign_id, NOW + 2 * HOUR).await.unwrap());
+        assert_eq!(f.one::<String>("SELECT status AS x FROM campaigns").await, "scheduled");
+        assert!(fetch_one(&f, id, NOW + DAY).await.is_none());
+        f.plan(starts).await;
+        assert_eq!(f.one::<Timestamp>("SELECT not_before AS x FROM sends").await, starts);
+        f.granted(&fetch_one(&f, id, starts).await.unwrap(), starts).await;
+    });
+}
+
+/// What follows counts from when it was sent.
+fn what_follows_waits_for_another_programs_mail(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let three = |s: &mut Setup| {
+            s.steps[1].wait_hours = 24.0;
+            s.steps.push(email_step("Last", 24.0));
+        };
+        let f = Scene::started(store, 1, three).await;
+        let ids = ids(&f).await;
+        let later = EmailJobPayload { not_before: Some(NOW + 5 * DAY), ..ids.job(&f, 0, 1) };
+        let answers = adopt(&f, &[ids.job(&f, 0, 0), later], NOW).await;
+        f.send(&fetch_one(&f, open(answers[0]), NOW).await.unwrap(), NOW).await;
+        for days in 1..5 {
+            assert!(f.plan(NOW + DAY * days).await.planned.is_empty(), "after {days} days");
+        }
+        assert_eq!(f.account_days().await, (0, 1), "nothing is reserved for it");
+        let now = NOW + 5 * DAY;
+        f.send(&fetch_one(&f, open(answers[1]), now).await.unwrap(), now).await;
+        assert!(f.plan(now + HOUR).await.planned.is_empty());
+        assert_eq!(f.jobs(now + DAY).await[0].step_id, ids.steps[2]);
+    });
+}
+
 /// It waits for its window without a slot; else all that its account sends would keep the gap to tomorrow's.
 fn a_job_outside_of_its_window_holds_up_no_other_campaign(engine: Engine) {
     with_store(engine, async |store: Store| {
@@ -331,6 +376,8 @@ fn what_was_sent_stays_so_when_its_account_is_deleted(engine: Engine) {
 }
 
 on_every_engine! {
+    a_job_for_a_campaign_that_has_not_begun_waits_for_its_start
+    what_follows_waits_for_another_programs_mail
     several_jobs_of_a_lead_who_gets_no_mail_leave_nothing_behind
     a_job_that_is_left_out_moves_nobody_past_mails_of_its_own
     a_job_outside_of_its_window_holds_up_no_other_campaign

@@ -86,6 +86,16 @@ fn the_negation_holds_for_everybody_else(engine: Engine) {
     });
 }
 
+/// An edit that adds nothing finds nobody who has finished before.
+fn whose_last_mail_is_left_out_has_come_past_it(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, _) = sent(store, 1, ConditionType::Opened.into()).await;
+        f.plan(NOW + 48 * HOUR).await;
+        assert_eq!(f.one::<String>("SELECT status AS x FROM campaign_leads").await, "completed");
+        assert_eq!(f.one::<i64>("SELECT next_step_order AS x FROM campaign_leads").await, 3);
+    });
+}
+
 fn only_what_happened_within_its_hours_counts(engine: Engine) {
     with_store(engine, async |store: Store| {
         let asks = Condition { within: Some(24 * HOUR), ..ConditionType::Opened.into() };
@@ -119,6 +129,7 @@ fn of_a_reply_the_leads_status_tells(engine: Engine) {
 }
 
 on_every_engine! {
+    whose_last_mail_is_left_out_has_come_past_it
     a_click_on_the_link_counts_in_whatever_case_and_no_other
     the_negation_holds_for_everybody_else
     only_what_happened_within_its_hours_counts

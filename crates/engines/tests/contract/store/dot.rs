@@ -2,13 +2,14 @@
 
 use domain::campaign::CampaignStatus;
 use domain::email_account::AccountStatus;
+use domain::settle::{Outcome, ReplyAction};
 use domain::time::Timestamp;
 use engines::db::LockKind;
 use engines::dialect::Dialect;
 use engines::store::dot::DotAnswer;
 use engines::{Access, Store, values};
 
-use super::scene::{DAY, MINUTE, OWNER, Scene, request};
+use super::scene::{DAY, HOUR, MINUTE, OWNER, Scene, request, result};
 use crate::engine::{Engine, NOW, with_store};
 use crate::on_every_engine;
 
@@ -198,6 +199,47 @@ fn a_dot_on_a_day_that_is_full_waits_for_the_next(engine: Engine) {
     });
 }
 
+/// A temporary answer loses it its slot, and another has that: its next try has the next day's, whoever else is planned for it.
+fn who_is_tried_again_is_not_overtaken(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::started(store, 6, |s| s.accounts[0].daily_limit = Some(1)).await;
+        let first = f.jobs(NOW).await.remove(0);
+        let fence = f.granted(&first, NOW).await;
+        f.apply(&[result(&first, fence, Outcome::Refused(ReplyAction::Retry), NOW)], NOW).await;
+        let other = f.jobs(NOW + MINUTE).await.remove(0);
+        f.granted(&other, NOW + MINUTE).await;
+        let again = f.refetch(&first, NOW + HOUR).await.unwrap();
+        assert_eq!(f.dot(&again, NOW + HOUR).await, DotAnswer::Refused);
+        let midnight = NOW + DAY / 2;
+        assert!(f.plan(midnight).await.planned.is_empty(), "the day's one slot is taken");
+        f.granted(&f.refetch(&again, midnight).await.unwrap(), midnight).await;
+    });
+}
+
+/// Also for those who have their slots.
+fn a_limit_that_is_lowered_holds_on_the_same_day(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::started(store, 4, |_| {}).await;
+        let mut jobs = f.jobs(NOW).await;
+        f.write("UPDATE email_accounts SET daily_limit = 1", vec![]).await;
+        for half_days in 0..9 {
+            let now = NOW + DAY / 2 * half_days;
+            let mut left = Vec::new();
+            for job in jobs {
+                let granted = match f.refetch(&job, now).await {
+                    Some(due) => f.dot(&due, now).await != DotAnswer::Refused,
+                    None => false,
+                };
+                left.extend(Some(job).filter(|_| !granted));
+            }
+            jobs = left;
+        }
+        assert!(jobs.is_empty(), "{} have not left", jobs.len());
+        let used = f.column::<i64>("SELECT used AS x FROM pace_days WHERE scope = 'account' ORDER BY day").await;
+        assert_eq!(used, [1; 4]);
+    });
+}
+
 fn a_dot_within_the_gap_gets_a_new_slot(engine: Engine) {
     with_store(engine, async |store: Store| {
         let f = Scene::started(store, 2, |s| s.accounts[0].min_gap_seconds = 60).await;
@@ -289,6 +331,8 @@ on_every_engine! {
     an_unsubscribe_answered_before_the_dot_wins
     a_suppression_by_another_program_is_seen_at_the_dot
     a_dot_on_a_day_that_is_full_waits_for_the_next
+    who_is_tried_again_is_not_overtaken
+    a_limit_that_is_lowered_holds_on_the_same_day
     a_dot_within_the_gap_gets_a_new_slot
     a_withdrawn_intent_may_go_again_and_its_use_is_given_back
     the_first_attempts_message_id_stays

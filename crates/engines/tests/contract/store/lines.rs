@@ -110,6 +110,16 @@ fn who_is_new_stands_in_a_line_of_his_own(engine: Engine) {
     });
 }
 
+/// They were taken from a stopped one, and wait for any other.
+fn follow_ups_without_an_account_are_read_beside_a_closed_line(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, _, ids) = two_lines(store).await;
+        put(&f, ids[OF_ANA + OF_BOB - 1], values![Value::Null, NOW, 1]).await;
+        let page = f.plan_within(MINUTE, NOW).await;
+        assert_eq!((page.planned.len(), page.deferred), (1 + OF_BOB, 1));
+    });
+}
+
 /// A recurring campaign's leads keep their accounts and are new in each round: there is a line of these too.
 fn a_line_of_new_leads_is_not_read_to_its_end_either(engine: Engine) {
     with_store(engine, async |store: Store| {
@@ -148,6 +158,7 @@ fn where_steps_name_accounts_all_are_asked(engine: Engine) {
 }
 
 on_every_engine! {
+    follow_ups_without_an_account_are_read_beside_a_closed_line
     a_line_without_slots_is_not_read_to_its_end
     a_line_stays_closed_in_the_next_page_of_its_turn
     a_campaign_rests_by_one_page_alone

@@ -140,15 +140,22 @@ fn a_suppressed_address_in_another_case_is_excluded(engine: Engine) {
     });
 }
 
-fn a_send_that_exists_already_is_passed_and_its_slot_goes_back(engine: Engine) {
+fn a_send_that_exists_already_is_waited_for_or_passed(engine: Engine) {
     with_store(engine, async |store: Store| {
         let (f, job) = Scene::one_job(store, |_| {}).await;
-        f.write("UPDATE campaign_leads SET due_at = $1", values![NOW]).await;
+        let again = "UPDATE campaign_leads SET due_at = $1, next_step_order = 1";
+        let place = async || {
+            let due = f.column::<Option<Timestamp>>("SELECT due_at AS x FROM campaign_leads").await.remove(0);
+            (f.one::<i64>("SELECT next_step_order AS x FROM campaign_leads").await, due)
+        };
+        f.write(again, values![NOW]).await;
         assert!(f.plan(NOW).await.planned.is_empty());
+        assert_eq!((place().await, f.account_days().await), ((1, None), (1, 0)), "it is still to leave");
+        f.send(&job, NOW).await;
+        f.write(again, values![NOW]).await;
+        assert!(f.plan(NOW).await.planned.is_empty());
+        assert_eq!((place().await, f.account_days().await), ((2, Some(NOW + 48 * HOUR)), (0, 1)));
         assert_eq!(f.column::<domain::ids::SendId>("SELECT id AS x FROM sends").await, [job.send_id]);
-        assert_eq!(f.one::<i64>("SELECT next_step_order AS x FROM campaign_leads").await, 2);
-        assert_eq!(f.one::<Timestamp>("SELECT due_at AS x FROM campaign_leads").await, NOW + 48 * HOUR);
-        assert_eq!(f.account_days().await, (1, 0));
     });
 }
 
@@ -190,6 +197,6 @@ on_every_engine! {
     a_window_of_the_leads_own_zone_moves_its_due_time
     an_excluded_lead_gets_a_skipped_row_and_its_enrollment_ends
     a_suppressed_address_in_another_case_is_excluded
-    a_send_that_exists_already_is_passed_and_its_slot_goes_back
+    a_send_that_exists_already_is_waited_for_or_passed
     a_draft_and_a_paused_campaign_plan_nothing
 }
