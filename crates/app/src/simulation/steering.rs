@@ -98,18 +98,18 @@ impl Act {
 /// Whose mail to an address may not leave any more, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Listing {
-    ForTenant,
-    ForEverybody,
-    ForHours(u32),
+    Tenant,
+    Everybody,
+    Hours(u32),
 }
 
 impl Listing {
     /// By the lead's number, so that it takes nothing from the chance of the acts behind it.
     fn of(n: usize) -> Self {
         match n % 4 {
-            0 => Self::ForTenant,
-            1..=2 => Self::ForEverybody,
-            _ => Self::ForHours(u32::try_from(n).unwrap()),
+            0 => Self::Tenant,
+            1..=2 => Self::Everybody,
+            _ => Self::Hours(u32::try_from(n).unwrap()),
         }
     }
 
@@ -238,9 +238,9 @@ impl Scene {
         let next = next.first().filter(|_| Listing::is_of_next(n)).map(|row| row.get("email").unwrap());
         let email: String = next.unwrap_or_else(|| self.leads[n].1.clone());
         let (tenant_id, ends) = match listing {
-            Listing::ForTenant => (Some(self.tenant_id), None),
-            Listing::ForEverybody => (None, None),
-            Listing::ForHours(hours) => (Some(self.tenant_id), Some(now + HOUR * hours)),
+            Listing::Tenant => (Some(self.tenant_id), None),
+            Listing::Everybody => (None, None),
+            Listing::Hours(hours) => (Some(self.tenant_id), Some(now + HOUR * hours)),
         };
         let params = values![ctx.clock.uuid_v7(), tenant_id, &email, now, ends];
         let rows = ctx.store.db().write(&SUPPRESS, params).await.unwrap();
