@@ -16,6 +16,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
+use crate::campaign::CampaignStatus;
 use crate::ids::{EmailAccountId, EnrollmentId, LeadId};
 use crate::pace::{AccountBook, CampaignBook, Deferral, ProviderBook, Recipient, Scope, TenantBook};
 use crate::page::{Behind, Page, next_part, senders, soonest, turn_rank};
@@ -313,8 +314,9 @@ impl World {
                     world.unknown.insert(candidate.enrollment_id);
                 }
             }
-            let is_live = prospect.plan.status.why_not().is_none();
-            let plan_at = prospect.starts_at.max(prospect.next_plan_at).unwrap_or(now).max(now);
+            let (status, starts_at) = (prospect.plan.status, prospect.starts_at);
+            let is_live = status.why_not().is_none();
+            let plan_at = starts_at.max(prospect.next_plan_at).unwrap_or(now).max(now);
             let senders = prospect.senders_now();
             let coming = Coming::new(prospect.rounds.filter(|_| is_live), prospect.finished);
             let mut waiting = Waiting::default();
@@ -323,7 +325,7 @@ impl World {
             due.into_iter().for_each(|candidate| waiting.insert(candidate));
             world.campaigns.push(Running {
                 plan: prospect.plan,
-                starts_at: prospect.starts_at,
+                starts_at,
                 pool: prospect.pool,
                 senders,
                 book: prospect.book,
@@ -339,7 +341,9 @@ impl World {
                 coming,
             });
             parked.into_iter().for_each(|candidate| world.campaigns[campaign].park(candidate, now));
-            for send in prospect.open.into_iter().filter(|_| is_live) {
+            let begins = starts_at.filter(|_| status == CampaignStatus::Scheduled);
+            for mut send in prospect.open.into_iter().filter(|_| is_live) {
+                send.at = begins.map_or(send.at, |begins| begins.max(send.at));
                 world.slot(campaign, send);
             }
         }

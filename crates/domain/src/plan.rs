@@ -355,7 +355,11 @@ pub fn plan_job(
     if let Some(reason) = exclusion(candidate.lead_status, candidate.suppressed, campaign.settings.stop_on_reply) {
         return skip(campaign, step, candidate, reason);
     }
-    match campaign_holds(campaign.status).filter(|_| !campaign.has_lost(candidate.due.at)) {
+    // Nothing says for good when it starts: an edit may change that.
+    let is_to_start = campaign.status == CampaignStatus::Scheduled;
+    let start = Deferral { until: Timestamp::MAX, reason: Reason::CampaignNotStarted, scope: Scope::Campaign };
+    let holds = campaign_holds(campaign.status).or(is_to_start.then_some(start));
+    match holds.filter(|_| !campaign.has_lost(candidate.due.at)) {
         Some(deferral) => Plan::Defer(deferral),
         None if candidate.due.at > moment.now + moment.horizon => {
             Plan::Defer(Deferral { until: candidate.due.at, reason: Reason::NotDue, scope: Scope::Lead })

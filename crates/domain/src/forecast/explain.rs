@@ -4,6 +4,7 @@
 //! To add something that can hold a send that has its slot: `World::hold`.
 
 use super::{Answer, Event, OpenSend, Running, Sent, World};
+use crate::campaign::CampaignStatus;
 use crate::ids::EnrollmentId;
 use crate::pace::{AccountBook, Scope};
 use crate::plan::{Candidate, exclusion, last_look};
@@ -93,12 +94,14 @@ impl World {
         if let Some(reason) = running.plan.status.why_not() {
             return (Some(reason), None);
         }
-        if running.starts_at.is_some_and(|starts| starts > self.now) {
-            return (Some(Reason::CampaignNotStarted), None);
-        }
-        let mut open = self.open.values();
+        // An edit may have given a start to come to a campaign that has begun: what is planned leaves.
+        let is_to_start = running.starts_at.is_some_and(|starts| starts > self.now);
+        let mut open = self.open.values().filter(|_| !is_to_start || running.plan.status == CampaignStatus::Sending);
         if let Some((_, send)) = open.find(|(of, send)| *of == campaign && send.candidate.enrollment_id == enrollment) {
             return self.hold(campaign, send);
+        }
+        if is_to_start {
+            return (Some(Reason::CampaignNotStarted), None);
         }
         if running.parked.contains_key(&enrollment) {
             return (Some(Reason::AbWinner), None);

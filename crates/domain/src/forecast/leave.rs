@@ -4,6 +4,7 @@
 //! arm in `leave`.
 
 use super::{Event, OpenSend, Sent, Shared, World};
+use crate::ids::EmailAccountId;
 use crate::pace::{Reserved, admit};
 use crate::page::ASK_AGAIN;
 use crate::plan::last_look;
@@ -18,6 +19,7 @@ impl World {
         if send.is_dot {
             return self.sent(campaign, send, tell);
         }
+        let was_full = self.is_of_a_full_day(&send);
         let running = &mut self.campaigns[campaign];
         let (candidate, plan) = (&send.candidate, &running.plan);
         let enrollment_id = candidate.enrollment_id;
@@ -67,7 +69,12 @@ impl World {
                 let is_carried_over = matches!(deferral.reason, Reason::AccountCap | Reason::CampaignCap);
                 let carried = || [&account.pace.zone, &running.book.zone].map(|zone| Some(zone.day(deferral.until)));
                 let days = if is_carried_over { carried().into() } else { send.days.clone() };
+                let is_moved = days != send.days;
+                let account = send.account;
                 self.put_off_to(campaign, send, deferral.until.min(now + ASK_AGAIN), days);
+                if is_moved {
+                    self.wake_who_rests(campaign, account, was_full);
+                }
             } else {
                 running.stranded += 1;
                 tell(Event::Ended { campaign, enrollment_id });
@@ -110,10 +117,7 @@ impl World {
     /// What ends without a dot holds no room of its days any more; whoever rests for it is asked again, as in the ledger.
     fn give_back(&mut self, campaign: usize, send: &OpenSend) {
         let (account_day, campaign_day) = &send.days;
-        let was_full = self.shared.accounts.get(&send.account).zip(account_day.as_ref()).is_some_and(|(book, day)| {
-            let taken = book.days.get(day).map_or(0, |day| day.taken());
-            book.pace.warmup_started_at.is_some() || book.pace.daily_limit.is_some_and(|most| taken >= most)
-        });
+        let was_full = self.is_of_a_full_day(send);
         if let Some((book, name)) = self.shared.providers.as_mut().zip(send.candidate.recipient.provider())
             && let Some(at) = send.reserved_at()
         {
@@ -126,10 +130,24 @@ impl World {
                 day.reserved = day.reserved.saturating_sub(1);
             }
         }
+        self.wake_who_rests(campaign, send.account, was_full);
+    }
+
+    /// Whether the day that its account holds for it may be full.
+    fn is_of_a_full_day(&self, send: &OpenSend) -> bool {
+        let day = self.shared.accounts.get(&send.account).zip(send.days.0.as_ref());
+        day.is_some_and(|(book, day)| {
+            let taken = book.days.get(day).map_or(0, |day| day.taken());
+            book.pace.warmup_started_at.is_some() || book.pace.daily_limit.is_some_and(|most| taken >= most)
+        })
+    }
+
+    /// Ends the rest of those who may rest for a day of this campaign, or of its account that was full.
+    fn wake_who_rests(&mut self, campaign: usize, account: EmailAccountId, was_full: bool) {
         for index in 0..self.campaigns.len() {
             let running = &self.campaigns[index];
             let is_its_own = index == campaign && running.book.daily_limit.is_some();
-            if is_its_own || (was_full && running.senders.contains(&send.account)) {
+            if is_its_own || (was_full && running.senders.contains(&account)) {
                 self.wake(index);
             }
         }

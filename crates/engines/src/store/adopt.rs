@@ -271,8 +271,7 @@ async fn record(
         let Some(candidate) = enrollments.get(&job.lead_id) else { continue };
         // A hint of lost time that the queue still has, or has got back: its send may have been sent.
         let lost = job.not_before.filter(|at| campaign.plan.lost_time.is_some_and(|lost| lost.holds(*at)));
-        let earliest = campaign.scheduled_at.map_or(moment.now, |starts| starts.max(moment.now));
-        let at = lost.unwrap_or_else(|| job.not_before.map_or(earliest, |at| at.max(earliest)));
+        let at = lost.unwrap_or_else(|| job.not_before.unwrap_or(moment.now).max(moment.now));
         let candidate = Candidate { due: Due { step_order: step.step_order, at }, ..candidate.clone() };
         let account = job.email_account_id;
         let plan = plan_job(&campaign.plan, step, &candidate, account, &mut books, request.warmup, moment);

@@ -53,7 +53,10 @@ statements! {
                 AND e.campaign_id = campaigns.id AND e.status = 'active'))";
     PAUSE = "UPDATE campaigns SET status = 'paused', updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status IN ('scheduled', 'sending')";
-    RESUME = "UPDATE campaigns SET status = CASE WHEN scheduled_at > $3 THEN 'scheduled' ELSE 'sending' END, status_reason = NULL, refusals_since = $3, seen_until = $3, next_plan_at = NULL, updated_at = $3
+    // One that has not begun waits for its start again. An edit may have given a start to come to one that has: it goes on.
+    RESUME = "UPDATE campaigns SET status = CASE WHEN scheduled_at > $3 AND NOT EXISTS (SELECT 1 FROM campaign_leads e
+                WHERE e.tenant_id = $1 AND e.campaign_id = campaigns.id AND e.highest_sent_step > 0)
+            THEN 'scheduled' ELSE 'sending' END, status_reason = NULL, refusals_since = $3, seen_until = $3, next_plan_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status = 'paused'";
     // Whoever lets a campaign go on lets its accounts go on that refusals have paused; older refusals count no more.
     RESUME_ACCOUNTS = concat!("UPDATE email_accounts SET status = 'active', status_reason = NULL, refusals_since = $4, updated_at = $4
@@ -105,8 +108,6 @@ pub struct CampaignBundle {
     pub edited_at: Timestamp,
     /// When the sequence was last edited; none = never.
     pub sequence_seen: Option<Timestamp>,
-    /// When it starts or started; none for a draft without a date.
-    pub scheduled_at: Option<Timestamp>,
     /// When it comes back; none = it does not.
     pub rounds: Option<Rounds>,
 }
@@ -139,7 +140,6 @@ pub(super) async fn load(tx: &mut Tx, tenant_id: domain::ids::TenantId, id: Camp
         company_address: row.get("company_address")?,
         updated_at: row.get("updated_at")?,
         edited_at: row.get("edited_at")?,
-        scheduled_at: row.get("scheduled_at")?,
         sequence_seen: row.get("sequence_changed_at")?,
     })
 }

@@ -112,6 +112,9 @@ statements! {
         WHERE campaign_leads.id = r.id AND campaign_leads.tenant_id = $1 AND campaign_leads.status = 'active'";
     SAVE_SLOTS = "UPDATE email_accounts SET last_slot_at = r.last_slot_at FROM {rows r(id uuid, last_slot_at timestamptz)}
         WHERE email_accounts.id = r.id AND email_accounts.tenant_id = $1";
+    // Other programs' jobs that came before the start: waiting for it is no lateness.
+    BEGIN_SENDS = "UPDATE sends SET not_before = $3, retry_since = $3, hinted_at = NULL, updated_at = $3
+        WHERE tenant_id = $1 AND campaign_id = $2 AND open AND status IN ('planned', 'queued') AND not_before < $3";
     // One that was edited since it was read does not rest: what it would rest for may be gone.
     SAVE_CAMPAIGN = "UPDATE campaigns SET status = 'sending', next_plan_at = CASE WHEN updated_at = $6 THEN $3::timestamptz END,
             seen_until = COALESCE(CASE WHEN updated_at = $6 THEN $4::timestamptz ELSE $5::timestamptz END, seen_until)
@@ -320,6 +323,9 @@ impl SystemStore {
         let ids = page.sends.iter().map(|_| new_id()).collect();
         let mut writing = Writing { request, campaign: &campaign, candidates, books, page, ids };
         let inserted = writing.insert_sends(&mut tx).await?;
+        if campaign.plan.status == CampaignStatus::Scheduled {
+            tx.execute(&BEGIN_SENDS, values![request.tenant_id, request.campaign_id, request.now]).await?;
+        }
         writing.correct_conflicts(&mut tx, &inserted).await?;
         writing.write_progress(&mut tx).await?;
         // Behind the rows of accounts and sends, before its own slots are written: the order of the gate and of give-backs.

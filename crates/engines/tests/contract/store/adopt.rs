@@ -289,10 +289,16 @@ fn a_job_for_a_campaign_that_has_not_begun_waits_for_its_start(engine: Engine) {
         assert!(f.tenant().pause_campaign(f.campaign_id, NOW + HOUR).await.unwrap());
         assert!(f.tenant().resume_campaign(f.campaign_id, NOW + 2 * HOUR).await.unwrap());
         assert_eq!(f.one::<String>("SELECT status AS x FROM campaigns").await, "scheduled");
+        assert_eq!(f.one::<String>("SELECT reason AS x FROM sends").await, "campaign_not_started");
         assert!(fetch_one(&f, id, NOW + DAY).await.is_none());
         f.plan(starts).await;
         assert_eq!(f.one::<Timestamp>("SELECT not_before AS x FROM sends").await, starts);
-        f.granted(&fetch_one(&f, id, starts).await.unwrap(), starts).await;
+        f.send(&fetch_one(&f, id, starts).await.unwrap(), starts).await;
+        // A start that is moved behind its first mail is none.
+        f.write("UPDATE campaigns SET scheduled_at = $1", values![starts + 9 * DAY]).await;
+        assert!(f.tenant().pause_campaign(f.campaign_id, starts).await.unwrap());
+        assert!(f.tenant().resume_campaign(f.campaign_id, starts).await.unwrap());
+        assert_eq!(f.one::<String>("SELECT status AS x FROM campaigns").await, "sending");
     });
 }
 
