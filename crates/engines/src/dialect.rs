@@ -9,11 +9,14 @@
 //!
 //! Markers, each with its reason:
 //! - `{rows r(id uuid, fence bigint)}`, where a table may stand: bulk input. PostgreSQL: `UNNEST` of one array per
-//!   column, one round trip. SQLite: a one-row SELECT, and the statement runs once per row with the prepared
-//!   statement, which was measured fastest there. So such a statement must not depend on other rows of its batch.
+//!   column, one round trip. SQLite: `VALUES` of `MANY` rows, and of one for what is left over: a statement that may fail
+//!   half way keeps a copy of each page that it changes, so that one row at a time copies the same pages again and again. How rows
+//!   are parted is nobody's to know, so such a statement must not depend on other rows of its batch.
 //! - `{each r(id uuid)} (SELECT … {of r.id} … LIMIT $1) x`, where a table may stand: for each row of bulk input what the SELECT
-//!   finds. PostgreSQL: `LATERAL`, one round trip. SQLite: the statement runs once per row, as with `{rows …}`.
+//!   finds. PostgreSQL: `LATERAL`, one round trip. SQLite: the statement runs once per row.
 //! - `{nil}`: the id that nothing has.
+//! - `{check t.column}`: a column that is compared, not looked up. SQLite takes a campaign for ten rows, and would read all of them for
+//!   a part of bulk input instead of looking its rows up.
 //! - `{for update}`, `{for update skip locked}`, `{for share}`: row locks; SQLite has one writer and needs none.
 //! - `{any $3}`: membership in a list of ids.
 //! - `{merge a, b}`: two JSON objects as one, `b` wins: `||` there, `json_patch` here.
@@ -41,18 +44,29 @@ pub struct Statement {
     /// The text in the shared subset.
     pub text: &'static str,
     sqlite: OnceLock<String>,
+    sqlite_many: OnceLock<Option<String>>,
     postgres: OnceLock<String>,
 }
+
+/// Rows of bulk input that SQLite takes at once: few enough that it looks each of them up, instead of going through what it takes for few
+/// rows of a campaign or tenant. A part of a page of 500 and of a worker's 100, with nothing left over.
+pub const MANY: usize = 10;
 
 impl Statement {
     /// Declares a statement; `statements!` does it with the constant's own name.
     pub const fn new(name: &'static str, text: &'static str) -> Self {
-        Self { name, text, sqlite: OnceLock::new(), postgres: OnceLock::new() }
+        Self { name, text, sqlite: OnceLock::new(), sqlite_many: OnceLock::new(), postgres: OnceLock::new() }
     }
 
-    /// The text for SQLite.
+    /// The text for SQLite; where it takes bulk input, for one row of it.
     pub fn sqlite(&self) -> &str {
         self.sqlite.get_or_init(|| translate(self.text, Dialect::Sqlite))
+    }
+
+    /// The text for SQLite and `MANY` rows of bulk input; none where it takes one row at a time.
+    pub(crate) fn sqlite_many(&self) -> Option<&str> {
+        let text = || self.text.contains("{rows ").then(|| translate_for(self.text, Dialect::Sqlite, MANY));
+        self.sqlite_many.get_or_init(text).as_deref()
     }
 
     /// The text for PostgreSQL.
@@ -82,6 +96,11 @@ pub enum Dialect {
 
 /// Turns a text in the shared subset into one database's own words. Braces and casts inside string literals stay.
 pub fn translate(text: &str, dialect: Dialect) -> String {
+    translate_for(text, dialect, 1)
+}
+
+/// The same for so many rows of bulk input, which only SQLite's text counts.
+fn translate_for(text: &str, dialect: Dialect, many: usize) -> String {
     let scalars = highest_placeholder(text);
     let each = text.split_once("{each ").and_then(|(_, tail)| tail.split_once('}')).map(|(declaration, _)| declaration);
     let mut out = String::with_capacity(text.len() + 64);
@@ -99,7 +118,7 @@ pub fn translate(text: &str, dialect: Dialect) -> String {
             rest = &rest[end..];
         } else if rest.starts_with('{') {
             let end = rest.find('}').expect("every marker of a statement is closed: the prepare test reads them all");
-            marker(&rest[1..end], dialect, (scalars, each), &mut out);
+            marker(&rest[1..end], dialect, (scalars, many, each), &mut out);
             rest = &rest[end + 1..];
         } else if dialect == Dialect::Sqlite && rest.starts_with("::") {
             rest = rest[2..].trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '[' || c == ']');
@@ -127,18 +146,25 @@ fn highest_placeholder(text: &str) -> usize {
         .unwrap_or(0)
 }
 
-fn marker(body: &str, dialect: Dialect, (scalars, each): (usize, Option<&str>), out: &mut String) {
+fn marker(body: &str, dialect: Dialect, (scalars, many, each): (usize, usize, Option<&str>), out: &mut String) {
     let postgres = dialect == Dialect::Postgres;
     let (word, argument) = body.split_once(' ').unwrap_or((body, ""));
     let text = match word {
-        "rows" => rows(argument, dialect, scalars),
-        "each" if postgres => rows(argument, dialect, scalars) + " CROSS JOIN LATERAL",
+        "rows" => rows(argument, dialect, (scalars, many)),
+        "each" if postgres => rows(argument, dialect, (scalars, many)) + " CROSS JOIN LATERAL",
         "each" => String::new(),
         "of" if postgres => argument.to_owned(),
         "of" => {
             let (_, columns) = columns(each.unwrap_or_default());
             let place = columns.iter().position(|(name, _)| argument.ends_with(&format!(".{name}")));
             format!("?{}", scalars + 1 + place.expect("`of` names a column of `each`: the prepare test reads them all"))
+        }
+        "check" => {
+            if postgres {
+                argument.to_owned()
+            } else {
+                format!("+{argument}")
+            }
         }
         "nil" if postgres => "'00000000-0000-0000-0000-000000000000'::uuid".to_owned(),
         "nil" => format!("x'{:032}'", 0),
@@ -200,9 +226,10 @@ fn columns(declaration: &str) -> (&str, Vec<(&str, &str)>) {
     (alias, columns.split(',').filter_map(|column| column.trim().split_once(' ')).collect())
 }
 
-/// The same as a table expression.
-fn rows(declaration: &str, dialect: Dialect, scalars: usize) -> String {
+/// The same as a table expression, of so many rows behind so many scalars.
+fn rows(declaration: &str, dialect: Dialect, (scalars, many): (usize, usize)) -> String {
     let (alias, columns) = columns(declaration);
+    let width = columns.len();
     let numbered = columns.iter().enumerate().map(|(i, (name, kind))| (scalars + 1 + i, *name, *kind));
     match dialect {
         Dialect::Postgres => {
@@ -210,9 +237,17 @@ fn rows(declaration: &str, dialect: Dialect, scalars: usize) -> String {
             let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
             format!("UNNEST({}) AS {alias}({})", arrays.join(", "), names.join(", "))
         }
-        Dialect::Sqlite => {
+        Dialect::Sqlite if many == 1 => {
             let selected: Vec<String> = numbered.map(|(n, name, _)| format!("?{n} AS {name}")).collect();
             format!("(SELECT {}) AS {alias}", selected.join(", "))
+        }
+        Dialect::Sqlite => {
+            let names = columns.iter().enumerate().map(|(i, (name, _))| format!("column{} AS {name}", i + 1));
+            let row = |n| (1..=width).map(|i| format!("?{}", scalars + n * width + i)).collect::<Vec<_>>().join(", ");
+            let values: Vec<String> = (0..many).map(|n| format!("({})", row(n))).collect();
+            let names = names.collect::<Vec<_>>().join(", ");
+            // The limit tells SQLite how few rows these are: else it takes them for a million.
+            format!("(SELECT {names} FROM (VALUES {}) LIMIT {many}) AS {alias}", values.join(", "))
         }
     }
 }
@@ -245,6 +280,15 @@ mod tests {
     }
 
     #[test]
+    fn many_rows_are_numbered_one_behind_the_other() {
+        let text = "UPDATE t SET x = r.x, at = $1 FROM {rows r(id uuid, x bigint)} WHERE t.id = r.id";
+        assert_eq!(
+            translate_for(text, Dialect::Sqlite, 2),
+            "UPDATE t SET x = r.x, at = ?1 FROM (SELECT column1 AS id, column2 AS x FROM (VALUES (?2, ?3), (?4, ?5)) LIMIT 2) AS r WHERE t.id = r.id"
+        );
+    }
+
+    #[test]
     fn a_select_is_asked_for_each_row() {
         let text = "SELECT x.a FROM {each r(id uuid, n bigint)} (SELECT a FROM t WHERE id = {of r.id} AND b > {of r.n} LIMIT $1) x";
         assert_eq!(
@@ -272,6 +316,13 @@ mod tests {
             translate(text, Dialect::Postgres),
             "SELECT (COALESCE(a, $1::timestamptz) + r.wait * INTERVAL '1 microsecond')"
         );
+    }
+
+    #[test]
+    fn what_is_only_compared() {
+        let text = "WHERE t.id = r.id AND {check t.campaign_id} = $1";
+        assert_eq!(translate(text, Dialect::Sqlite), "WHERE t.id = r.id AND +t.campaign_id = ?1");
+        assert_eq!(translate(text, Dialect::Postgres), "WHERE t.id = r.id AND t.campaign_id = $1");
     }
 
     #[test]

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSqlOutput, Value as Sql, ValueRef};
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags};
 use tokio::sync::oneshot;
 
 use super::{Access, IDLE_LIMIT};
-use crate::dialect::Statement;
+use crate::dialect::{MANY, Statement};
 use crate::error::{Error, Result};
 use crate::value::{Row, Rows, Value};
 
@@ -287,7 +287,8 @@ fn serve(connection: &Connection, session: &Receiver<Command>) -> Option<Acknowl
                 let _receiver_gone = reply.send(connection.execute_batch(&text).map_err(|e| error("script", &e)));
             }
             Ok(Command::Check { statement, reply }) => {
-                let checked = connection.prepare_cached(statement.sqlite()).map(drop);
+                let mut texts = [Some(statement.sqlite()), statement.sqlite_many()].into_iter().flatten();
+                let checked = texts.try_for_each(|text| connection.prepare_cached(text).map(drop));
                 let _receiver_gone = reply.send(checked.map_err(|e| error(statement.name, &e)));
             }
             Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => return None,
@@ -309,53 +310,56 @@ fn refuse(session: &Receiver<Command>, why: &Error) {
 }
 
 fn query(connection: &Connection, statement: &Statement, params: &[Value], rows: Option<&Rows>) -> Result<Vec<Row>> {
-    let fail = |e: rusqlite::Error| error(statement.name, &e);
-    let mut prepared = connection.prepare_cached(statement.sqlite()).map_err(fail)?;
-    let columns: Arc<[String]> = prepared.column_names().map(str::to_owned).collect();
     let mut out = Vec::new();
-    let mut run = |values: &mut dyn Iterator<Item = &Value>| -> rusqlite::Result<()> {
-        bind(&mut prepared, values)?;
+    run(connection, statement, params, rows, |prepared| {
+        let columns: Arc<[String]> = prepared.column_names().into_iter().map(str::to_owned).collect();
         let mut found = prepared.raw_query();
         while let Some(row) = found.next()? {
             let values = (0..columns.len()).map(|i| row.get_ref(i).map(read)).collect::<Result<_, _>>()?;
             out.push(Row::new(Arc::clone(&columns), values));
         }
         Ok(())
-    };
-    match rows {
-        None => run(&mut params.iter()).map_err(fail)?,
-        Some(rows) => {
-            for row in &rows.0 {
-                run(&mut params.iter().chain(row)).map_err(fail)?;
-            }
-        }
-    }
+    })?;
     Ok(out)
 }
 
 fn execute(connection: &Connection, statement: &Statement, params: &[Value], rows: Option<&Rows>) -> Result<u64> {
-    let fail = |e: rusqlite::Error| error(statement.name, &e);
-    let mut prepared = connection.prepare_cached(statement.sqlite()).map_err(fail)?;
     let mut changed = 0;
-    match rows {
-        None => {
-            bind(&mut prepared, &mut params.iter()).map_err(fail)?;
-            changed += prepared.raw_execute().map_err(fail)?;
-        }
-        Some(rows) => {
-            for row in &rows.0 {
-                bind(&mut prepared, &mut params.iter().chain(row)).map_err(fail)?;
-                changed += prepared.raw_execute().map_err(fail)?;
-            }
-        }
-    }
-    Ok(changed as u64)
+    run(connection, statement, params, rows, |prepared| {
+        changed += prepared.raw_execute()? as u64;
+        Ok(())
+    })?;
+    Ok(changed)
 }
 
-fn bind(
-    prepared: &mut rusqlite::CachedStatement<'_>,
-    values: &mut dyn Iterator<Item = &Value>,
-) -> rusqlite::Result<()> {
+/// Runs a statement, of bulk input for `MANY` rows at a time where it can, and for each of the others.
+fn run(
+    connection: &Connection,
+    statement: &Statement,
+    params: &[Value],
+    rows: Option<&Rows>,
+    mut work: impl FnMut(&mut CachedStatement<'_>) -> rusqlite::Result<()>,
+) -> Result<()> {
+    let fail = |e: rusqlite::Error| error(statement.name, &e);
+    let Some(Rows(rows)) = rows else {
+        let mut prepared = connection.prepare_cached(statement.sqlite()).map_err(fail)?;
+        bind(&mut prepared, &mut params.iter()).map_err(fail)?;
+        return work(&mut prepared).map_err(fail);
+    };
+    let at_once = statement.sqlite_many().map_or(0, |_| rows.len() - rows.len() % MANY);
+    let (many, single) = rows.split_at(at_once);
+    for (text, rows, size) in [(statement.sqlite_many(), many, MANY), (Some(statement.sqlite()), single, 1)] {
+        let Some(text) = text.filter(|_| !rows.is_empty()) else { continue };
+        let mut prepared = connection.prepare_cached(text).map_err(fail)?;
+        for part in rows.chunks(size) {
+            bind(&mut prepared, &mut params.iter().chain(part.iter().flatten())).map_err(fail)?;
+            work(&mut prepared).map_err(fail)?;
+        }
+    }
+    Ok(())
+}
+
+fn bind(prepared: &mut CachedStatement<'_>, values: &mut dyn Iterator<Item = &Value>) -> rusqlite::Result<()> {
     let count = prepared.parameter_count();
     for (index, value) in values.take(count).enumerate() {
         let bound = match value {

@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use domain::time::Timestamp;
-use engines::dialect::{Dialect, Statement};
+use engines::dialect::{Dialect, MANY, Statement};
 use engines::migrate::all_statements;
 use engines::store::leads::NewLead;
 use engines::value::{Row, Rows, Value};
@@ -116,3 +116,30 @@ fn fd08_the_hot_statements_stay_on_their_indexes(engine: Engine) {
 }
 
 on_every_engine! { fd08_the_hot_statements_stay_on_their_indexes }
+
+/// SQLite takes bulk input many rows at a time; without statistics it might take a few rows of input for more than a table has, and read
+/// that whole for each part.
+#[test]
+fn many_rows_of_bulk_input_go_the_same_way_as_one() {
+    with_store(Engine::Sqlite, async |store: Store| {
+        let plan = async |statement, rows| {
+            let lines = explain(&store, statement, vec![], Some(vec![vec![]; rows].into_iter().collect())).await;
+            let of_tables = lines.lines().filter(|line| line.contains(" USING ") || line.starts_with("SCAN "));
+            let of_input = ["CONSTANT ROW", "VALUES CLAUSE", "SCAN r", "SEARCH r "];
+            let of_tables = of_tables.filter(|line| !of_input.iter().any(|words| line.contains(words)));
+            of_tables.map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+        };
+        let (mut bulk, mut differing) = (0, Vec::new());
+        for statement in all_statements(Dialect::Sqlite) {
+            if statement.text.contains("{rows ") {
+                bulk += 1;
+                let (one, many) = (plan(statement, 1).await, plan(statement, MANY).await);
+                if one != many {
+                    differing.push(format!("{}: {one:#?}\nmany: {many:#?}", statement.name));
+                }
+            }
+        }
+        assert!(bulk > 40, "{bulk}");
+        assert!(differing.is_empty(), "{}", differing.join("\n"));
+    });
+}
