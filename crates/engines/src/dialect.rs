@@ -9,14 +9,12 @@
 //!
 //! Markers, each with its reason:
 //! - `{rows r(id uuid, fence bigint)}`, where a table may stand: bulk input. PostgreSQL: `UNNEST` of one array per
-//!   column, one round trip. SQLite: `VALUES` of `MANY` rows, and of one for what is left over: a statement that may fail
-//!   half way keeps a copy of each page that it changes, so that one row at a time copies the same pages again and again. How rows
-//!   are parted is nobody's to know, so such a statement must not depend on other rows of its batch.
+//!   column, one round trip. SQLite: `VALUES` of `BULK` rows at a time: a statement that may fail half way keeps a copy of each
+//!   page that it changes, so that one row at a time would copy the same pages again and again. How rows are parted is nobody's to
+//!   know, so such a statement must not depend on other rows of its batch.
 //! - `{each r(id uuid)} (SELECT … {of r.id} … LIMIT $1) x`, where a table may stand: for each row of bulk input what the SELECT
 //!   finds. PostgreSQL: `LATERAL`, one round trip. SQLite: the statement runs once per row.
 //! - `{nil}`: the id that nothing has.
-//! - `{check t.column}`: a column that is compared, not looked up. SQLite takes a campaign for ten rows, and would read all of them for
-//!   a part of bulk input instead of looking its rows up.
 //! - `{for update}`, `{for update skip locked}`, `{for share}`: row locks; SQLite has one writer and needs none.
 //! - `{any $3}`: membership in a list of ids.
 //! - `{merge a, b}`: two JSON objects as one, `b` wins: `||` there, `json_patch` here.
@@ -43,30 +41,26 @@ pub struct Statement {
     pub name: &'static str,
     /// The text in the shared subset.
     pub text: &'static str,
-    sqlite: OnceLock<String>,
-    sqlite_many: OnceLock<Option<String>>,
+    sqlite: [OnceLock<String>; BULK.len()],
     postgres: OnceLock<String>,
 }
 
-/// Rows of bulk input that SQLite takes at once: few enough that it looks each of them up, instead of going through what it takes for few
-/// rows of a campaign or tenant. A part of a page of 500 and of a worker's 100, with nothing left over.
-pub const MANY: usize = 10;
+/// How many rows of bulk input SQLite takes at once: of what comes, first so many as often as it can, then as the next one says.
+pub const BULK: [usize; 3] = [50, 5, 1];
 
 impl Statement {
     /// Declares a statement; `statements!` does it with the constant's own name.
     pub const fn new(name: &'static str, text: &'static str) -> Self {
-        Self { name, text, sqlite: OnceLock::new(), sqlite_many: OnceLock::new(), postgres: OnceLock::new() }
+        Self { name, text, sqlite: [const { OnceLock::new() }; BULK.len()], postgres: OnceLock::new() }
     }
 
-    /// The text for SQLite; where it takes bulk input, for one row of it.
-    pub fn sqlite(&self) -> &str {
-        self.sqlite.get_or_init(|| translate(self.text, Dialect::Sqlite))
-    }
-
-    /// The text for SQLite and `MANY` rows of bulk input; none where it takes one row at a time.
-    pub(crate) fn sqlite_many(&self) -> Option<&str> {
-        let text = || self.text.contains("{rows ").then(|| translate_for(self.text, Dialect::Sqlite, MANY));
-        self.sqlite_many.get_or_init(text).as_deref()
+    /// The texts for SQLite, each with the rows of bulk input that it takes, `BULK` or one alone.
+    pub(crate) fn sqlite(&self) -> impl Iterator<Item = (usize, &str)> {
+        let least = if self.text.contains("{rows ") { 0 } else { BULK.len() - 1 };
+        BULK.into_iter()
+            .zip(&self.sqlite)
+            .skip(least)
+            .map(|(many, text)| (many, text.get_or_init(|| translate_for(self.text, Dialect::Sqlite, many)).as_str()))
     }
 
     /// The text for PostgreSQL.
@@ -246,8 +240,12 @@ fn rows(declaration: &str, dialect: Dialect, (scalars, many): (usize, usize)) ->
             let row = |n| (1..=width).map(|i| format!("?{}", scalars + n * width + i)).collect::<Vec<_>>().join(", ");
             let values: Vec<String> = (0..many).map(|n| format!("({})", row(n))).collect();
             let names = names.collect::<Vec<_>>().join(", ");
-            // The limit tells SQLite how few rows these are: else it takes them for a million.
-            format!("(SELECT {names} FROM (VALUES {}) LIMIT {many}) AS {alias}", values.join(", "))
+            // Else SQLite takes them for a million rows, and goes through a table instead of looking them up. This is always true, and
+            // said to be rare.
+            format!(
+                "(SELECT {names} FROM (VALUES {}) WHERE likelihood(column1 IS column1, 1e-6)) AS {alias}",
+                values.join(", ")
+            )
         }
     }
 }
@@ -284,7 +282,7 @@ mod tests {
         let text = "UPDATE t SET x = r.x, at = $1 FROM {rows r(id uuid, x bigint)} WHERE t.id = r.id";
         assert_eq!(
             translate_for(text, Dialect::Sqlite, 2),
-            "UPDATE t SET x = r.x, at = ?1 FROM (SELECT column1 AS id, column2 AS x FROM (VALUES (?2, ?3), (?4, ?5)) LIMIT 2) AS r WHERE t.id = r.id"
+            "UPDATE t SET x = r.x, at = ?1 FROM (SELECT column1 AS id, column2 AS x FROM (VALUES (?2, ?3), (?4, ?5)) WHERE likelihood(column1 IS column1, 1e-6)) AS r WHERE t.id = r.id"
         );
     }
 
@@ -316,13 +314,6 @@ mod tests {
             translate(text, Dialect::Postgres),
             "SELECT (COALESCE(a, $1::timestamptz) + r.wait * INTERVAL '1 microsecond')"
         );
-    }
-
-    #[test]
-    fn what_is_only_compared() {
-        let text = "WHERE t.id = r.id AND {check t.campaign_id} = $1";
-        assert_eq!(translate(text, Dialect::Sqlite), "WHERE t.id = r.id AND +t.campaign_id = ?1");
-        assert_eq!(translate(text, Dialect::Postgres), "WHERE t.id = r.id AND t.campaign_id = $1");
     }
 
     #[test]

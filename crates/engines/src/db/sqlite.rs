@@ -1,8 +1,7 @@
 //! SQLite: one writer thread that owns its connection and commits in groups, and a few reader threads.
 //!
-//! Transactions that wait while one is being committed become savepoints of one outer transaction and are all
-//! acknowledged after its single COMMIT (one fsync). Only what already waits is grouped, so a lone writer is never
-//! delayed. Not responsible for SQL. To add a value type: arms in `bind` and `read_row`.
+//! Transactions that wait while one is under way become savepoints of it and are all acknowledged after its single
+//! COMMIT (one fsync). Only what already waits is grouped, so a lone writer is never delayed. Not responsible for SQL. To add a value type: arms in `bind` and `read_row`.
 
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -15,7 +14,7 @@ use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags};
 use tokio::sync::oneshot;
 
 use super::{Access, IDLE_LIMIT};
-use crate::dialect::{MANY, Statement};
+use crate::dialect::Statement;
 use crate::error::{Error, Result};
 use crate::value::{Row, Rows, Value};
 
@@ -29,6 +28,8 @@ const GAP: Duration = Duration::from_millis(3);
 const LOG_LIMIT: u64 = 64 << 20;
 /// Pages that each connection keeps: several connections stay within the 64 MiB that a process may hold.
 const CACHE_KIB: i64 = 12 << 10;
+/// Pages of the write-ahead log from which on they are copied into the file: pages that are written again and again are copied once.
+const CHECKPOINT_PAGES: i64 = 4_000;
 const SHORTEN_LIMIT: Duration = Duration::from_millis(100);
 const SHORTEN_EVERY: Duration = Duration::from_secs(1);
 /// How often, and how many times, a process that has to wait looks again: ten seconds in all.
@@ -127,10 +128,11 @@ fn configure(connection: &mut Connection, read_only: bool) -> rusqlite::Result<(
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     // Else a statement whose plan may depend on a parameter's value is prepared again for each value: half of an idle turn.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    connection.set_prepared_statement_cache_capacity(256);
+    connection.set_prepared_statement_cache_capacity(512);
     if read_only {
         connection.pragma_update(None, "query_only", "ON")?;
     }
@@ -200,13 +202,16 @@ fn write_loop(connection: &mut Connection, queue: &Receiver<Receiver<Command>>, 
             refuse(&first, &error("BEGIN", &e));
             continue;
         }
-        let mut done: Vec<Acknowledgement> = Vec::new();
-        let mut next = Some(first);
-        while let Some(session) = next.take() {
+        // The first of a group needs no savepoint, which keeps a copy of each page that is changed: what it gives up nobody shares yet.
+        let Some(committed) = serve(connection, &first) else {
+            let _nothing_is_open = connection.execute_batch("ROLLBACK");
+            continue;
+        };
+        let mut done = vec![committed];
+        while done.len() < GROUP_LIMIT
+            && let Ok(session) = queue.try_recv()
+        {
             done.extend(run_savepoint(connection, &session));
-            if done.len() < GROUP_LIMIT {
-                next = queue.try_recv().ok();
-            }
         }
         let result = connection.execute_batch("COMMIT").map_err(|e| {
             // A failed COMMIT (disk full) leaves the transaction open.
@@ -287,8 +292,7 @@ fn serve(connection: &Connection, session: &Receiver<Command>) -> Option<Acknowl
                 let _receiver_gone = reply.send(connection.execute_batch(&text).map_err(|e| error("script", &e)));
             }
             Ok(Command::Check { statement, reply }) => {
-                let mut texts = [Some(statement.sqlite()), statement.sqlite_many()].into_iter().flatten();
-                let checked = texts.try_for_each(|text| connection.prepare_cached(text).map(drop));
+                let checked = statement.sqlite().try_for_each(|(_, text)| connection.prepare_cached(text).map(drop));
                 let _receiver_gone = reply.send(checked.map_err(|e| error(statement.name, &e)));
             }
             Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => return None,
@@ -332,7 +336,7 @@ fn execute(connection: &Connection, statement: &Statement, params: &[Value], row
     Ok(changed)
 }
 
-/// Runs a statement, of bulk input for `MANY` rows at a time where it can, and for each of the others.
+/// Runs a statement: where it has bulk input, for all of its rows, of which it takes as many at a time as it can.
 fn run(
     connection: &Connection,
     statement: &Statement,
@@ -340,18 +344,17 @@ fn run(
     rows: Option<&Rows>,
     mut work: impl FnMut(&mut CachedStatement<'_>) -> rusqlite::Result<()>,
 ) -> Result<()> {
-    let fail = |e: rusqlite::Error| error(statement.name, &e);
-    let Some(Rows(rows)) = rows else {
-        let mut prepared = connection.prepare_cached(statement.sqlite()).map_err(fail)?;
-        bind(&mut prepared, &mut params.iter()).map_err(fail)?;
-        return work(&mut prepared).map_err(fail);
-    };
-    let at_once = statement.sqlite_many().map_or(0, |_| rows.len() - rows.len() % MANY);
-    let (many, single) = rows.split_at(at_once);
-    for (text, rows, size) in [(statement.sqlite_many(), many, MANY), (Some(statement.sqlite()), single, 1)] {
-        let Some(text) = text.filter(|_| !rows.is_empty()) else { continue };
+    let no_input = [Vec::new()];
+    let mut rest = rows.map_or(no_input.as_slice(), |Rows(rows)| rows);
+    for (many, text) in statement.sqlite() {
+        let (now, later) = rest.split_at(rest.len() - rest.len() % many);
+        rest = later;
+        if now.is_empty() {
+            continue;
+        }
+        let fail = |e: rusqlite::Error| error(statement.name, &e);
         let mut prepared = connection.prepare_cached(text).map_err(fail)?;
-        for part in rows.chunks(size) {
+        for part in now.chunks(many) {
             bind(&mut prepared, &mut params.iter().chain(part.iter().flatten())).map_err(fail)?;
             work(&mut prepared).map_err(fail)?;
         }

@@ -22,7 +22,7 @@ statements! {
             AND e.due_at IS NOT NULL AND e.next_step_order = $3 AND e.updated_at < $4 AND (e.due_at, e.id) > ($5, $6)
         ORDER BY e.due_at, e.id LIMIT $7";
     MOVE = "UPDATE campaign_leads SET due_at = r.due_at, updated_at = $3 FROM {rows r(id uuid, due_at timestamptz)}
-        WHERE campaign_leads.id = r.id AND campaign_leads.tenant_id = $1 AND {check campaign_leads.campaign_id} = $2
+        WHERE campaign_leads.id = r.id AND campaign_leads.tenant_id = $1 AND campaign_leads.campaign_id = $2
             AND campaign_leads.status = 'active' AND campaign_leads.due_at IS NOT NULL AND campaign_leads.updated_at < $3";
 }
 

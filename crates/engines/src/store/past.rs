@@ -17,12 +17,11 @@ use crate::{statements, values};
 
 statements! {
     // Of the lead's own round: what it had in an earlier one it gets again. A held one has no end yet, but its row is there: nothing else can be planned for its step.
-    // `CROSS` has SQLite go from lead to lead, not through what it takes for the few sends of a campaign.
     ENDED = "SELECT s.lead_id, st.step_order, COALESCE(s.settled_at, s.updated_at) AS ended_at, e.last_sent_at
-        FROM {rows r(lead_id uuid, from_order bigint)} CROSS JOIN sends s
+        FROM {rows r(lead_id uuid, from_order bigint)}
+            JOIN sends s ON s.campaign_id = $2 AND s.lead_id = r.lead_id AND s.tenant_id = $1 AND NOT s.open
             JOIN campaign_sequence_steps st ON st.id = s.step_id AND st.tenant_id = s.tenant_id AND st.step_order >= r.from_order
-            JOIN campaign_leads e ON e.id = s.enrollment_id AND e.tenant_id = s.tenant_id AND e.round = s.round
-        WHERE s.campaign_id = $2 AND s.lead_id = r.lead_id AND s.tenant_id = $1 AND NOT s.open";
+            JOIN campaign_leads e ON e.id = s.enrollment_id AND e.tenant_id = s.tenant_id AND e.round = s.round";
 }
 
 /// Completes candidates with the mails from their steps on that have ended.
