@@ -42,9 +42,11 @@ macro_rules! candidate_columns {
         )
     };
 }
+/// Enrollments with their leads. The tenant is compared so that no look-up by it can be made of that: where PostgreSQL has
+/// statistics of enrollments and none of leads, it would go through all leads of the tenant.
 macro_rules! candidate_tables {
-    () => {
-        " FROM campaign_leads e JOIN leads l ON l.id = e.lead_id AND l.tenant_id = e.tenant_id"
+    ($enrollments:literal) => {
+        concat!(" FROM ", $enrollments, " e JOIN leads l ON l.id = e.lead_id AND (l.tenant_id = e.tenant_id) IS TRUE")
     };
 }
 pub(super) use {candidate_columns, candidate_tables};
@@ -54,21 +56,24 @@ statements! {
         WHERE status IN ('scheduled', 'sending') AND (scheduled_at IS NULL OR scheduled_at <= $1)
             AND (next_plan_at IS NULL OR next_plan_at <= $1)
         ORDER BY scheduled_at, id";
-    DUE = concat!("SELECT ", candidate_columns!("e.due_at", "$4"), candidate_tables!(), "
-        WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status = 'active' AND e.due_at IS NOT NULL
-            AND e.due_at <= $3 AND (e.due_at, e.id) > ($5, $6)
-        ORDER BY e.due_at, e.id LIMIT $7 {for update of e skip locked}");
+    // Found and locked first, and only then joined, so that the order of the index and the limit hold whatever statistics say.
+    DUE = concat!("SELECT ", candidate_columns!("e.due_at", "$4"), candidate_tables!("(SELECT e.* FROM campaign_leads e
+            WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status = 'active' AND e.due_at IS NOT NULL
+                AND e.due_at <= $3 AND (e.due_at, e.id) > ($5, $6)
+            ORDER BY e.due_at, e.id LIMIT $7 {for update of e skip locked})"), "
+        ORDER BY e.due_at, e.id");
     // The same of some lines, in which somebody may still get a slot (`Line`); `{nil}` for all who may have any account. Active ones in
     // the words of their index (see its migration). Only who is in the part is locked: the lines are read further than that.
-    DUE_OF_LINES = concat!("SELECT ", candidate_columns!("e.due_at", "$4"), candidate_tables!(), " JOIN (SELECT x.id
+    DUE_OF_LINES = concat!("SELECT ", candidate_columns!("e.due_at", "$4"), candidate_tables!("(SELECT e.* FROM (SELECT x.id
                 FROM {each r(account uuid, known bigint)} (SELECT e.id, e.due_at FROM campaign_leads e
                     WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status NOT IN ('completed', 'stopped') AND e.due_at IS NOT NULL
                         AND COALESCE(e.email_account_id, {nil}) = {of r.account}
                         AND CASE WHEN e.highest_sent_step > 0 THEN 1 ELSE 0 END = {of r.known}
                         AND e.due_at <= $3 AND (e.due_at, e.id) > ($5, $6)
                     ORDER BY e.due_at, e.id LIMIT $7) x
-                ORDER BY x.due_at, x.id LIMIT $7) y ON y.id = e.id
-        WHERE e.tenant_id = $1 AND e.status = 'active' AND e.due_at <= $3 ORDER BY e.due_at, e.id {for update of e skip locked}");
+                ORDER BY x.due_at, x.id LIMIT $7) y JOIN campaign_leads e ON e.id = y.id
+            WHERE e.tenant_id = $1 AND e.status = 'active' AND e.due_at <= $3 {for update of e skip locked})"), "
+        ORDER BY e.due_at, e.id");
     // An account that left the pool still serves the leads that it wrote to before. Neither a join nor an equality: in order, each
     // account is one look-up in the index, however many leads keep it, or others.
     SENDERS = "SELECT x.id, x.in_pool FROM (SELECT a.id AS id,
