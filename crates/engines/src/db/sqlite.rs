@@ -316,7 +316,7 @@ fn refuse(session: &Receiver<Command>, why: &Error) {
 fn query(connection: &Connection, statement: &Statement, params: &[Value], rows: Option<&Rows>) -> Result<Vec<Row>> {
     let mut out = Vec::new();
     run(connection, statement, params, rows, |prepared| {
-        let columns: Arc<[String]> = prepared.column_names().into_iter().map(str::to_owned).collect();
+        let columns: Arc<[String]> = prepared.column_names().map(str::to_owned).collect();
         let mut found = prepared.raw_query();
         while let Some(row) = found.next()? {
             let values = (0..columns.len()).map(|i| row.get_ref(i).map(read)).collect::<Result<_, _>>()?;
