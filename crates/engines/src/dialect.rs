@@ -9,11 +9,13 @@
 //!
 //! Markers, each with its reason:
 //! - `{rows r(id uuid, fence bigint)}`, where a table may stand: bulk input. PostgreSQL: `UNNEST` of one array per
-//!   column, one round trip. SQLite: `VALUES` of `BULK` rows at a time: a statement that may fail half way keeps a copy of each
+//!   column, one round trip. SQLite: `VALUES` of 50 rows, of 5 or of one (`BULK`): a statement that may fail half way keeps a copy of each
 //!   page that it changes, so that one row at a time would copy the same pages again and again. How rows are parted is nobody's to
 //!   know, so such a statement must not depend on other rows of its batch.
 //! - `{each r(id uuid)} (SELECT … {of r.id} … LIMIT $1) x`, where a table may stand: for each row of bulk input what the SELECT
 //!   finds. PostgreSQL: `LATERAL`, one round trip. SQLite: the statement runs once per row.
+//! - `JOIN {lookup t x ON x.id = y.t_id}`: of another table the one row that is looked up for each row. PostgreSQL: `LATERAL`, since
+//!   its statistics may say that reading the other table whole is quicker, and be old. SQLite: a join.
 //! - `{nil}`: the id that nothing has.
 //! - `{for update}`, `{for update skip locked}`, `{for share}`: row locks; SQLite has one writer and needs none.
 //! - `{any $3}`: membership in a list of ids.
@@ -54,7 +56,7 @@ impl Statement {
         Self { name, text, sqlite: [const { OnceLock::new() }; BULK.len()], postgres: OnceLock::new() }
     }
 
-    /// The texts for SQLite, each with the rows of bulk input that it takes, `BULK` or one alone.
+    /// The texts for SQLite, each with how many rows of bulk input it takes: one for each of `BULK`, or for one row alone.
     pub(crate) fn sqlite(&self) -> impl Iterator<Item = (usize, &str)> {
         let least = if self.text.contains("{rows ") { 0 } else { BULK.len() - 1 };
         BULK.into_iter()
@@ -160,6 +162,12 @@ fn marker(body: &str, dialect: Dialect, (scalars, many, each): (usize, usize, Op
                 format!("+{argument}")
             }
         }
+        "lookup" if postgres => {
+            let (table, condition) = argument.split_once(" ON ").unwrap_or((argument, "true"));
+            let alias = table.rsplit(' ').next().unwrap_or(table);
+            format!("LATERAL (SELECT * FROM {table} WHERE {condition} LIMIT 1) {alias} ON true")
+        }
+        "lookup" => argument.to_owned(),
         "nil" if postgres => "'00000000-0000-0000-0000-000000000000'::uuid".to_owned(),
         "nil" => format!("x'{:032}'", 0),
         "for" => {
@@ -296,6 +304,16 @@ mod tests {
         assert_eq!(
             translate(text, Dialect::Postgres),
             "SELECT x.a FROM UNNEST($2::uuid[], $3::bigint[]) AS r(id, n) CROSS JOIN LATERAL (SELECT a FROM t WHERE id = r.id AND b > r.n LIMIT $1) x"
+        );
+    }
+
+    #[test]
+    fn a_row_is_looked_up() {
+        let text = "FROM t x LEFT JOIN {lookup u y ON y.id = x.u_id AND y.a = x.a} WHERE x.b";
+        assert_eq!(translate(text, Dialect::Sqlite), "FROM t x LEFT JOIN u y ON y.id = x.u_id AND y.a = x.a WHERE x.b");
+        assert_eq!(
+            translate(text, Dialect::Postgres),
+            "FROM t x LEFT JOIN LATERAL (SELECT * FROM u y WHERE y.id = x.u_id AND y.a = x.a LIMIT 1) y ON true WHERE x.b"
         );
     }
 

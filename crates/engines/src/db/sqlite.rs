@@ -1,7 +1,7 @@
 //! SQLite: one writer thread that owns its connection and commits in groups, and a few reader threads.
 //!
 //! Transactions that wait while one is under way become savepoints of it and are all acknowledged after its single
-//! COMMIT (one fsync). Only what already waits is grouped, so a lone writer is never delayed. Not responsible for SQL. To add a value type: arms in `bind` and `read_row`.
+//! COMMIT (one fsync). Only what already waits is grouped, so a lone writer is never delayed. Not responsible for SQL. To add a value type: arms in `bind` and `read`.
 
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -204,11 +204,13 @@ fn write_loop(connection: &mut Connection, queue: &Receiver<Receiver<Command>>, 
         }
         // The first of a group needs no savepoint, which keeps a copy of each page that is changed: what it gives up nobody shares yet.
         let Some(committed) = serve(connection, &first) else {
-            let _nothing_is_open = connection.execute_batch("ROLLBACK");
+            let _was_rolled_back_already = connection.execute_batch("ROLLBACK");
             continue;
         };
         let mut done = vec![committed];
+        // An error may have rolled all of it back: what came behind it would be a transaction of its own.
         while done.len() < GROUP_LIMIT
+            && !connection.is_autocommit()
             && let Ok(session) = queue.try_recv()
         {
             done.extend(run_savepoint(connection, &session));

@@ -31,19 +31,19 @@ statements! {
     // The one that is asked for also where it is not under way.
     LIVE = "SELECT id, scheduled_at, next_plan_at FROM campaigns
         WHERE tenant_id = $1 AND (status IN ('scheduled', 'sending') OR id = $2) ORDER BY scheduled_at, id";
-    WAITING = concat!("SELECT ", super::plan::candidate_columns!("e.due_at", "$3"), super::plan::candidate_tables!("campaign_leads"), "
+    WAITING = concat!("SELECT ", super::plan::candidate_columns!("e.due_at", "$3"), super::plan::candidate_tables!("campaign_leads", "JOIN"), "
         WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status = 'active' AND e.due_at IS NOT NULL
             AND (e.due_at, e.id) > ($4, $5) ORDER BY e.due_at, e.id LIMIT $6");
     // One that has lost its account and whose lead is due is planned anew: the lead waits for it.
     OPEN = concat!("SELECT ", super::plan::candidate_columns!("s.not_before", "$3"), ", s.id AS send_id, st.step_order,
             s.status, s.reason, s.not_before, s.email_account_id AS send_account_id, s.account_day, s.campaign_day,
             e.status = 'active' AND e.round = s.round AS moves_on",
-        super::plan::candidate_tables!("campaign_leads"), " JOIN sends s ON s.enrollment_id = e.id AND s.tenant_id = e.tenant_id
+        super::plan::candidate_tables!("campaign_leads", "JOIN"), " JOIN sends s ON s.enrollment_id = e.id AND s.tenant_id = e.tenant_id
             JOIN campaign_sequence_steps st ON st.id = s.step_id AND st.tenant_id = s.tenant_id
         WHERE e.tenant_id = $1 AND s.campaign_id = $2 AND s.open AND (s.email_account_id IS NOT NULL OR e.due_at IS NULL)
             AND s.id > $4 ORDER BY s.id LIMIT $5");
     // Due is when it has finished. Who waits for a person begins no round before.
-    FINISHED = concat!("SELECT ", super::plan::candidate_columns!("COALESCE(e.finished_at, e.updated_at)", "$3"), super::plan::candidate_tables!("campaign_leads"), "
+    FINISHED = concat!("SELECT ", super::plan::candidate_columns!("COALESCE(e.finished_at, e.updated_at)", "$3"), super::plan::candidate_tables!("campaign_leads", "JOIN"), "
         WHERE e.tenant_id = $1 AND e.campaign_id = $2
             AND (e.status = 'completed' OR (e.status = 'stopped' AND e.stop_reason = 'condition_false'))
             AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.enrollment_id = e.id AND s.tenant_id = e.tenant_id

@@ -10,7 +10,7 @@ use std::time::Duration;
 use domain::campaign::CampaignStatus;
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, SendId, StepId, TenantId};
 use domain::pace::{CampaignBook, Recipient, Slot};
-use domain::page::{Behind, Move, NewSend, Page, next_part, senders};
+use domain::page::{Behind, Move, NewSend, Page, Place, next_part, senders};
 use domain::plan::{Books, CampaignPlan, Candidate, Moment, Past};
 use domain::reason::Reason;
 use domain::schedule::WarmupTable;
@@ -42,11 +42,16 @@ macro_rules! candidate_columns {
         )
     };
 }
-/// Enrollments with their leads. The tenant is compared so that no look-up by it can be made of that: where PostgreSQL has
-/// statistics of enrollments and none of leads, it would go through all leads of the tenant.
+/// Enrollments, and with which `JOIN` their leads.
 macro_rules! candidate_tables {
-    ($enrollments:literal) => {
-        concat!(" FROM ", $enrollments, " e JOIN leads l ON l.id = e.lead_id AND (l.tenant_id = e.tenant_id) IS TRUE")
+    ($enrollments:literal, $join:literal) => {
+        concat!(
+            " FROM ",
+            $enrollments,
+            " e ",
+            $join,
+            " {lookup leads l ON l.id = e.lead_id AND l.tenant_id = e.tenant_id}"
+        )
     };
 }
 pub(super) use {candidate_columns, candidate_tables};
@@ -56,11 +61,12 @@ statements! {
         WHERE status IN ('scheduled', 'sending') AND (scheduled_at IS NULL OR scheduled_at <= $1)
             AND (next_plan_at IS NULL OR next_plan_at <= $1)
         ORDER BY scheduled_at, id";
-    // Found and locked first, and only then joined, so that the order of the index and the limit hold whatever statistics say.
+    // Found and locked first, and only then joined, so that the order of the index and the limit hold whatever statistics say. Who has
+    // no lead of his tenant counts against the limit too, and is let go by who reads.
     DUE = concat!("SELECT ", candidate_columns!("e.due_at", "$4"), candidate_tables!("(SELECT e.* FROM campaign_leads e
             WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status = 'active' AND e.due_at IS NOT NULL
                 AND e.due_at <= $3 AND (e.due_at, e.id) > ($5, $6)
-            ORDER BY e.due_at, e.id LIMIT $7 {for update of e skip locked})"), "
+            ORDER BY e.due_at, e.id LIMIT $7 {for update of e skip locked})", "LEFT JOIN"), "
         ORDER BY e.due_at, e.id");
     // The same of some lines, in which somebody may still get a slot (`Line`); `{nil}` for all who may have any account. Active ones in
     // the words of their index (see its migration). Only who is in the part is locked: the lines are read further than that.
@@ -72,7 +78,7 @@ statements! {
                         AND e.due_at <= $3 AND (e.due_at, e.id) > ($5, $6)
                     ORDER BY e.due_at, e.id LIMIT $7) x
                 ORDER BY x.due_at, x.id LIMIT $7) y JOIN campaign_leads e ON e.id = y.id
-            WHERE e.tenant_id = $1 AND e.status = 'active' AND e.due_at <= $3 {for update of e skip locked})"), "
+            WHERE e.tenant_id = $1 AND e.status = 'active' AND e.due_at <= $3 {for update of e skip locked})", "LEFT JOIN"), "
         ORDER BY e.due_at, e.id");
     // An account that left the pool still serves the leads that it wrote to before. Neither a join nor an equality: in order, each
     // account is one look-up in the index, however many leads keep it, or others.
@@ -301,7 +307,7 @@ impl SystemStore {
         let (mut page, after) = Page::behind(request.behind.clone(), moment);
         let goes_by_others = page.goes_by_others();
         let (pool, accounts) = read_senders(&mut tx, request, &campaign).await?;
-        let mut part = Part { many: next_part(0, request.limit as usize), after };
+        let mut part = Part { many: next_part(0, request.limit as usize), after, is_full: false };
         let lines = open_lines(&page, &campaign, &accounts);
         let mut candidates = part.read(&mut tx, request, &campaign, lines).await?;
         let mut books = Books { pool, ..books_of(&mut tx, &campaign, &accounts, moment).await? };
@@ -314,7 +320,7 @@ impl SystemStore {
                     .extend(dot::providers::complete(&mut tx, request.tenant_id, book, asked, request.now).await?);
             }
             page.decide(&campaign.plan, (&mut candidates, first), &mut books, warmup, moment);
-            if page.stop.is_some() || candidates.len() - first < part.many {
+            if page.stop.is_some() || !part.is_full {
                 break true;
             }
             first = candidates.len();
@@ -360,7 +366,9 @@ struct Part {
     /// Most candidates in it.
     many: usize,
     /// Where the one before ended.
-    after: Option<(Timestamp, EnrollmentId)>,
+    after: Option<Place>,
+    /// Whether there were as many due: then there may be more.
+    is_full: bool,
 }
 
 impl Part {
@@ -381,11 +389,20 @@ impl Part {
             Some(lines) => tx.query_rows(&DUE_OF_LINES, lines, params).await?,
             None => tx.query(&DUE, params).await?,
         };
-        let mut candidates: Vec<Candidate> = rows.iter().map(candidate).collect::<Result<_>>()?;
+        let mut due: Vec<(Place, &Row)> =
+            rows.iter().map(|row| Ok(((row.get("due_at")?, row.get("id")?), row))).collect::<Result<_>>()?;
         // SQLite reads each line as far as the whole part may go.
-        candidates.sort_by_key(|candidate| (candidate.due.at, candidate.enrollment_id));
-        candidates.truncate(self.many);
-        self.after = candidates.last().map(|last| (last.due.at, last.enrollment_id)).or(self.after);
+        due.sort_by_key(|(place, _)| *place);
+        due.truncate(self.many);
+        self.is_full = due.len() == self.many;
+        self.after = due.last().map(|(place, _)| *place).or(self.after);
+        let mut candidates = Vec::with_capacity(due.len());
+        for (_, row) in due {
+            // Without a lead it is another program's mistake, and nobody's mail.
+            if row.get::<Option<String>>("lead_status")?.is_some() {
+                candidates.push(candidate(row)?);
+            }
+        }
         reactions::complete(tx, ids, &campaign.plan.steps, &mut candidates).await?;
         past::complete(tx, ids, campaign, &mut candidates).await?;
         Ok(candidates)

@@ -1,7 +1,8 @@
 //! The hot statements stay on their indexes in a ledger of 100,000 due leads (FAULTS FD08).
 //!
 //! Right after their import, so before autovacuum came: with dead rows, without statistics, beside a transaction that was open
-//! before; then with the statistics of one table and none of the other, as autovacuum leaves them between two tables; then with all. What they take is printed and not judged, since machines differ. To add a statement: its name, parameters and index in `hot`.
+//! before; then with the statistics of one table and none of the other, as autovacuum leaves them between two tables; then with all.
+//! What they take is printed and not judged, since machines differ. To add a statement: its name, parameters and indexes in `hot`.
 #![expect(clippy::print_stdout, reason = "how long the statements take stands beside the result")]
 
 use std::time::Instant;
@@ -11,10 +12,10 @@ use engines::dialect::{BULK, Dialect, Statement};
 use engines::migrate::all_statements;
 use engines::store::leads::NewLead;
 use engines::value::{Row, Rows, Value};
-use engines::{Access, Store, values};
+use engines::{Access, Db, Store, values};
 use uuid::Uuid;
 
-use crate::engine::{Engine, NOW, with_store};
+use crate::engine::{Engine, NOW, run as in_database, with_store};
 use crate::on_every_engine;
 use crate::store::scene::{HOUR, Scene};
 
@@ -29,31 +30,47 @@ static LEARNT: [Statement; 3] = [
     Statement::new("OF_ENROLLMENTS", "ANALYZE campaign_leads"),
     Statement::new("OF_ALL", "ANALYZE"),
 ];
+/// Else autovacuum might come to them during the case.
+static UNATTENDED: [Statement; 2] = [
+    Statement::new("LEADS_ALONE", "ALTER TABLE leads SET (autovacuum_enabled = false)"),
+    Statement::new("ENROLLMENTS_ALONE", "ALTER TABLE campaign_leads SET (autovacuum_enabled = false)"),
+];
+/// Only who owns a table has it analyzed; anybody else is told so and nothing more.
+static KNOWN: Statement = Statement::new(
+    "KNOWN",
+    "SELECT COUNT(*) AS n FROM pg_class WHERE relname IN ('campaign_leads', 'leads') AND relkind = 'r' AND reltuples >= 0",
+);
 
-/// A hot statement: its name, its table's index, the tables that it must not read whole, and its parameters.
-type Hot = (&'static str, &'static str, &'static [&'static str], Vec<Value>, Option<Rows>);
+/// SQLite's look-up of a lead.
+const OF_LEAD: &str = "SEARCH l USING INDEX sqlite_autoindex_leads_1";
+
+/// A hot statement: its name, the indexes that it goes by, and its parameters.
+type Hot = (&'static str, &'static [&'static str], Vec<Value>, Option<Rows>);
 
 fn hot(f: &Scene, send: Uuid) -> [Hot; 3] {
     let (tenant, campaign) = (f.tenant_id, f.campaign_id);
     let start = Timestamp::from_micros(0);
     let rows: Rows = [values![send, tenant]].into_iter().collect();
     let lines: Rows = [values![Uuid::nil(), 0], values![send, 1]].into_iter().collect();
+    let due = values![tenant, campaign, NOW + HOUR, NOW, start, Uuid::nil(), 500];
+    let of_dialect = |postgres: &'static [&'static str], sqlite: &'static [&'static str]| match f.store.db().dialect() {
+        Dialect::Postgres => postgres,
+        Dialect::Sqlite => sqlite,
+    };
     [
-        (
-            "DUE",
-            "campaign_leads_due",
-            &["campaign_leads", "leads"],
-            values![tenant, campaign, NOW + HOUR, NOW, start, Uuid::nil(), 500],
-            None,
-        ),
+        ("DUE", of_dialect(&["campaign_leads_due", "leads_pkey"], &["campaign_leads_due", OF_LEAD]), due.clone(), None),
         (
             "DUE_OF_LINES",
-            "campaign_leads_line",
-            &["campaign_leads", "leads"],
-            values![tenant, campaign, NOW + HOUR, NOW, start, Uuid::nil(), 500],
+            of_dialect(&["campaign_leads_line", "leads_pkey"], &["campaign_leads_line", OF_LEAD]),
+            due,
             Some(lines),
         ),
-        ("FETCH", "sends", &["sends", "campaign_leads", "leads"], values![NOW], Some(rows)),
+        (
+            "FETCH",
+            of_dialect(&["sends_pkey", "campaign_leads_pkey", "leads_pkey"], &["sqlite_autoindex_sends_1", OF_LEAD]),
+            values![NOW],
+            Some(rows),
+        ),
     ]
 }
 
@@ -84,8 +101,13 @@ async fn run(store: &Store, statement: &'static Statement, params: Vec<Value>, r
 }
 
 fn fd08_the_hot_statements_stay_on_their_indexes(engine: Engine) {
-    with_store(engine, async |store: Store| {
-        let f = Scene::started(store, 0, |_| {}).await;
+    in_database(engine, async |db: Db| {
+        let f = Scene::started(Store::new(db.clone()), 0, |_| {}).await;
+        if f.store.db().dialect() == Dialect::Postgres {
+            for alone in &UNATTENDED {
+                db.write(alone, vec![]).await.unwrap();
+            }
+        }
         let mut old_reader = f.store.db().begin(Access::Read).await.unwrap();
         for chunk in 0..LEADS / 5_000 {
             let lead =
@@ -100,23 +122,19 @@ fn fd08_the_hot_statements_stay_on_their_indexes(engine: Engine) {
         let sends: Vec<Uuid> = f.column("SELECT id AS x FROM sends ORDER BY id").await;
         assert_eq!(sends.len(), 1_000);
         let dialect = f.store.db().dialect();
-        for known in &LEARNT {
+        for (tables, learnt) in (0..).zip(&LEARNT) {
             if dialect == Dialect::Postgres {
-                f.store.db().write(known, vec![]).await.unwrap();
+                db.write(learnt, vec![]).await.unwrap();
+                let known: u64 = db.read(&KNOWN, vec![]).await.unwrap()[0].get("n").unwrap();
+                assert_eq!(known, tables, "{}", learnt.text);
             }
-            for (name, index, tables, params, rows) in hot(&f, sends[0]) {
+            for (name, indexes, params, rows) in hot(&f, sends[0]) {
                 let plan = explain(&f.store, named(dialect, name), params, rows).await;
-                let whole = |table: &&&str| match dialect {
-                    Dialect::Postgres => {
-                        plan.contains(&format!("Seq Scan on {table} ")) || plan.contains("leads_tenant_address")
-                    }
-                    Dialect::Sqlite => plan.contains(&format!("SCAN {}\n", &table[..1])),
-                };
-                assert!(plan.contains(index), "{name}, {}:\n{plan}", known.text);
-                assert_eq!(tables.iter().find(whole), None, "{name}, {}:\n{plan}", known.text);
+                let missing: Vec<_> = indexes.iter().filter(|index| !plan.contains(**index)).collect();
+                assert!(missing.is_empty(), "{name}, {}, {missing:?}:\n{plan}", learnt.text);
             }
         }
-        for (name, _, _, params, rows) in hot(&f, sends[0]) {
+        for (name, _, params, rows) in hot(&f, sends[0]) {
             let statement = named(dialect, name);
             let mut took: Vec<_> = Vec::new();
             for _ in 0..100 {
@@ -151,8 +169,8 @@ fn many_rows_of_bulk_input_go_the_same_way_as_one() {
             if statement.text.contains("{rows ") {
                 bulk += 1;
                 let one = plan(statement, 1).await;
-                for many in BULK {
-                    let other = plan(statement, many).await;
+                for many in &BULK[..2] {
+                    let other = plan(statement, *many).await;
                     if one != other {
                         differing.push(format!("{}: {one:#?}\n{many}: {other:#?}", statement.name));
                     }

@@ -185,7 +185,19 @@ fn an_account_that_left_the_pool_serves_its_leads_to_the_end(engine: Engine) {
     });
 }
 
+/// Another program enrolled leads of another tenant: the first parts of the page hold nobody else.
+fn enrollments_of_foreign_leads_hold_up_nobody(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::started(store, 60, |_| {}).await;
+        let stranger = f.stranger_id().await;
+        f.write("UPDATE leads SET tenant_id = $1 WHERE id IN (SELECT lead_id FROM campaign_leads ORDER BY due_at, id LIMIT 40)", values![stranger]).await;
+        let page = f.plan(NOW).await;
+        assert_eq!((page.planned.len(), page.deferred, page.next), (20, 0, None));
+    });
+}
+
 on_every_engine! {
+    enrollments_of_foreign_leads_hold_up_nobody
     an_account_that_left_the_pool_serves_its_leads_to_the_end
     planning_records_a_send_per_lead_and_reserves_its_slot
     fp03_two_planners_at_once_plan_each_lead_once
