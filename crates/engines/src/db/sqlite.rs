@@ -1,7 +1,8 @@
 //! SQLite: one writer thread that owns its connection and commits in groups, and a few reader threads.
 //!
 //! Transactions that wait while one is under way become savepoints of it and are all acknowledged after its single
-//! COMMIT (one fsync). Only what already waits is grouped, so a lone writer is never delayed. Not responsible for SQL. To add a value type: arms in `bind` and `read`.
+//! COMMIT (one fsync). Only what already waits is grouped, so a lone writer is never delayed. Not responsible for SQL.
+//! To add a value type: arms in `bind` and `read`.
 
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
