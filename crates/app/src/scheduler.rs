@@ -155,7 +155,7 @@ async fn plan_due(
     turn: &mut Turn,
 ) -> engines::error::Result<()> {
     let now = ctx.clock.now();
-    let mut due = ctx.store.system().due_campaigns(now).await?;
+    let mut due = ctx.store.system().campaigns_to_plan(now, rhythm(ctx).horizon).await?;
     due.sort_by_key(|(_, campaign_id)| turn_rank(*campaign_id, now));
     for (tenant_id, campaign_id) in due {
         // One campaign that cannot be planned must not stop the others.

@@ -23,7 +23,9 @@ const PAGED: [&Statement; 2] = [&SKIP_INACTIVE, &CANCEL_EXCLUDED];
 const DIRECT: [&Statement; 2] = [&CANCEL_ENDED, &SKIP_FORSAKEN];
 
 statements! {
-    SWEPT = "SELECT lead_id FROM sweep_progress";
+    // In order of an index, or PostgreSQL may read all sends for the first open one.
+    SWEPT = "SELECT (SELECT lead_id FROM sweep_progress) AS lead_id,
+        (SELECT id FROM sends WHERE open ORDER BY lead_id LIMIT 1) AS first_open";
     SAVE_SWEPT = "INSERT INTO sweep_progress (one, lead_id, created_at, updated_at) VALUES (1, $1, $2, $2)
         ON CONFLICT (one) DO UPDATE SET lead_id = excluded.lead_id, updated_at = excluded.updated_at";
     PAGE_END = "SELECT lead_id FROM sends WHERE open AND lead_id > $1 ORDER BY lead_id LIMIT 1 OFFSET $2";
@@ -73,8 +75,13 @@ impl SystemStore {
     /// # Errors
     /// The database.
     pub async fn sweep(&self, now: Timestamp) -> Result<u64> {
+        let swept = self.db.read(&SWEPT, vec![]).await?;
+        let Some(swept) = swept.first() else { return Ok(0) };
+        if swept.get::<Option<Uuid>>("first_open")?.is_none() {
+            return Ok(0);
+        }
+        let kept: Option<Uuid> = swept.get("lead_id")?;
         let mut tx = self.db.begin(Access::Write).await?;
-        let kept: Option<Uuid> = tx.query(&SWEPT, vec![]).await?.first().map_or(Ok(None), |row| row.get("lead_id"))?;
         let after = kept.unwrap_or(Uuid::nil());
         let end: Option<Uuid> =
             tx.query(&PAGE_END, values![after, PAGE - 1]).await?.first().map(|row| row.get("lead_id")).transpose()?;

@@ -47,7 +47,7 @@ const OF_LEAD: &str = "SEARCH l USING INDEX sqlite_autoindex_leads_1";
 /// A hot statement: its name, the indexes that it goes by, and its parameters.
 type Hot = (&'static str, &'static [&'static str], Vec<Value>, Option<Rows>);
 
-fn hot(f: &Scene, send: Uuid) -> [Hot; 3] {
+fn hot(f: &Scene, send: Uuid) -> [Hot; 5] {
     let (tenant, campaign) = (f.tenant_id, f.campaign_id);
     let start = Timestamp::from_micros(0);
     let rows: Rows = [values![send, tenant]].into_iter().collect();
@@ -71,6 +71,8 @@ fn hot(f: &Scene, send: Uuid) -> [Hot; 3] {
             values![NOW],
             Some(rows),
         ),
+        ("CAMPAIGNS_TO_PLAN", &["campaign_leads_due"], values![NOW, NOW, NOW + HOUR], None),
+        ("SWEPT", &["sends_open_lead"], values![], None),
     ]
 }
 

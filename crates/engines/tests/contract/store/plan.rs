@@ -4,7 +4,7 @@ use domain::time::Timestamp;
 use engines::Store;
 use engines::values;
 
-use super::scene::{DAY, HOUR, MINUTE, Scene};
+use super::scene::{DAY, HOUR, MINUTE, SECOND, Scene};
 use crate::engine::{Engine, NOW, with_store};
 use crate::on_every_engine;
 
@@ -185,6 +185,30 @@ fn an_account_that_left_the_pool_serves_its_leads_to_the_end(engine: Engine) {
     });
 }
 
+fn a_campaign_in_which_nobody_is_due_is_only_seen_from_time_to_time(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::started(store, 1, |_| {}).await;
+        let is_planned = async |now: Timestamp| {
+            let found = f.store.system().campaigns_to_plan(now, 10 * MINUTE).await.unwrap();
+            found.contains(&(f.tenant_id, f.campaign_id))
+        };
+        assert!(is_planned(NOW).await, "it is to start");
+        assert_eq!(f.plan(NOW).await.planned.len(), 1);
+        assert!(!is_planned(NOW).await, "its lead waits for an open send");
+        let seen = async || f.one::<Timestamp>("SELECT seen_until AS x FROM campaigns").await;
+        assert_eq!(seen().await, NOW);
+        let later = NOW + 10 * SECOND;
+        assert!(!is_planned(later - SECOND).await && is_planned(later).await);
+        f.plan(later).await;
+        assert_eq!(seen().await, later);
+        f.write("UPDATE campaign_leads SET due_at = $1", values![later + 11 * MINUTE]).await;
+        assert!(!is_planned(later).await, "due behind the horizon");
+        f.plan(later + MINUTE - SECOND).await;
+        assert!(!is_planned(later + MINUTE - SECOND).await, "just seen");
+        assert!(is_planned(later + MINUTE).await, "due at its end");
+    });
+}
+
 /// Another program enrolled leads of another tenant: the first parts of the page hold nobody else.
 fn enrollments_of_foreign_leads_hold_up_nobody(engine: Engine) {
     with_store(engine, async |store: Store| {
@@ -200,6 +224,7 @@ on_every_engine! {
     enrollments_of_foreign_leads_hold_up_nobody
     an_account_that_left_the_pool_serves_its_leads_to_the_end
     planning_records_a_send_per_lead_and_reserves_its_slot
+    a_campaign_in_which_nobody_is_due_is_only_seen_from_time_to_time
     fp03_two_planners_at_once_plan_each_lead_once
     two_planners_at_once_never_exceed_an_accounts_cap
     two_planners_at_once_never_exceed_a_campaigns_cap

@@ -25,6 +25,7 @@ use engines::value::{FromValue, Value};
 
 use crate::engine::{NOW, new_id};
 
+pub const SECOND: Duration = Duration::from_secs(1);
 pub const MINUTE: Duration = Duration::from_secs(60);
 pub const HOUR: Duration = Duration::from_secs(3600);
 pub const DAY: Duration = Duration::from_secs(24 * 3600);

@@ -19,11 +19,9 @@ use engines::store::leads::NewLead;
 use engines::store::setup::TenantRate;
 use engines::{Access, Store, values};
 
-use super::scene::{HOUR, MINUTE, Scene, account, apply_setup, result};
+use super::scene::{HOUR, MINUTE, SECOND, Scene, account, apply_setup, result};
 use crate::engine::{Engine, NOW, with_store, with_two_stores};
 use crate::on_every_engine;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// A campaign under way of a tenant with this rate, with leads and an account that no other of its campaigns has.
 async fn rated(store: Store, name: &str, rate: f64, leads: std::ops::Range<usize>) -> Scene {
