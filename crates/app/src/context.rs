@@ -112,15 +112,14 @@ impl Parts {
 pub(crate) type Opening = JoinHandle<Result<(), Failure>>;
 
 impl Context {
-    /// Moves process time forward to the database's, where it fell behind: a host that drifts or was suspended would take
-    /// leases that are over for all others. Never backwards, and nothing embedded, where there is one clock.
+    /// Moves process time forward to the database's, embedded to the host's, where it fell behind: monotonic time drifts, and stands
+    /// while the host is suspended, after which leases were over for all others and mail would leave at the wrong hour. Never backwards.
     ///
     /// # Errors
     /// The database.
     pub(crate) async fn catch_up(&self) -> engines::error::Result<()> {
-        if let Some(server) = self.store.db().server_time().await? {
-            self.clock.catch_up(server);
-        }
+        let present = self.store.db().server_time().await?;
+        self.clock.catch_up(present.unwrap_or_else(|| Clock::system().now()));
         Ok(())
     }
 
@@ -138,8 +137,9 @@ impl Context {
         let store = Store::new(db.clone());
         let anchor = match anchor {
             Some(server) => server,
-            // Embedded, time never goes backwards, also after a run in which it went faster.
-            None => Clock::system().now().max(store.system().latest_time().await?.unwrap_or(Timestamp::EPOCH)),
+            // Embedded, time does not go back behind what a worker has marked, also after a run in which it went faster. No time
+            // that was written as one to come will do: a campaign that rests would take all to the end of its rest.
+            None => Clock::system().now().max(store.system().signs().await?.seen_at.unwrap_or(Timestamp::EPOCH)),
         };
         let clock = Clock::running(anchor, time_scale);
         let queue = Measured::over(queue::open(&config, db, &store, &clock).await?, &parts.metrics);

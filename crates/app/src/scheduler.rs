@@ -29,8 +29,10 @@ use crate::recipients;
 const TICK: Duration = Duration::from_secs(1);
 /// Enrollments in one transaction.
 const PAGE: u32 = 500;
+/// Sends of one campaign that a turn records before it goes on to the next one; about a second's work.
+const SHARE: u64 = 20_000;
 
-/// What one turn did; the object that `scheduler --once --json` and the cron route answer with.
+/// What one turn did, or several; the object that `scheduler --once --json` and the cron route answer with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Turn {
     /// Jobs that the queue took as new.
@@ -48,6 +50,25 @@ pub(crate) struct Turn {
     /// When those who wait can first have another answer, as long as nothing changes.
     #[serde(skip)]
     pub(crate) again_at: Option<Timestamp>,
+    /// Whether a campaign has had its share, and may have more that is due: the next turn comes at once.
+    #[serde(skip)]
+    is_left_off: bool,
+}
+
+impl Turn {
+    /// This one and the next.
+    fn and(self, next: Self) -> Self {
+        Self {
+            enqueued: self.enqueued + next.enqueued,
+            planned: self.planned + next.planned,
+            deferred: self.deferred + next.deferred,
+            skipped: self.skipped + next.skipped,
+            completed: self.completed + next.completed,
+            seconds: self.seconds + next.seconds,
+            again_at: [self.again_at, next.again_at].into_iter().flatten().min(),
+            is_left_off: next.is_left_off,
+        }
+    }
 }
 
 /// Turns until stopping is asked for.
@@ -59,13 +80,15 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) {
             pulse.works();
             !shutdown.is_stopping()
         };
+        // It goes by the time of all others; where that is not told now, the turn says what is missing.
+        let _in_time = tokio::time::timeout(TICK, ctx.catch_up()).await;
         let pause = match turn_over(&ctx, &goes_on).await {
             Ok(turn) => {
                 errors = 0;
                 if turn.enqueued > 0 {
                     tracing::info!("Enqueued {} email jobs", turn.enqueued);
                 }
-                TICK
+                if turn.is_left_off { Duration::ZERO } else { TICK }
             }
             Err(e) => {
                 let pause = loop_delay(errors, e.is_transient(), ctx.clock.chance());
@@ -79,19 +102,23 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) {
     }
 }
 
-/// One turn over every campaign that is worth planning; idempotent, safe beside other turns.
+/// Turns over every campaign that is worth planning, until all that is due is planned; idempotent, safe beside other turns.
 ///
 /// # Errors
 /// The database; what was recorded before stays recorded.
 pub(crate) async fn enqueue_due_campaigns(ctx: &Context) -> engines::error::Result<Turn> {
-    turn_over(ctx, &|| true).await
+    let mut all = turn_over(ctx, &|| true).await?;
+    while all.is_left_off {
+        all = all.and(turn_over(ctx, &|| true).await?);
+    }
+    Ok(all)
 }
 
 /// Asked before each page, which has to end in time: whether to go on. A turn that is left off loses nothing.
 type GoesOn<'a> = &'a (dyn Fn() -> bool + Sync);
 
-/// The same, as long as it may go on.
-async fn turn_over(ctx: &Context, goes_on: GoesOn<'_>) -> engines::error::Result<Turn> {
+/// One turn, as long as it may go on.
+pub(crate) async fn turn_over(ctx: &Context, goes_on: GoesOn<'_>) -> engines::error::Result<Turn> {
     let began = Instant::now();
     let mut turn = Turn::default();
     let result = plan_campaigns(ctx, goes_on, &mut turn).await;
@@ -155,7 +182,7 @@ async fn plan_due(
     turn: &mut Turn,
 ) -> engines::error::Result<()> {
     let now = ctx.clock.now();
-    let mut due = ctx.store.system().campaigns_to_plan(now, rhythm(ctx).horizon).await?;
+    let mut due = ctx.store.system().due_campaigns(now, rhythm(ctx).horizon).await?;
     due.sort_by_key(|(_, campaign_id)| turn_rank(*campaign_id, now));
     for (tenant_id, campaign_id) in due {
         // One campaign that cannot be planned must not stop the others.
@@ -215,6 +242,7 @@ async fn plan_campaign(
 ) -> engines::error::Result<()> {
     let Rhythm { horizon, warmup, .. } = rhythm(ctx);
     let (mut behind, mut has_looked_up) = (None, false);
+    let share = turn.planned + SHARE;
     while goes_on() {
         let now = ctx.clock.now();
         let hinted = hints.epoch.unwrap_or(NO_EPOCH);
@@ -234,8 +262,8 @@ async fn plan_campaign(
         turn.again_at = [turn.again_at, page.again_at].into_iter().flatten().min();
         fault_point::reach("recorded").await;
         hints.jobs = page.planned.iter().map(|hint| crate::hint::job(hint, now)).collect();
-        // Those who waited for it are asked at once, since a turn that stands alone has no next one; but once in a turn, or one
-        // tenant's silent name servers would hold up all others.
+        // Those who waited for it are asked at once, since a turn that stands alone has no next one; but once in a campaign's turn, or
+        // silent name servers would hold up all others for as long as it has new domains.
         if !has_looked_up && !page.unknown_domains.is_empty() {
             hints.push().await;
             if recipients::look_up(ctx, page.unknown_domains).await? > 0 {
@@ -245,6 +273,11 @@ async fn plan_campaign(
         }
         behind = page.next;
         if behind.is_none() {
+            break;
+        }
+        // By what is planned, not by who is asked: whoever has to wait is asked again in each turn, and must not take all shares.
+        if turn.planned >= share {
+            turn.is_left_off = true;
             break;
         }
     }

@@ -21,6 +21,7 @@ mod settle;
 mod shared;
 mod steering;
 mod trials;
+mod turns;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -71,7 +72,8 @@ static WOKEN: Statement = Statement::new(
     "WOKEN",
     "SELECT COUNT(*) AS n FROM campaigns WHERE status = 'sending' AND next_plan_at IS NULL AND seen_until > $1",
 );
-/// What the turns that the clock jumped over would have written: they have seen the campaign, and found nothing to do.
+/// What the turns that the clock jumped over would have written, of which the last one may be ten seconds old: they have seen the
+/// campaign, and found nothing to do.
 static SEE: Statement = Statement::new(
     "SEE",
     "UPDATE campaigns SET seen_until = $1 WHERE status = 'sending' AND seen_until < $1

@@ -118,10 +118,14 @@ impl AccountBook {
         self.pace.daily_limit.is_some() || self.pace.warmup_started_at.is_some()
     }
 
+    /// Slots that are taken of the local day of `at`: more than the cap where that was lowered meanwhile.
+    pub fn taken(&self, at: Timestamp) -> u32 {
+        self.days.get(&self.pace.zone.day(at)).copied().unwrap_or_default().taken()
+    }
+
     /// Slots left on the local day of `at`; `u32::MAX` without a cap.
     pub fn remaining(&self, at: Timestamp, warmup: &WarmupTable) -> u32 {
-        let taken = self.days.get(&self.pace.zone.day(at)).copied().unwrap_or_default().taken();
-        self.cap(at, warmup).map_or(u32::MAX, |cap| cap.saturating_sub(taken))
+        self.cap(at, warmup).map_or(u32::MAX, |cap| cap.saturating_sub(self.taken(at)))
     }
 }
 

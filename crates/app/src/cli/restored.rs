@@ -133,11 +133,11 @@ async fn hold(ctx: &Context, lost: LostTime) -> Result<Held, Failure> {
             break;
         }
     }
-    for (tenant_id, campaign_id) in system.due_campaigns(lost.until).await? {
+    // Up to the end of lost time and no further: what is due since then is the scheduler's.
+    let (now, horizon) = (lost.until, std::time::Duration::ZERO);
+    for (tenant_id, campaign_id) in system.due_campaigns(now, horizon).await? {
         let mut behind = None;
         loop {
-            // Up to the end of lost time and no further: what is due since then is the scheduler's.
-            let (now, horizon) = (lost.until, std::time::Duration::ZERO);
             let request = PlanRequest { tenant_id, campaign_id, now, horizon, limit: PAGE, epoch: NO_EPOCH, behind };
             let warmup = &ctx.config.settings.email_account.warmup;
             let page = system.plan_page(&request, warmup, &|| ctx.clock.uuid_v7()).await?;

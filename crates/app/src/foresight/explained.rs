@@ -130,8 +130,8 @@ fn why(
 ) -> String {
     let Some(reason) = reason else { return "nothing holds it".to_owned() };
     match (reason, holder) {
-        (Reason::AccountCap, Some((book, address))) => match at_cap(book, now, warmup) {
-            Some((taken, cap)) => format!("{address} is at {taken} of {cap} today"),
+        (Reason::AccountCap, Some((book, address))) => match book.cap(now, warmup) {
+            Some(cap) => format!("{address} is at {} of {cap} today", book.taken(now)),
             None => format!("{address}: {}", reason.for_people()),
         },
         (Reason::AccountGap, Some((book, address))) => {
@@ -143,12 +143,6 @@ fn why(
         }
         _ => reason.for_people().to_owned(),
     }
-}
-
-/// Slots that are taken of the account's day, and its cap.
-fn at_cap(book: &AccountBook, now: Timestamp, warmup: &WarmupTable) -> Option<(u32, u32)> {
-    let cap = book.cap(now, warmup)?;
-    Some((cap - book.remaining(now, warmup), cap))
 }
 
 impl Answer {

@@ -17,7 +17,9 @@ use engines::values;
 
 use super::plans::{Plan, Use};
 use super::{HORIZON, Mail, Simulation, is_only_one, seeds};
+use crate::foresight::explained::Explained;
 use crate::foresight::{Idle, foresee};
+use crate::scheduler;
 
 const ORIGIN: &str = "2026-03-20T10:00:00Z";
 const HOUR: Duration = Duration::from_secs(3600);
@@ -170,4 +172,58 @@ async fn explanations_are_what_then_happens() {
     ] {
         assert!(reasons.contains_key(&reason), "{reason:?} was never said: {reasons:?}");
     }
+}
+
+const FULL: &str = r#"
+[tenant]
+name = "Acme"
+[company]
+name = "Acme Ltd"
+address = "1 Main Street"
+[[email_account]]
+email = "ana@acme.test"
+smtp = "smtp://mail.acme.test"
+timezone = "Europe/Madrid"
+daily_limit = 2
+[campaign]
+name = "C"
+leads = "leads.csv"
+timezone = "Europe/Madrid"
+[[step]]
+subject = "One"
+html = "hello.html"
+"#;
+static LOWER: Statement = Statement::new("LOWER", "UPDATE email_accounts SET daily_limit = 1");
+
+/// The sentences that people read, word by word.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn people_are_told_what_holds_a_lead_and_its_next_slot() {
+    let simulation = Simulation::begin(ORIGIN.parse().unwrap()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("campaign.toml");
+    std::fs::write(&file, FULL).unwrap();
+    std::fs::write(folder.path().join("hello.html"), "<p>Hello</p>").unwrap();
+    std::fs::write(folder.path().join("leads.csv"), "email\na@example.test\nb@example.test\nc@example.test\n").unwrap();
+    let (tenant_id, _) = simulation.start(&file).await;
+    let ctx = &simulation.ctx;
+    let campaign = ctx.store.tenant(tenant_id).find_campaign("C").await.unwrap().unwrap();
+    let told = async |lead: &str| {
+        Explained::of(ctx, &campaign, lead).await.unwrap().map(|explained| explained.text().to_owned())
+    };
+    scheduler::enqueue_due_campaigns(ctx).await.unwrap();
+    simulation.settle().await;
+    assert_eq!(
+        told("a@example.test").await.unwrap(),
+        "the sequence is over, the last mail left on Fri 2026-03-20 10:00 UTC"
+    );
+    let full = told("c@example.test").await.unwrap();
+    assert_eq!(
+        full,
+        "ana@acme.test is at 2 of 2 today; next slot Sat 2026-03-21 00:00 Europe/Madrid from ana@acme.test"
+    );
+    ctx.store.db().write(&LOWER, values![]).await.unwrap();
+    let lowered = told("c@example.test").await.unwrap();
+    assert!(lowered.starts_with("ana@acme.test is at 2 of 1 today; next slot "), "{lowered}");
+    assert_eq!(told("nobody@example.test").await, None);
+    simulation.end().await;
 }

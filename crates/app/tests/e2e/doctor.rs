@@ -260,6 +260,24 @@ fn a_ledger_that_is_ahead_of_the_clock() {
     clinic.must_find(2, ["clock", "problem", "the ledger's last entry is of ", "--time-scale"], &[]);
 }
 
+/// It has been seen up to the next day, which is no reason for the next process to begin there.
+#[test]
+fn a_campaign_that_rests_does_not_move_the_clock() {
+    let Some(clinic) = Clinic::new(Engine::Sqlite) else { return };
+    clinic.account("smtp = \"smtp://127.0.0.1:25?tls=none\"\ndaily_limit = 1");
+    std::fs::write(clinic.app.path("more.csv"), "email\nben@doctor.example\n").unwrap();
+    let more = clinic.app.path("more.csv").display().to_string();
+    for arguments in [&["lead", "import", &more, "--campaign", "Welcome"][..], &["campaign", "resume", "Welcome"]] {
+        assert_eq!(clinic.app.json(arguments).0, 0, "{arguments:?}");
+    }
+    let turn = clinic.app.json(&["scheduler", "--once"]).1;
+    assert_eq!((number(&turn, "planned"), number(&turn, "deferred")), (1, 1), "{turn}");
+    let (_, report) = clinic.look(&[]);
+    let findings = report["findings"].as_array().unwrap();
+    let clock = findings.iter().find(|finding| finding["check"] == "clock").unwrap();
+    assert_eq!(clock["level"], "ok", "{clock}");
+}
+
 #[test]
 fn nothing_is_made_where_there_is_nothing_yet() {
     let Some(app) = App::new(Engine::Sqlite) else { return };

@@ -56,27 +56,20 @@ macro_rules! candidate_tables {
 }
 pub(super) use {candidate_columns, candidate_tables};
 
-/// Campaigns that run at `$1` and do not rest.
-macro_rules! due_campaigns {
-    () => {
-        "SELECT id, tenant_id FROM campaigns
-        WHERE status IN ('scheduled', 'sending') AND (scheduled_at IS NULL OR scheduled_at <= $1)
-            AND (next_plan_at IS NULL OR next_plan_at <= $1)"
-    };
-}
-
 /// How often a campaign in which nobody is due is planned all the same, only for `seen_until`: who comes due later is late from that
-/// time on, whatever turns have seen, and whom another program makes due in the past is late by so much more at most.
+/// time on, whatever turns have seen, and whom an edit or another program makes due in the past is late by so much more at most.
 const SEEN_EVERY: Duration = Duration::from_secs(10);
 
 statements! {
-    DUE_CAMPAIGNS = concat!(due_campaigns!(), " ORDER BY scheduled_at, id");
-    // The first who is due is looked up in the index of `DUE`, in its order: PostgreSQL would make a join of an `EXISTS`.
-    CAMPAIGNS_TO_PLAN = concat!(due_campaigns!(), "
-            AND (status = 'scheduled' OR seen_until IS NULL OR seen_until <= $2
+    // The first who is due is looked up in the order of `DUE`, hence in its index: for an `EXISTS`, PostgreSQL may read all who are active.
+    // Of one whose rest was ended early, `seen_until` lies ahead.
+    DUE_CAMPAIGNS = "SELECT id, tenant_id FROM campaigns
+        WHERE status IN ('scheduled', 'sending') AND (scheduled_at IS NULL OR scheduled_at <= $1)
+            AND (next_plan_at IS NULL OR next_plan_at <= $1)
+            AND (status = 'scheduled' OR seen_until IS NULL OR seen_until <= $2 OR seen_until > $1
                 OR (SELECT e.due_at FROM campaign_leads e WHERE e.campaign_id = campaigns.id AND e.status = 'active'
                     AND e.due_at IS NOT NULL ORDER BY e.due_at, e.id LIMIT 1) <= $3)
-        ORDER BY scheduled_at, id");
+        ORDER BY scheduled_at, id";
     // Found and locked first, and only then joined, so that the order of the index and the limit hold whatever statistics say. Who has
     // no lead of his tenant counts against the limit too, and is let go by who reads.
     DUE = concat!("SELECT ", candidate_columns!("e.due_at", "$4"), candidate_tables!("(SELECT e.* FROM campaign_leads e
@@ -291,21 +284,14 @@ struct Writing<'a> {
 }
 
 impl SystemStore {
-    /// Campaigns that run and do not rest until later.
+    /// Campaigns that are worth planning: they run, do not rest until later, and somebody is due before the horizon's end, or the
+    /// campaign starts, or no turn has seen it for ten seconds.
     ///
     /// # Errors
     /// The database.
-    pub async fn due_campaigns(&self, now: Timestamp) -> Result<Vec<(TenantId, CampaignId)>> {
-        campaigns(&self.db.read(&DUE_CAMPAIGNS, values![now]).await?)
-    }
-
-    /// Those of them that a turn has to plan: somebody is due up to the end of the horizon, or the campaign starts, or no turn has
-    /// seen it for ten seconds.
-    ///
-    /// # Errors
-    /// The database.
-    pub async fn campaigns_to_plan(&self, now: Timestamp, horizon: Duration) -> Result<Vec<(TenantId, CampaignId)>> {
-        campaigns(&self.db.read(&CAMPAIGNS_TO_PLAN, values![now, now - SEEN_EVERY, now + horizon]).await?)
+    pub async fn due_campaigns(&self, now: Timestamp, horizon: Duration) -> Result<Vec<(TenantId, CampaignId)>> {
+        let rows = self.db.read(&DUE_CAMPAIGNS, values![now, now - SEEN_EVERY, now + horizon]).await?;
+        rows.iter().map(|row| Ok((row.get("tenant_id")?, row.get("id")?))).collect()
     }
 
     /// Plans one page of a campaign's due enrollments. Two planners at once take different enrollments.
@@ -383,10 +369,6 @@ impl SystemStore {
         tx.commit().await?;
         Ok(PlanPage { unknown_domains, ..result })
     }
-}
-
-fn campaigns(rows: &[Row]) -> Result<Vec<(TenantId, CampaignId)>> {
-    rows.iter().map(|row| Ok((row.get("tenant_id")?, row.get("id")?))).collect()
 }
 
 /// A part of a page, in the order in which candidates came due.

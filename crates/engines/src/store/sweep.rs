@@ -25,7 +25,7 @@ const DIRECT: [&Statement; 2] = [&CANCEL_ENDED, &SKIP_FORSAKEN];
 statements! {
     // In order of an index, or PostgreSQL may read all sends for the first open one.
     SWEPT = "SELECT (SELECT lead_id FROM sweep_progress) AS lead_id,
-        (SELECT id FROM sends WHERE open ORDER BY lead_id LIMIT 1) AS first_open";
+        (SELECT id FROM sends WHERE open ORDER BY lead_id LIMIT 1) IS NOT NULL AS is_any_open";
     SAVE_SWEPT = "INSERT INTO sweep_progress (one, lead_id, created_at, updated_at) VALUES (1, $1, $2, $2)
         ON CONFLICT (one) DO UPDATE SET lead_id = excluded.lead_id, updated_at = excluded.updated_at";
     PAGE_END = "SELECT lead_id FROM sends WHERE open AND lead_id > $1 ORDER BY lead_id LIMIT 1 OFFSET $2";
@@ -76,11 +76,14 @@ impl SystemStore {
     /// The database.
     pub async fn sweep(&self, now: Timestamp) -> Result<u64> {
         let swept = self.db.read(&SWEPT, vec![]).await?;
-        let Some(swept) = swept.first() else { return Ok(0) };
-        if swept.get::<Option<Uuid>>("first_open")?.is_none() {
+        let (kept, is_any_open) = match swept.first() {
+            Some(row) => (row.get("lead_id")?, row.get("is_any_open")?),
+            None => (None, false),
+        };
+        // A place that was kept is given up first, or the next open send might lie before it.
+        if !is_any_open && kept.is_none() {
             return Ok(0);
         }
-        let kept: Option<Uuid> = swept.get("lead_id")?;
         let mut tx = self.db.begin(Access::Write).await?;
         let after = kept.unwrap_or(Uuid::nil());
         let end: Option<Uuid> =

@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::{statements, values};
 
 statements! {
-    LATEST = "SELECT MAX({max seen_until, COALESCE(completed_at, seen_until)}) AS at FROM campaigns WHERE seen_until IS NOT NULL";
     NAME_DEPLOYMENT = "INSERT INTO deployment (one, id, created_at, updated_at) VALUES (1, $1, $2, $2) ON CONFLICT (one) DO NOTHING";
     DEPLOYMENT = "SELECT id FROM deployment";
     FIND_TENANT = "SELECT id, name FROM tenants WHERE name = $1 OR id = $2::uuid";
@@ -23,15 +22,6 @@ statements! {
 }
 
 impl SystemStore {
-    /// The latest time that planning has seen: a process whose time ran faster must not leave the next one in its past.
-    ///
-    /// # Errors
-    /// The database.
-    pub async fn latest_time(&self) -> Result<Option<Timestamp>> {
-        let rows = self.db.read(&LATEST, vec![]).await?;
-        rows.first().map_or(Ok(None), |row| row.get("at"))
-    }
-
     /// The id of this deployment, which is everybody's on this database: `new` where it had none.
     ///
     /// # Errors

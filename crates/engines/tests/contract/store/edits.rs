@@ -114,7 +114,7 @@ fn an_added_last_step_is_got_by_who_had_finished_only_where_that_is_asked(engine
         let report = f.edit(NOW + 2 * HOUR, |s| s.reopen = true).await;
         assert_eq!(report.finished, 0);
         assert_eq!(f.one::<String>("SELECT status AS x FROM campaigns").await, "sending");
-        assert_eq!(f.store.system().due_campaigns(NOW + 10 * HOUR).await.unwrap().len(), 1);
+        assert_eq!(f.due_campaigns(NOW + 10 * HOUR).await.len(), 1);
         assert!(f.plan(NOW + 9 * HOUR).await.planned.is_empty(), "its wait counts from the mail before");
         assert_eq!(f.send_all(NOW + 10 * HOUR).await, ["X"], "and nobody gets it who may get none");
     });
@@ -279,15 +279,15 @@ fn every_edit_has_the_campaign_planned_and_read_again(engine: Engine) {
     with_store(engine, async |store: Store| {
         let mut f = Scene::started(store, 1, |s| s.settings.send_time_start = "15:00".parse().unwrap()).await;
         f.plan(NOW).await;
-        assert!(f.store.system().due_campaigns(NOW).await.unwrap().is_empty(), "its window is closed");
+        assert!(f.due_campaigns(NOW).await.is_empty(), "its window is closed");
         f.edit(NOW + HOUR, |s| s.accounts.push(account("bob@acme.test"))).await;
-        assert_eq!(f.store.system().due_campaigns(NOW + HOUR).await.unwrap().len(), 1);
+        assert_eq!(f.due_campaigns(NOW + HOUR).await.len(), 1);
         // What workers keep of a campaign goes by this.
         assert_eq!(f.tenant().get_campaign(f.campaign_id).await.unwrap().updated_at, NOW + HOUR);
         f.plan(NOW + HOUR).await;
-        assert!(f.store.system().due_campaigns(NOW + HOUR).await.unwrap().is_empty());
+        assert!(f.due_campaigns(NOW + HOUR).await.is_empty());
         assert_eq!(f.enroll(0..2).await, 1, "leads that the list leaves out stay, new ones come");
-        assert_eq!(f.store.system().due_campaigns(NOW + HOUR).await.unwrap().len(), 1);
+        assert_eq!(f.due_campaigns(NOW + HOUR).await.len(), 1);
         assert_eq!(f.one::<i64>("SELECT COUNT(*) AS x FROM campaign_leads").await, 2);
     });
 }

@@ -88,7 +88,7 @@ fn a_campaign_rests_by_one_page_alone(engine: Engine) {
     with_store(engine, async |store: Store| {
         let (f, [_, bob], _) = two_lines(store).await;
         f.write("UPDATE email_accounts SET daily_limit = 25 WHERE id = $1", values![bob]).await;
-        let is_due = async || !f.store.system().due_campaigns(NOW).await.unwrap().is_empty();
+        let is_due = async || !f.due_campaigns(NOW).await.is_empty();
         let (planned, deferred, pages) = turn(&f).await;
         assert_eq!((planned.len(), deferred, pages), (1 + 25, 2, 3));
         assert!(is_due().await, "ana was asked in the first page alone");

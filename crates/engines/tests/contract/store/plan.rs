@@ -54,7 +54,7 @@ fn whoever_waited_for_a_cap_until_the_next_day_is_not_late(engine: Engine) {
         .await;
         assert_eq!(f.plan(NOW).await.planned.len(), 1);
         let midnight = NOW + 12 * HOUR;
-        assert!(f.store.system().due_campaigns(midnight - HOUR).await.unwrap().is_empty(), "nobody looks until then");
+        assert!(f.due_campaigns(midnight - HOUR).await.is_empty(), "nobody looks until then");
         let page = f.plan(midnight).await;
         assert_eq!((page.planned.len(), page.skipped), (1, 0));
         // A scheduler that was away then for longer than that has late ones.
@@ -97,8 +97,8 @@ fn a_closed_window_holds_the_whole_campaign_until_it_opens(engine: Engine) {
         let f = Scene::started(store, 1, |s| s.settings.send_time_start = "15:00".parse().unwrap()).await;
         assert!(f.plan(NOW).await.planned.is_empty());
         assert_eq!(f.one::<Timestamp>("SELECT due_at AS x FROM campaign_leads").await, NOW, "no row was written");
-        assert!(f.store.system().due_campaigns(NOW + 2 * HOUR).await.unwrap().is_empty());
-        assert_eq!(f.store.system().due_campaigns(NOW + 3 * HOUR).await.unwrap().len(), 1);
+        assert!(f.due_campaigns(NOW + 2 * HOUR).await.is_empty());
+        assert_eq!(f.due_campaigns(NOW + 3 * HOUR).await.len(), 1);
         assert_eq!(f.plan(NOW + 3 * HOUR).await.planned[0].not_before, NOW + 3 * HOUR);
     });
 }
@@ -164,12 +164,12 @@ fn a_draft_and_a_paused_campaign_plan_nothing(engine: Engine) {
         let f = Scene::draft(store, |_| {}).await;
         f.enroll(0..1).await;
         assert!(f.plan(NOW).await.planned.is_empty());
-        assert!(f.store.system().due_campaigns(NOW).await.unwrap().is_empty());
+        assert!(f.due_campaigns(NOW).await.is_empty());
         f.tenant().start_campaign(f.campaign_id, NOW).await.unwrap();
         assert!(f.tenant().pause_campaign(f.campaign_id, NOW).await.unwrap());
         assert!(f.plan(NOW).await.planned.is_empty());
         assert!(f.tenant().resume_campaign(f.campaign_id, NOW).await.unwrap());
-        assert_eq!(f.store.system().due_campaigns(NOW).await.unwrap(), [(f.tenant_id, f.campaign_id)]);
+        assert_eq!(f.due_campaigns(NOW).await, [(f.tenant_id, f.campaign_id)]);
         assert_eq!(f.plan(NOW).await.planned.len(), 1);
     });
 }
@@ -188,11 +188,8 @@ fn an_account_that_left_the_pool_serves_its_leads_to_the_end(engine: Engine) {
 fn a_campaign_in_which_nobody_is_due_is_only_seen_from_time_to_time(engine: Engine) {
     with_store(engine, async |store: Store| {
         let f = Scene::started(store, 1, |_| {}).await;
-        let is_planned = async |now: Timestamp| {
-            let found = f.store.system().campaigns_to_plan(now, 10 * MINUTE).await.unwrap();
-            found.contains(&(f.tenant_id, f.campaign_id))
-        };
-        assert!(is_planned(NOW).await, "it is to start");
+        let is_planned = async |now: Timestamp| !f.due_campaigns(now).await.is_empty();
+        assert!(is_planned(NOW).await, "its lead is due");
         assert_eq!(f.plan(NOW).await.planned.len(), 1);
         assert!(!is_planned(NOW).await, "its lead waits for an open send");
         let seen = async || f.one::<Timestamp>("SELECT seen_until AS x FROM campaigns").await;
@@ -203,9 +200,16 @@ fn a_campaign_in_which_nobody_is_due_is_only_seen_from_time_to_time(engine: Engi
         assert_eq!(seen().await, later);
         f.write("UPDATE campaign_leads SET due_at = $1", values![later + 11 * MINUTE]).await;
         assert!(!is_planned(later).await, "due behind the horizon");
-        f.plan(later + MINUTE - SECOND).await;
-        assert!(!is_planned(later + MINUTE - SECOND).await, "just seen");
+        let before = later + MINUTE - SECOND;
+        f.plan(before).await;
+        assert!(!is_planned(before).await, "just seen");
         assert!(is_planned(later + MINUTE).await, "due at its end");
+        f.write("UPDATE campaigns SET status = 'scheduled'", vec![]).await;
+        assert!(is_planned(before).await, "it is to start");
+        f.write("UPDATE campaigns SET status = 'sending', seen_until = $1", values![before + HOUR]).await;
+        assert!(is_planned(before).await, "its rest was ended early");
+        f.write("UPDATE campaigns SET seen_until = NULL", vec![]).await;
+        assert!(is_planned(before).await, "no turn has seen it");
     });
 }
 

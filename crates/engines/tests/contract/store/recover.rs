@@ -293,6 +293,12 @@ fn the_sweep_looks_page_by_page_and_begins_again(engine: Engine) {
             ended.push(system.sweep(NOW).await.unwrap());
         }
         assert_eq!(ended, [0, 0, 1]);
+        let kept = async || f.one::<i64>("SELECT COUNT(*) AS x FROM sweep_progress WHERE lead_id IS NOT NULL").await;
+        // A place that was kept is nothing to go by once no send is open.
+        assert_eq!(kept().await, 1);
+        f.write("UPDATE sends SET status = 'cancelled', open = false", vec![]).await;
+        assert_eq!(system.sweep(NOW).await.unwrap(), 0);
+        assert_eq!(kept().await, 0);
     });
 }
 

@@ -27,6 +27,8 @@ use crate::engine::{NOW, new_id};
 
 pub const SECOND: Duration = Duration::from_secs(1);
 pub const MINUTE: Duration = Duration::from_secs(60);
+/// How far ahead slots are granted where a case does not say.
+const HORIZON: Duration = Duration::from_secs(600);
 pub const HOUR: Duration = Duration::from_secs(3600);
 pub const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Who writes the dots of every case.
@@ -167,7 +169,12 @@ impl Scene {
     }
 
     pub async fn plan(&self, now: Timestamp) -> PlanPage {
-        self.plan_within(10 * MINUTE, now).await
+        self.plan_within(HORIZON, now).await
+    }
+
+    /// The campaigns that a turn plans, with the same horizon.
+    pub async fn due_campaigns(&self, now: Timestamp) -> Vec<(TenantId, CampaignId)> {
+        self.store.system().due_campaigns(now, HORIZON).await.unwrap()
     }
 
     pub async fn plan_within(&self, horizon: Duration, now: Timestamp) -> PlanPage {

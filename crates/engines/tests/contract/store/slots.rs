@@ -44,7 +44,7 @@ async fn two_campaigns(store: Store) -> (Scene, Scene, Vec<SendJob>) {
 }
 
 async fn is_due(f: &Scene) -> bool {
-    f.store.system().due_campaigns(NOW).await.unwrap().contains(&(f.tenant_id, f.campaign_id))
+    f.due_campaigns(NOW).await.contains(&(f.tenant_id, f.campaign_id))
 }
 
 /// So many slots are free again, and the second campaign is asked for them.
