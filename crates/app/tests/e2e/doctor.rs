@@ -267,7 +267,8 @@ fn a_campaign_that_rests_does_not_move_the_clock() {
     clinic.account("smtp = \"smtp://127.0.0.1:25?tls=none\"\ndaily_limit = 1");
     std::fs::write(clinic.app.path("more.csv"), "email\nben@doctor.example\n").unwrap();
     let more = clinic.app.path("more.csv").display().to_string();
-    for arguments in [&["lead", "import", &more, "--campaign", "Welcome"][..], &["campaign", "resume", "Welcome"]] {
+    let import = ["lead", "import", &more, "--tenant", "Acme doctor.example", "--campaign", "Welcome"];
+    for arguments in [&import[..], &["campaign", "resume", "Welcome"]] {
         assert_eq!(clinic.app.json(arguments).0, 0, "{arguments:?}");
     }
     let turn = clinic.app.json(&["scheduler", "--once"]).1;

@@ -365,28 +365,34 @@ impl SystemStore {
         let stands = standing(&mut tx, trial, now).await?;
         tx.commit().await?;
         let Some(stands) = stands else { return Ok(None) };
+        let is_time = matches!(stands.rule.next(&stands.progress, now), Next::Decide(_));
         let mut tx = self.db.begin(Access::Write).await?;
-        if let Next::LookAgain(at) = stands.rule.next(&stands.progress, now) {
-            let since = stands.progress.waited_for_since;
-            tx.execute(&LOOK_AGAIN, values![trial.tenant_id, trial.step_id, at, since]).await?;
-            tx.commit().await?;
-            return Ok(None);
-        }
-        tx.lock(LockKind::Campaign, true, [trial.campaign_id.uuid()]).await?;
-        // As it stands now that nobody plans: a lead may have joined the sample, or a person have decided.
-        let stands = standing(&mut tx, trial, now).await?;
-        let decided = match stands {
-            Some(stands) => decide(&mut tx, trial, &stands, now).await?,
-            None => None,
+        tx.lock(LockKind::Campaign, is_time, [trial.campaign_id.uuid()]).await?;
+        // As it stands now that nobody edits it, nor plans where it is decided: a lead may have joined the sample, or a person have
+        // decided, or the rule is another one.
+        let Some(stands) = standing(&mut tx, trial, now).await? else { return Ok(None) };
+        let decided = match stands.rule.next(&stands.progress, now) {
+            Next::LookAgain(at) => {
+                let since = stands.progress.waited_for_since;
+                tx.execute(&LOOK_AGAIN, values![trial.tenant_id, trial.step_id, at, since]).await?;
+                None
+            }
+            Next::Decide(due) if is_time => decide(&mut tx, trial, &stands, (due, now)).await?,
+            // The next turn does: somebody may be planning now.
+            Next::Decide(_) => None,
         };
         tx.commit().await?;
         Ok(decided)
     }
 }
 
-async fn decide(tx: &mut Tx, trial: &OpenTrial, stands: &Standing, now: Timestamp) -> Result<Option<Decided>> {
+async fn decide(
+    tx: &mut Tx,
+    trial: &OpenTrial,
+    stands: &Standing,
+    (due, now): (Timestamp, Timestamp),
+) -> Result<Option<Decided>> {
     let OpenTrial { tenant_id, campaign_id, step_id } = *trial;
-    let Next::Decide(due) = stands.rule.next(&stands.progress, now) else { return Ok(None) };
     let count = |report: VariantReport| {
         let reacted = match stands.rule.by {
             Measure::Opens => report.opens,

@@ -4,10 +4,10 @@ use domain::reason::Reason;
 use domain::send::SendStatus;
 use domain::settle::{Decision, Held, Outcome, ReplyAction, resolve};
 use domain::time::Timestamp;
-use engines::Store;
 use engines::store::apply::{Applied, Settled};
 use engines::store::fetch::SendJob;
 use engines::store::resolve::SentAgain;
+use engines::{Store, values};
 
 use super::scene::{HOUR, MINUTE, Scene, last_result, result};
 use crate::engine::{Engine, NOW, new_id, with_store};
@@ -204,6 +204,20 @@ fn a_completed_campaign_opens_again(engine: Engine) {
     });
 }
 
+/// Who gets a mail again may keep an account that has room, while the campaign rests until others have.
+fn a_campaign_that_rests_is_asked_again(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, job, _) = held(store).await;
+        let seen = f.one::<Timestamp>("SELECT updated_at AS x FROM campaigns").await;
+        f.write("UPDATE campaigns SET next_plan_at = $1", values![LATER + 10 * HOUR]).await;
+        let decision = decided(&f, &job, Decision::Resend).await;
+        assert_eq!(write(&f, &decision).await, Applied::Done);
+        assert_eq!(f.one::<Option<Timestamp>>("SELECT next_plan_at AS x FROM campaigns").await, None);
+        assert_eq!(f.one::<Timestamp>("SELECT updated_at AS x FROM campaigns").await, seen, "no text has changed");
+        assert_eq!(f.one::<String>("SELECT status AS x FROM campaigns").await, "sending");
+    });
+}
+
 fn a_poisoned_send_goes_again_and_is_not_held_by_the_old_result(engine: Engine) {
     with_store(engine, async |store: Store| {
         let (f, job) = Scene::one_job(store, |_| {}).await;
@@ -348,6 +362,7 @@ on_every_engine! {
     a_decision_and_a_late_250_at_once_end_it_once
     a_campaign_that_was_cancelled_meanwhile_sends_nothing_again
     a_completed_campaign_opens_again
+    a_campaign_that_rests_is_asked_again
     a_poisoned_send_goes_again_and_is_not_held_by_the_old_result
     only_failed_sends_of_leads_who_may_get_mail_go_again_and_once
     sending_again_opens_a_completed_campaign_and_leaves_a_cancelled_one
