@@ -1,7 +1,7 @@
 //! The process's clock and its chance: the only place that reads a clock or rolls dice.
 //!
-//! In scale-out the database tells the time: process time begins there, runs by the monotonic clock, and is moved forward
-//! where the database turns out to be ahead. Process time may run faster than real time (`--time-scale`), so lengths of ledger time and of real time are kept
+//! In scale-out the database tells the time, embedded the host: process time begins there, runs by the monotonic clock, and is moved forward
+//! where that turns out to be ahead. Process time may run faster than real time (`--time-scale`), so lengths of ledger time and of real time are kept
 //! apart: `span` turns real into process time. Decisions take what this returns as
 //! arguments. To add a source of time: a variant of `Source`.
 

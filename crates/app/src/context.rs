@@ -108,6 +108,9 @@ impl Parts {
     }
 }
 
+/// A process that is further behind than this says so when it catches up.
+const WORTH_TELLING: Duration = Duration::from_secs(60);
+
 /// What is still being opened, and how that fails where a person has to mend something.
 pub(crate) type Opening = JoinHandle<Result<(), Failure>>;
 
@@ -119,7 +122,15 @@ impl Context {
     /// The database.
     pub(crate) async fn catch_up(&self) -> engines::error::Result<()> {
         let present = self.store.db().server_time().await?;
-        self.clock.catch_up(present.unwrap_or_else(|| Clock::system().now()));
+        let present = present.unwrap_or_else(|| Clock::system().now());
+        let behind = present.since(self.clock.now());
+        if behind > WORTH_TELLING {
+            tracing::warn!(
+                "this process was {} s behind: its host was suspended, or a clock was set",
+                behind.as_secs()
+            );
+        }
+        self.clock.catch_up(present);
         Ok(())
     }
 
@@ -139,7 +150,7 @@ impl Context {
             Some(server) => server,
             // Embedded, time does not go back behind what a worker has marked, also after a run in which it went faster. No time
             // that was written as one to come will do: a campaign that rests would take all to the end of its rest.
-            None => Clock::system().now().max(store.system().signs().await?.seen_at.unwrap_or(Timestamp::EPOCH)),
+            None => Clock::system().now().max(store.system().latest_time().await?.unwrap_or(Timestamp::EPOCH)),
         };
         let clock = Clock::running(anchor, time_scale);
         let queue = Measured::over(queue::open(&config, db, &store, &clock).await?, &parts.metrics);

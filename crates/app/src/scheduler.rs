@@ -6,12 +6,13 @@
 
 mod trials;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::forecast::Rhythm;
 use domain::ids::{CampaignId, TenantId};
-use domain::page::turn_rank;
+use domain::page::{Behind, turn_rank};
 use domain::settle::loop_delay;
 use domain::time::Timestamp;
 use engines::queue::{Job, List, NO_EPOCH};
@@ -29,7 +30,7 @@ use crate::recipients;
 const TICK: Duration = Duration::from_secs(1);
 /// Enrollments in one transaction.
 const PAGE: u32 = 500;
-/// Sends of one campaign that a turn records before it goes on to the next one; about a second's work.
+/// Of one campaign, a turn goes on to the next one behind the page with which it has recorded so many sends; about a second's work.
 const SHARE: u64 = 20_000;
 
 /// What one turn did, or several; the object that `scheduler --once --json` and the cron route answer with.
@@ -50,10 +51,10 @@ pub(crate) struct Turn {
     /// When those who wait can first have another answer, as long as nothing changes.
     #[serde(skip)]
     pub(crate) again_at: Option<Timestamp>,
-    /// Whether a campaign has had its share, and may have more that is due: the next turn comes at once.
-    #[serde(skip)]
-    is_left_off: bool,
 }
+
+/// Campaigns that have had their share of a turn, and where the next one goes on in them: it comes at once.
+type LeftOff = HashMap<CampaignId, Behind>;
 
 impl Turn {
     /// This one and the next.
@@ -66,29 +67,26 @@ impl Turn {
             completed: self.completed + next.completed,
             seconds: self.seconds + next.seconds,
             again_at: [self.again_at, next.again_at].into_iter().flatten().min(),
-            is_left_off: next.is_left_off,
         }
     }
 }
 
 /// Turns until stopping is asked for.
 pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) {
-    let mut errors = 0;
+    let (mut errors, mut left_off) = (0, LeftOff::new());
     let pulse = ctx.liveness.pulse(Loop::Scheduler);
     while !shutdown.is_stopping() {
         let goes_on = || {
             pulse.works();
             !shutdown.is_stopping()
         };
-        // It goes by the time of all others; where that is not told now, the turn says what is missing.
-        let _in_time = tokio::time::timeout(TICK, ctx.catch_up()).await;
-        let pause = match turn_over(&ctx, &goes_on).await {
+        let pause = match turn_over(&ctx, &goes_on, &mut left_off).await {
             Ok(turn) => {
                 errors = 0;
                 if turn.enqueued > 0 {
                     tracing::info!("Enqueued {} email jobs", turn.enqueued);
                 }
-                if turn.is_left_off { Duration::ZERO } else { TICK }
+                if left_off.is_empty() { TICK } else { Duration::ZERO }
             }
             Err(e) => {
                 let pause = loop_delay(errors, e.is_transient(), ctx.clock.chance());
@@ -106,10 +104,11 @@ pub(crate) async fn run(ctx: Arc<Context>, shutdown: Shutdown) {
 ///
 /// # Errors
 /// The database; what was recorded before stays recorded.
-pub(crate) async fn enqueue_due_campaigns(ctx: &Context) -> engines::error::Result<Turn> {
-    let mut all = turn_over(ctx, &|| true).await?;
-    while all.is_left_off {
-        all = all.and(turn_over(ctx, &|| true).await?);
+pub(crate) async fn enqueue_due_campaigns(ctx: &Context, goes_on: GoesOn<'_>) -> engines::error::Result<Turn> {
+    let mut left_off = LeftOff::new();
+    let mut all = turn_over(ctx, goes_on, &mut left_off).await?;
+    while !left_off.is_empty() && goes_on() {
+        all = all.and(turn_over(ctx, goes_on, &mut left_off).await?);
     }
     Ok(all)
 }
@@ -117,11 +116,17 @@ pub(crate) async fn enqueue_due_campaigns(ctx: &Context) -> engines::error::Resu
 /// Asked before each page, which has to end in time: whether to go on. A turn that is left off loses nothing.
 type GoesOn<'a> = &'a (dyn Fn() -> bool + Sync);
 
-/// One turn, as long as it may go on.
-pub(crate) async fn turn_over(ctx: &Context, goes_on: GoesOn<'_>) -> engines::error::Result<Turn> {
+/// One turn, as long as it may go on; `left_off` is the last one's, and then its own.
+pub(crate) async fn turn_over(
+    ctx: &Context,
+    goes_on: GoesOn<'_>,
+    left_off: &mut LeftOff,
+) -> engines::error::Result<Turn> {
+    // It goes by the time of all others; where that is not told now, the turn says what is missing.
+    let _in_time = tokio::time::timeout(TICK, ctx.catch_up()).await;
     let began = Instant::now();
     let mut turn = Turn::default();
-    let result = plan_campaigns(ctx, goes_on, &mut turn).await;
+    let result = plan_campaigns(ctx, goes_on, &mut turn, left_off).await;
     // Also after an error: what was recorded before stays recorded.
     let metrics = &ctx.metrics.scheduler;
     for (counter, many) in [
@@ -150,7 +155,12 @@ pub(crate) fn rhythm(ctx: &Context) -> Rhythm {
     }
 }
 
-async fn plan_campaigns(ctx: &Context, goes_on: GoesOn<'_>, turn: &mut Turn) -> engines::error::Result<()> {
+async fn plan_campaigns(
+    ctx: &Context,
+    goes_on: GoesOn<'_>,
+    turn: &mut Turn,
+    left_off: &mut LeftOff,
+) -> engines::error::Result<()> {
     let system = ctx.store.system();
     let mut hints = Hints { ctx, epoch: epoch(ctx).await, jobs: Vec::new(), pushed: 0 };
     // First: who begins a round is due in this very turn, and late from when its round was to begin.
@@ -158,7 +168,7 @@ async fn plan_campaigns(ctx: &Context, goes_on: GoesOn<'_>, turn: &mut Turn) -> 
     trials::decide(ctx).await?;
     // Before planning: room that this gives back is used in this very turn, as a forecast takes for granted. Planning goes on without.
     let swept = system.sweep(ctx.clock.now()).await;
-    let result = plan_due(ctx, goes_on, &mut hints, turn).await;
+    let result = plan_due(ctx, goes_on, &mut hints, turn, left_off).await;
     // Also after an error: what was recorded before stays recorded.
     hints.push().await;
     turn.enqueued = hints.pushed;
@@ -180,13 +190,16 @@ async fn plan_due(
     goes_on: GoesOn<'_>,
     hints: &mut Hints<'_>,
     turn: &mut Turn,
+    left_off: &mut LeftOff,
 ) -> engines::error::Result<()> {
     let now = ctx.clock.now();
     let mut due = ctx.store.system().due_campaigns(now, rhythm(ctx).horizon).await?;
     due.sort_by_key(|(_, campaign_id)| turn_rank(*campaign_id, now));
+    // Of one that was paused meanwhile nothing is left.
+    left_off.retain(|id, _| due.iter().any(|(_, campaign_id)| campaign_id == id));
     for (tenant_id, campaign_id) in due {
         // One campaign that cannot be planned must not stop the others.
-        if let Err(e) = plan_campaign(ctx, (tenant_id, campaign_id), goes_on, hints, turn).await {
+        if let Err(e) = plan_campaign(ctx, (tenant_id, campaign_id), goes_on, hints, turn, left_off).await {
             if e.is_transient() {
                 return Err(e);
             }
@@ -239,10 +252,10 @@ async fn plan_campaign(
     goes_on: GoesOn<'_>,
     hints: &mut Hints<'_>,
     turn: &mut Turn,
+    left_off: &mut LeftOff,
 ) -> engines::error::Result<()> {
     let Rhythm { horizon, warmup, .. } = rhythm(ctx);
-    let (mut behind, mut has_looked_up) = (None, false);
-    let share = turn.planned + SHARE;
+    let (mut behind, mut has_looked_up, mut recorded) = (left_off.remove(&campaign_id), false, 0);
     while goes_on() {
         let now = ctx.clock.now();
         let hinted = hints.epoch.unwrap_or(NO_EPOCH);
@@ -256,6 +269,7 @@ async fn plan_campaign(
         // A page is pushed while the next one is planned.
         let (page, ()) = tokio::join!(system.plan_page(&request, &warmup, &new_id), hints.push());
         let page = page?;
+        recorded += page.planned.len() as u64 + page.skipped + page.held;
         turn.planned += page.planned.len() as u64;
         turn.skipped += page.skipped;
         turn.deferred += page.deferred;
@@ -271,15 +285,12 @@ async fn plan_campaign(
                 continue;
             }
         }
-        behind = page.next;
-        if behind.is_none() {
+        let Some(next) = page.next else { break };
+        if recorded >= SHARE {
+            left_off.insert(campaign_id, next);
             break;
         }
-        // By what is planned, not by who is asked: whoever has to wait is asked again in each turn, and must not take all shares.
-        if turn.planned >= share {
-            turn.is_left_off = true;
-            break;
-        }
+        behind = Some(next);
     }
     Ok(())
 }

@@ -228,7 +228,7 @@ impl Simulation {
             self.settle().await;
             if self.last_turn() == self.clock.now() {
                 self.see().await;
-                again_at = scheduler::enqueue_due_campaigns(&self.ctx).await.unwrap().again_at;
+                again_at = scheduler::enqueue_due_campaigns(&self.ctx, &|| true).await.unwrap().again_at;
                 self.settle().await;
             }
             let now = self.clock.now();

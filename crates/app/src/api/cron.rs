@@ -57,9 +57,9 @@ async fn run(api: &super::Api, method: &Method, headers: &HeaderMap) -> Response
     if api.shutdown.is_stopping() {
         return later("the process is stopping");
     }
-    let ctx = Arc::clone(&api.ctx);
+    let (ctx, shutdown) = (Arc::clone(&api.ctx), api.shutdown.clone());
     let work = tokio::spawn(async move {
-        let result = scheduler::enqueue_due_campaigns(&ctx).await;
+        let result = scheduler::enqueue_due_campaigns(&ctx, &|| !shutdown.is_stopping()).await;
         drop(turn);
         result
     });

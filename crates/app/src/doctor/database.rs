@@ -84,7 +84,7 @@ async fn versions_and_clock(db: &Db) -> engines::error::Result<(Versions, Findin
             skew(ours, theirs)
         }
         // Embedded there is one clock; what it said before stands in the ledger.
-        None if versions.fits() => ledger_time(before, Store::new(db.clone()).system().signs().await?.seen_at),
+        None if versions.fits() => ledger_time(before, Store::new(db.clone()).system().latest_time().await?),
         None => Finding::ok(CLOCK, "there is only this host's"),
     };
     Ok((versions, finding))

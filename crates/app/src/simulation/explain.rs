@@ -210,7 +210,7 @@ async fn people_are_told_what_holds_a_lead_and_its_next_slot() {
     let told = async |lead: &str| {
         Explained::of(ctx, &campaign, lead).await.unwrap().map(|explained| explained.text().to_owned())
     };
-    scheduler::enqueue_due_campaigns(ctx).await.unwrap();
+    scheduler::enqueue_due_campaigns(ctx, &|| true).await.unwrap();
     simulation.settle().await;
     assert_eq!(
         told("a@example.test").await.unwrap(),

@@ -395,7 +395,7 @@ async fn the_room_of_a_suppressed_mail_is_used_in_the_turn_that_ends_it() {
     std::fs::write(folder.path().join("leads.csv"), "email\na@example.test\nb@example.test\nc@example.test\n").unwrap();
     let (tenant_id, _) = simulation.start(&file).await;
     let (ctx, db) = (&simulation.ctx, simulation.ctx.store.db());
-    assert_eq!(scheduler::enqueue_due_campaigns(ctx).await.unwrap().planned, 2);
+    assert_eq!(scheduler::enqueue_due_campaigns(ctx, &|| true).await.unwrap().planned, 2);
     simulation.settle().await;
     assert_eq!(simulation.accepted().len(), 1, "the other one keeps the gap");
     let email: String = db.read(&NEXT_PLANNED, vec![]).await.unwrap()[0].get("email").unwrap();
@@ -403,7 +403,7 @@ async fn the_room_of_a_suppressed_mail_is_used_in_the_turn_that_ends_it() {
     let params = values![ctx.clock.uuid_v7(), tenant_id, &email, simulation.clock.now(), ends];
     db.write(&SUPPRESS, params).await.unwrap();
     simulation.clock.advance(HORIZON);
-    assert_eq!(scheduler::enqueue_due_campaigns(ctx).await.unwrap().planned, 1);
+    assert_eq!(scheduler::enqueue_due_campaigns(ctx, &|| true).await.unwrap().planned, 1);
     simulation.live(origin + LONG).await;
     let accepted = simulation.accepted();
     assert!(accepted.len() == 2 && accepted.iter().all(|(_, to, _)| *to != email), "{accepted:?}");

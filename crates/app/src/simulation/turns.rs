@@ -2,6 +2,7 @@
 //!
 //! To add a case: one campaign file a campaign, and what a turn must have planned of it.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use domain::ids::CampaignId;
@@ -48,12 +49,14 @@ async fn a_turn_comes_to_every_campaign_and_leaves_nobody() {
     let many = start(&simulation, folder.path(), "many", MANY).await;
     let one = start(&simulation, folder.path(), "one", 1).await;
     let (ctx, store) = (&simulation.ctx, &simulation.ctx.store);
-    scheduler::turn_over(ctx, &|| true).await.unwrap();
+    let mut left_off = HashMap::new();
+    scheduler::turn_over(ctx, &|| true, &mut left_off).await.unwrap();
     assert_eq!((planned(store, many).await, planned(store, one).await), (20_000, 1));
-    let left = scheduler::enqueue_due_campaigns(ctx).await.unwrap();
+    assert!(left_off.contains_key(&many) && left_off.len() == 1, "the next turn comes at once: {left_off:?}");
+    let left = scheduler::enqueue_due_campaigns(ctx, &|| true).await.unwrap();
     assert_eq!((left.planned, planned(store, many).await), (700, MANY));
     let all = start(&simulation, folder.path(), "all", MANY).await;
-    let turn = scheduler::enqueue_due_campaigns(ctx).await.unwrap();
+    let turn = scheduler::enqueue_due_campaigns(ctx, &|| true).await.unwrap();
     assert_eq!(
         (turn.planned as usize, planned(store, all).await),
         (MANY, MANY),

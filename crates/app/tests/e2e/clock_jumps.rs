@@ -96,8 +96,8 @@ fn fp17_a_worker_that_fell_behind_the_database_catches_up(engine: Engine) {
     check_once(&sink, LEADS);
 }
 
-/// Embedded there is one clock: who is started after it jumped believes it, so an hour ahead the second mails of the first
-/// campaign are due; but nobody goes back behind what the ledger has seen, so set back, the third one's go at once.
+/// Embedded there is the host's clock: who is started after it jumped believes it, so an hour ahead the second mails of the first
+/// campaign are due; but nobody goes back behind what a worker has marked, so set back, the third one's go at once.
 fn fp17_an_embedded_clock_that_jumps_sends_nothing_twice_and_never_goes_back(engine: Engine) {
     let Some((app, sink)) = set_up(engine) else { return };
     for (offset, name, sends) in

@@ -59,7 +59,8 @@ statements! {
     REOPEN_CAMPAIGNS = "UPDATE campaigns SET status = CASE WHEN status = 'completed' THEN 'sending' ELSE status END,
             updated_at = CASE WHEN status = 'completed' THEN $1 ELSE updated_at END, completed_at = NULL, next_plan_at = NULL
         FROM {rows r(id uuid, tenant_id uuid)}
-        WHERE campaigns.id = r.id AND campaigns.tenant_id = r.tenant_id AND campaigns.status IN ('completed', 'scheduled', 'sending')";
+        WHERE campaigns.id = r.id AND campaigns.tenant_id = r.tenant_id
+            AND (status = 'completed' OR (status IN ('scheduled', 'sending') AND next_plan_at IS NOT NULL))";
     MARK_LETTERS = "UPDATE dead_letters SET replayed_at = $1, updated_at = $1 FROM {rows r(id uuid, tenant_id uuid)}
         WHERE dead_letters.send_id = r.id AND dead_letters.tenant_id = r.tenant_id AND dead_letters.replayed_at IS NULL";
 }

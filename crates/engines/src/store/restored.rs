@@ -110,6 +110,14 @@ impl SystemStore {
         rows.first().map_or(Ok(Signs::default()), signs)
     }
 
+    /// The latest time that a worker has marked: a process whose time ran faster must not leave the next one in its past.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn latest_time(&self) -> Result<Option<Timestamp>> {
+        Ok(self.signs().await?.seen_at)
+    }
+
     /// Marks the ledger with the present; the latest mark, once it is durable. None where no deployment was named yet.
     /// `last` is the caller's own mark before this one, `known` what it has committed since it began.
     ///

@@ -67,8 +67,10 @@ statements! {
         WHERE tenant_id = $1 AND campaign_id = $2 AND step_order < $3 AND is_trial AND trial_winner IS NULL AND removed_at IS NULL";
     PARKED_LEADS = "SELECT COUNT(*) AS n FROM campaign_leads
         WHERE tenant_id = $1 AND campaign_id = $2 AND status = 'active' AND due_at = $3 AND next_step_order = $4";
+    // An edit that came since it was read has it looked at by its own rule, at once.
     LOOK_AGAIN = "UPDATE campaign_sequence_steps SET trial_check_at = $3, trial_waited_for_since = COALESCE(trial_waited_for_since, $4)
-        WHERE tenant_id = $1 AND id = $2 AND trial_by IS NOT NULL AND trial_winner IS NULL";
+        WHERE tenant_id = $1 AND id = $2 AND trial_winner IS NULL
+            AND trial_by = $5 AND trial_after_hours = $6 AND trial_sample_percent = $7";
     COUNTS = concat!("SELECT s.variant, COUNT(*) AS sent,
             CAST(SUM(CASE WHEN EXISTS (SELECT 1 FROM tracking_events t WHERE t.tenant_id = s.tenant_id
                 AND t.campaign_id = s.campaign_id AND t.lead_id = s.lead_id AND t.type = 'open' AND t.step_id = s.step_id
@@ -214,6 +216,8 @@ pub(super) async fn unpark(
 struct Standing {
     step_order: u32,
     rule: Rule,
+    /// As the ledger writes it.
+    after_hours: f64,
     progress: Progress,
 }
 
@@ -234,7 +238,19 @@ async fn standing(tx: &mut Tx, trial: &OpenTrial, now: Timestamp) -> Result<Opti
     if progress.waited_for_since.is_none() && parked(tx, trial, step_order).await? > 0 {
         progress.waited_for_since = Some(now);
     }
-    Ok(Some(Standing { step_order, rule, progress }))
+    Ok(Some(Standing { step_order, rule, after_hours: row.get("trial_after_hours")?, progress }))
+}
+
+async fn look_again(
+    tx: &mut Tx,
+    trial: &OpenTrial,
+    stands: &Standing,
+    at: Timestamp,
+    since: Option<Timestamp>,
+) -> Result<()> {
+    let Rule { by, sample_percent, .. } = stands.rule;
+    let params = values![trial.tenant_id, trial.step_id, at, since, by, stands.after_hours, sample_percent];
+    tx.execute(&LOOK_AGAIN, params).await.map(drop)
 }
 
 async fn first_sent(tx: &mut Tx, trial: &OpenTrial) -> Result<Option<Timestamp>> {
@@ -365,34 +381,27 @@ impl SystemStore {
         let stands = standing(&mut tx, trial, now).await?;
         tx.commit().await?;
         let Some(stands) = stands else { return Ok(None) };
-        let is_time = matches!(stands.rule.next(&stands.progress, now), Next::Decide(_));
         let mut tx = self.db.begin(Access::Write).await?;
-        tx.lock(LockKind::Campaign, is_time, [trial.campaign_id.uuid()]).await?;
-        // As it stands now that nobody edits it, nor plans where it is decided: a lead may have joined the sample, or a person have
-        // decided, or the rule is another one.
-        let Some(stands) = standing(&mut tx, trial, now).await? else { return Ok(None) };
-        let decided = match stands.rule.next(&stands.progress, now) {
-            Next::LookAgain(at) => {
-                let since = stands.progress.waited_for_since;
-                tx.execute(&LOOK_AGAIN, values![trial.tenant_id, trial.step_id, at, since]).await?;
-                None
-            }
-            Next::Decide(due) if is_time => decide(&mut tx, trial, &stands, (due, now)).await?,
-            // The next turn does: somebody may be planning now.
-            Next::Decide(_) => None,
+        if let Next::LookAgain(at) = stands.rule.next(&stands.progress, now) {
+            look_again(&mut tx, trial, &stands, at, stands.progress.waited_for_since).await?;
+            tx.commit().await?;
+            return Ok(None);
+        }
+        tx.lock(LockKind::Campaign, true, [trial.campaign_id.uuid()]).await?;
+        // As it stands now that nobody plans: a lead may have joined the sample, or a person have decided.
+        let stands = standing(&mut tx, trial, now).await?;
+        let decided = match stands {
+            Some(stands) => decide(&mut tx, trial, &stands, now).await?,
+            None => None,
         };
         tx.commit().await?;
         Ok(decided)
     }
 }
 
-async fn decide(
-    tx: &mut Tx,
-    trial: &OpenTrial,
-    stands: &Standing,
-    (due, now): (Timestamp, Timestamp),
-) -> Result<Option<Decided>> {
+async fn decide(tx: &mut Tx, trial: &OpenTrial, stands: &Standing, now: Timestamp) -> Result<Option<Decided>> {
     let OpenTrial { tenant_id, campaign_id, step_id } = *trial;
+    let Next::Decide(due) = stands.rule.next(&stands.progress, now) else { return Ok(None) };
     let count = |report: VariantReport| {
         let reacted = match stands.rule.by {
             Measure::Opens => report.opens,
@@ -404,8 +413,7 @@ async fn decide(
     let counts: Vec<Count> = reports.filter(|report| !report.is_removed).map(count).collect();
     let Some(winner) = winner(&counts) else {
         // Another program has taken its variants away.
-        tx.execute(&LOOK_AGAIN, values![tenant_id, step_id, now + trial::LOOK_AGAIN, Option::<Timestamp>::None])
-            .await?;
+        look_again(tx, trial, stands, now + trial::LOOK_AGAIN, None).await?;
         return Ok(None);
     };
     if tx.execute(&WIN, values![tenant_id, step_id, winner, now]).await? != 1 {
