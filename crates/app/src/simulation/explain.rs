@@ -16,6 +16,7 @@ use engines::dialect::Statement;
 use engines::values;
 
 use super::plans::{Plan, Use};
+use super::steering::FULL;
 use super::{HORIZON, Mail, Simulation, is_only_one, seeds};
 use crate::foresight::explained::Explained;
 use crate::foresight::{Idle, foresee};
@@ -174,25 +175,6 @@ async fn explanations_are_what_then_happens() {
     }
 }
 
-const FULL: &str = r#"
-[tenant]
-name = "Acme"
-[company]
-name = "Acme Ltd"
-address = "1 Main Street"
-[[email_account]]
-email = "ana@acme.test"
-smtp = "smtp://mail.acme.test"
-timezone = "Europe/Madrid"
-daily_limit = 2
-[campaign]
-name = "C"
-leads = "leads.csv"
-timezone = "Europe/Madrid"
-[[step]]
-subject = "One"
-html = "hello.html"
-"#;
 static LOWER: Statement = Statement::new("LOWER", "UPDATE email_accounts SET daily_limit = 1");
 
 /// The sentences that people read, word by word.
@@ -201,7 +183,8 @@ async fn people_are_told_what_holds_a_lead_and_its_next_slot() {
     let simulation = Simulation::begin(ORIGIN.parse().unwrap()).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("campaign.toml");
-    std::fs::write(&file, FULL).unwrap();
+    let local = "timezone = \"Europe/Madrid\"\n[campaign]\ntimezone = \"Europe/Madrid\"\n";
+    std::fs::write(&file, FULL.replace("min_gap_seconds = 30\n[campaign]\n", local)).unwrap();
     std::fs::write(folder.path().join("hello.html"), "<p>Hello</p>").unwrap();
     std::fs::write(folder.path().join("leads.csv"), "email\na@example.test\nb@example.test\nc@example.test\n").unwrap();
     let (tenant_id, _) = simulation.start(&file).await;

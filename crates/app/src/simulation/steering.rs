@@ -410,7 +410,8 @@ async fn the_room_of_a_suppressed_mail_is_used_in_the_turn_that_ends_it() {
     simulation.end().await;
 }
 
-const FULL: &str = r#"
+/// An account that may send two mails a day, half a minute apart, and one mail for each lead.
+pub(super) const FULL: &str = r#"
 [tenant]
 name = "Acme"
 [company]
