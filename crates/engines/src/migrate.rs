@@ -74,6 +74,7 @@ const MIGRATIONS: &[Migration] = migrations![
     22 "0022_provider_limits",
     23 "0023_sweep_progress",
     24 "0024_lines",
+    25 "0025_lines_of_all",
 ];
 
 /// Made outside the list: it is what the list is recorded in.

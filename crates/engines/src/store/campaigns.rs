@@ -50,7 +50,7 @@ statements! {
             scheduled_at = COALESCE(scheduled_at, $3), seen_until = $3, completed_at = NULL, next_plan_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status IN ('draft', 'completed')
             AND (status = 'draft' OR EXISTS (SELECT 1 FROM campaign_leads e WHERE e.tenant_id = $1
-                AND e.campaign_id = campaigns.id AND e.status = 'active'))";
+                AND e.campaign_id = campaigns.id AND e.status NOT IN ('completed', 'stopped')))";
     PAUSE = "UPDATE campaigns SET status = 'paused', updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status IN ('scheduled', 'sending')";
     // One that has not begun waits for its start again. An edit may have given a start to come to one that has: it goes on.

@@ -90,11 +90,12 @@ statements! {
             WHERE e.tenant_id = $1 AND e.status = 'active' AND e.due_at <= $3 {for update of e skip locked})", "LEFT JOIN"), "
         ORDER BY e.due_at, e.id");
     // An account that left the pool still serves the leads that it wrote to before. Neither a join nor an equality: in order, each
-    // account is one look-up in the index, however many leads keep it, or others.
+    // account is one look-up in the index of lines, however many leads keep it, or others.
     SENDERS = "SELECT x.id, x.in_pool FROM (SELECT a.id AS id,
                 EXISTS (SELECT 1 FROM campaign_email_accounts p WHERE p.campaign_id = $2 AND p.email_account_id = a.id) AS in_pool,
-                COALESCE((SELECT e.email_account_id FROM campaign_leads e WHERE e.campaign_id = $2 AND e.email_account_id >= a.id
-                    AND e.status = 'active' ORDER BY e.email_account_id LIMIT 1) = a.id, false) AS is_kept
+                COALESCE((SELECT COALESCE(e.email_account_id, {nil}) FROM campaign_leads e
+                    WHERE e.campaign_id = $2 AND e.status NOT IN ('completed', 'stopped') AND COALESCE(e.email_account_id, {nil}) >= a.id
+                    ORDER BY COALESCE(e.email_account_id, {nil}) LIMIT 1) = a.id, false) AS is_kept
             FROM email_accounts a WHERE a.tenant_id = $1) x
         WHERE x.in_pool OR x.is_kept";
     // A row without an account has lost it (`rotate`): it is planned anew, and keeps its variant. Any other that is there

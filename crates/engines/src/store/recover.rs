@@ -28,7 +28,8 @@ pub const LEDGER_EPOCH: i64 = -1;
 macro_rules! completable {
     () => {
         "status = 'sending'
-            AND (SELECT e.id FROM campaign_leads e WHERE e.campaign_id = campaigns.id AND e.status = 'active' ORDER BY e.email_account_id LIMIT 1) IS NULL
+            AND (SELECT e.id FROM campaign_leads e WHERE e.campaign_id = campaigns.id AND e.status NOT IN ('completed', 'stopped')
+                ORDER BY COALESCE(e.email_account_id, {nil}) LIMIT 1) IS NULL
             AND (SELECT e.campaign_id FROM campaign_leads e WHERE e.campaign_id >= campaigns.id ORDER BY e.campaign_id LIMIT 1) = campaigns.id
             AND (SELECT s.id FROM sends s WHERE s.campaign_id = campaigns.id AND s.open LIMIT 1) IS NULL
             AND (SELECT s.id FROM sends s WHERE s.campaign_id = campaigns.id AND NOT s.open AND s.status = 'held' LIMIT 1) IS NULL"

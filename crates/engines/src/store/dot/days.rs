@@ -26,7 +26,8 @@ macro_rules! slot_columns {
 }
 pub(in crate::store) use slot_columns;
 
-/// Whether mail of the campaign `c` may go from an account (`domain::page::senders`): of its pool, of a step, of a lead.
+/// Whether mail of the campaign `c` may go from an account (`domain::page::senders`): of its pool, of a step, of a lead (in the
+/// words of the index of lines).
 macro_rules! sends_from {
     ($account:literal) => {
         concat!(
@@ -34,8 +35,8 @@ macro_rules! sends_from {
             $account,
             ") OR EXISTS (SELECT 1 FROM campaign_sequence_steps st WHERE st.campaign_id = c.id AND st.email_account_id = ",
             $account,
-            ") OR EXISTS (SELECT 1 FROM campaign_leads e WHERE e.campaign_id = c.id AND e.status = 'active'
-                AND e.email_account_id = ",
+            ") OR EXISTS (SELECT 1 FROM campaign_leads e WHERE e.campaign_id = c.id AND e.status NOT IN ('completed', 'stopped')
+                AND COALESCE(e.email_account_id, {nil}) = ",
             $account,
             "))"
         )
