@@ -167,7 +167,7 @@ fn marker(body: &str, dialect: Dialect, (scalars, many, each): (usize, usize, Op
             let alias = table.rsplit(' ').next().unwrap_or(table);
             format!("LATERAL (SELECT * FROM {table} WHERE {condition} LIMIT 1) {alias} ON true")
         }
-        "lookup" => argument.to_owned(),
+        "lookup" => translate(argument, dialect),
         "nil" if postgres => "'00000000-0000-0000-0000-000000000000'::uuid".to_owned(),
         "nil" => format!("x'{:032}'", 0),
         "for" => {
@@ -309,11 +309,11 @@ mod tests {
 
     #[test]
     fn a_row_is_looked_up() {
-        let text = "FROM t x LEFT JOIN {lookup u y ON y.id = x.u_id AND y.a = x.a} WHERE x.b";
-        assert_eq!(translate(text, Dialect::Sqlite), "FROM t x LEFT JOIN u y ON y.id = x.u_id AND y.a = x.a WHERE x.b");
+        let text = "FROM t x LEFT JOIN {lookup u y ON y.id = x.u_id AND y.a = $1} WHERE x.b";
+        assert_eq!(translate(text, Dialect::Sqlite), "FROM t x LEFT JOIN u y ON y.id = x.u_id AND y.a = ?1 WHERE x.b");
         assert_eq!(
             translate(text, Dialect::Postgres),
-            "FROM t x LEFT JOIN LATERAL (SELECT * FROM u y WHERE y.id = x.u_id AND y.a = x.a LIMIT 1) y ON true WHERE x.b"
+            "FROM t x LEFT JOIN LATERAL (SELECT * FROM u y WHERE y.id = x.u_id AND y.a = $1 LIMIT 1) y ON true WHERE x.b"
         );
     }
 

@@ -55,7 +55,7 @@ statements! {
             l.id, l.email, l.name, l.first_name, l.last_name, l.company, l.job_title, l.phone, l.city, l.state, l.country,
             l.timezone, l.custom_fields, l.status, l.tracking_consent
         FROM {rows r(id uuid, tenant_id uuid)}
-            JOIN sends s ON s.id = r.id AND s.tenant_id = r.tenant_id
+            JOIN {lookup sends s ON s.id = r.id AND s.tenant_id = r.tenant_id}
             JOIN campaigns c ON c.id = s.campaign_id AND c.tenant_id = s.tenant_id AND c.status = 'sending'
             JOIN companies co ON co.id = c.company_id
             JOIN email_accounts a ON a.id = s.email_account_id AND a.tenant_id = s.tenant_id AND a.status = 'active'

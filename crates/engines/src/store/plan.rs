@@ -111,7 +111,7 @@ statements! {
         FROM {rows r(id uuid, lead_id uuid, step_id uuid, enrollment_id uuid, email_account_id uuid, step_order bigint,
             open boolean, reason text, priority bigint, max_attempts bigint, not_before timestamptz,
             hinted_at timestamptz, account_day text, campaign_day text, variant text, provider text)}
-            JOIN campaign_leads e ON e.id = r.enrollment_id AND e.tenant_id = $1 AND e.campaign_id = $2 AND e.lead_id = r.lead_id
+            JOIN {lookup campaign_leads e ON e.id = r.enrollment_id AND e.tenant_id = $1 AND e.campaign_id = $2 AND e.lead_id = r.lead_id}
         WHERE true ON CONFLICT (campaign_id, lead_id, step_id, round) DO UPDATE SET email_account_id = excluded.email_account_id,
             status = excluded.status, open = excluded.open, reason = excluded.reason, fence = sends.fence + 1,
             not_before = excluded.not_before, hinted_at = excluded.hinted_at, hinted_epoch = excluded.hinted_epoch,

@@ -31,7 +31,8 @@ macro_rules! completable {
             AND (SELECT e.id FROM campaign_leads e WHERE e.campaign_id = campaigns.id AND e.status NOT IN ('completed', 'stopped')
                 ORDER BY COALESCE(e.email_account_id, {nil}) LIMIT 1) IS NULL
             AND (SELECT e.campaign_id FROM campaign_leads e WHERE e.campaign_id >= campaigns.id ORDER BY e.campaign_id LIMIT 1) = campaigns.id
-            AND (SELECT s.id FROM sends s WHERE s.campaign_id = campaigns.id AND s.open LIMIT 1) IS NULL
+            AND NOT COALESCE((SELECT s.campaign_id FROM sends s WHERE s.campaign_id >= campaigns.id AND s.open ORDER BY s.campaign_id LIMIT 1)
+                = campaigns.id, false)
             AND (SELECT s.id FROM sends s WHERE s.campaign_id = campaigns.id AND NOT s.open AND s.status = 'held' LIMIT 1) IS NULL"
     };
 }

@@ -45,16 +45,21 @@ static KNOWN: Statement = Statement::new(
 const OF_LEAD: &str = "SEARCH l USING INDEX sqlite_autoindex_leads_1";
 
 /// Those that find the first one by the order of an index.
-const BY_ORDER: [&str; 3] = ["SWEPT", "SENDERS", "COMPLETABLE"];
+const BY_ORDER: [&str; 2] = ["SWEPT", "SENDERS"];
 
 /// A hot statement: its name, the indexes that it goes by, and its parameters.
 type Hot = (&'static str, &'static [&'static str], Vec<Value>, Option<Rows>);
 
-fn hot(f: &Scene, send: Uuid) -> [Hot; 7] {
+fn hot(f: &Scene, send: Uuid) -> [Hot; 9] {
     let (tenant, campaign) = (f.tenant_id, f.campaign_id);
     let start = Timestamp::from_micros(0);
     let rows: Rows = [values![send, tenant]].into_iter().collect();
     let lines: Rows = [values![Uuid::nil(), 0], values![send, 1]].into_iter().collect();
+    let (at, none) = (Some(NOW), None::<i64>);
+    let slot = values![100, none, at, at, none, none, none, none];
+    let sent: Rows =
+        [[values![send, send, send, send, None::<Uuid>, 1, true, none], slot].concat()].into_iter().collect();
+    let moved: Rows = [values![send, 1, at, None::<Uuid>, "active", none]].into_iter().collect();
     let due = values![tenant, campaign, NOW + HOUR, NOW, start, Uuid::nil(), 500];
     let of_dialect = |postgres: &'static [&'static str], sqlite: &'static [&'static str]| match f.store.db().dialect() {
         Dialect::Postgres => postgres,
@@ -74,8 +79,20 @@ fn hot(f: &Scene, send: Uuid) -> [Hot; 7] {
             values![NOW],
             Some(rows),
         ),
+        (
+            "INSERT_SENDS",
+            of_dialect(&["Index Scan using campaign_leads_"], &["sqlite_autoindex_campaign_leads_1"]),
+            values![tenant, campaign, 0, NOW],
+            Some(sent),
+        ),
+        (
+            "MOVE_ENROLLMENTS",
+            of_dialect(&["campaign_leads_pkey"], &["sqlite_autoindex_campaign_leads_1"]),
+            values![tenant, NOW],
+            Some(moved),
+        ),
         ("SENDERS", &["campaign_leads_lines"], values![tenant, campaign], None),
-        ("COMPLETABLE", &["campaign_leads_lines"], values![Vec::<Uuid>::new()], None),
+        ("COMPLETABLE", &["campaign_leads_lines", "sends_open_campaign"], values![Vec::<Uuid>::new()], None),
         ("DUE_CAMPAIGNS", &["campaign_leads_due"], values![NOW, NOW, NOW + HOUR], None),
         ("SWEPT", &["sends_open_lead"], values![], None),
     ]
@@ -87,16 +104,28 @@ fn named(dialect: Dialect, name: &str) -> &'static Statement {
     found[0]
 }
 
-/// The plan of a statement, a line for each step.
+/// The plan of a statement, a line for each step; on PostgreSQL the one for all parameters, which the product has it take.
 async fn explain(store: &Store, statement: &Statement, params: Vec<Value>, rows: Option<Rows>) -> String {
-    let (word, column) = match store.db().dialect() {
-        Dialect::Sqlite => ("EXPLAIN QUERY PLAN", "detail"),
-        Dialect::Postgres => ("EXPLAIN", "QUERY PLAN"),
+    let leaked = |text: String| -> &'static Statement {
+        Box::leak(Box::new(Statement::new("EXPLAIN", Box::leak(text.into_boxed_str()))))
     };
-    let text: &'static str = Box::leak(format!("{word} {}", statement.text).into_boxed_str());
-    let explaining: &'static Statement = Box::leak(Box::new(Statement::new("EXPLAIN", text)));
-    let lines = run(store, explaining, params, rows).await;
-    lines.iter().map(|row| row.get::<String>(column).unwrap() + "\n").collect()
+    if store.db().dialect() == Dialect::Sqlite {
+        let explaining = leaked(format!("EXPLAIN QUERY PLAN {}", statement.text));
+        return lines(&run(store, explaining, params, rows).await, "detail");
+    }
+    let text = statement.postgres();
+    let count = (1..).take_while(|n| text.contains(&format!("${n}"))).count();
+    let nulls = if count == 0 { String::new() } else { format!("({})", vec!["NULL"; count].join(", ")) };
+    let mut tx = store.db().begin(Access::Write).await.unwrap();
+    tx.execute(leaked(format!("PREPARE asked AS {text}")), vec![]).await.unwrap();
+    let plan = lines(&tx.query(leaked(format!("EXPLAIN EXECUTE asked{nulls}")), vec![]).await.unwrap(), "QUERY PLAN");
+    tx.execute(leaked("DEALLOCATE asked".to_owned()), vec![]).await.unwrap();
+    tx.commit().await.unwrap();
+    plan
+}
+
+fn lines(rows: &[Row], column: &str) -> String {
+    rows.iter().map(|row| row.get::<String>(column).unwrap() + "\n").collect()
 }
 
 async fn run(store: &Store, statement: &'static Statement, params: Vec<Value>, rows: Option<Rows>) -> Vec<Row> {
@@ -155,6 +184,11 @@ async fn stay_on_their_indexes(f: &Scene, when: &str) {
         let plan = explain(&f.store, named(dialect, name), params, rows).await;
         let missing: Vec<_> = indexes.iter().filter(|index| !plan.contains(**index)).collect();
         assert!(missing.is_empty(), "{name}, {when}, {missing:?}:\n{plan}");
+        for whole in
+            ["Seq Scan on sends", "Seq Scan on leads", "Seq Scan on campaign_leads", "Heap Scan on campaign_leads"]
+        {
+            assert!(!plan.contains(whole), "{name}, {when}, {whole}:\n{plan}");
+        }
         let sorts = ["Sort", "TEMP B-TREE"].iter().any(|word| plan.contains(word));
         assert!(!sorts || !BY_ORDER.contains(&name), "{name}, {when}:\n{plan}");
     }
