@@ -195,13 +195,16 @@ pub fn grant(
         later(&mut limit, last + account.pace.min_gap + jitter, Reason::AccountGap, scope);
     }
     for _ in 0..400 {
-        if limit.until > reach.end(limit.reason) {
+        let is_full = account.remaining(limit.until, warmup) == 0;
+        // Where the account's day is full behind its gap or its wait, that is what holds the mail up.
+        let gives_way = is_full && matches!(limit.reason, Reason::AccountGap | Reason::AccountBackoff);
+        if limit.until > reach.end(limit.reason) && !gives_way {
             return Err(limit);
         }
         // Before the window: what has nothing left within the horizon holds everybody of its scope, whatever their windows. So who
         // stands first in its line stays there until it has.
         let account_day = account.pace.zone.day(limit.until);
-        if account.remaining(limit.until, warmup) == 0 {
+        if is_full {
             let next = next_day_start(&account.pace.zone, limit.until);
             later(&mut limit, next, Reason::AccountCap, scope);
             continue;

@@ -12,7 +12,7 @@ use domain::reason::Reason;
 use domain::time::Timestamp;
 use engines::dialect::Statement;
 
-use super::explain::explain_all;
+use super::explain::{explain_all, judge};
 use super::forecast::foreseen;
 use super::plans::{Plan, Step, Use, name};
 use super::rules::{Letter, Rules, is_open};
@@ -66,14 +66,18 @@ async fn compare(seed: u64, reasons: &mut BTreeSet<Reason>) -> u64 {
         simulation.stand_still(HOUR * 5);
         let woken = simulation.clock.now();
         let before = simulation.letters().len();
-        for said in explain_all(&simulation, tenant_id, id).await {
-            reasons.extend(said.told.reason.into_iter().chain(said.told.left_out));
-        }
+        let told = explain_all(&simulation, tenant_id, id).await;
+        reasons.extend(told.iter().flat_map(|said| [said.told.reason, said.told.left_out]).flatten());
         let mut foreseen = foreseen(&simulation, tenant_id, id).await;
-        foreseen.retain(|mail| mail.0 < origin + HOUR * next);
-        simulation.live_until(origin + HOUR * next).await;
+        let until = origin + HOUR * next;
+        foreseen.retain(|mail| mail.0 < until);
+        simulation.live_until(until).await;
         let happened = simulation.accepted().split_off(before);
         are_the_same(&foreseen, &happened, &format!("seed {seed}, woken at {woken}"));
+        let accepted = simulation.accepted();
+        for said in &told {
+            judge(&accepted, said, until, &format!("seed {seed}, woken at {woken}"));
+        }
         let letters = simulation.letters();
         for letter in &letters[before..] {
             let times = (origin, woken - HOUR * 2);

@@ -94,7 +94,7 @@ async fn compare(engine: Engine) {
     for (hours, before, foreseen) in then {
         are_the_same(&foreseen, &accepted[before..], &format!("after {hours} hours"));
     }
-    told.iter().for_each(|said| judge(&accepted, said, "a provider's cap"));
+    told.iter().for_each(|said| judge(&accepted, said, Timestamp::MAX, "a provider's cap"));
     let reasons: BTreeSet<_> = told.iter().filter_map(|said| said.told.reason).collect();
     assert!(reasons.contains(&Reason::ProviderCap), "{reasons:?}");
     assert_eq!(accepted.len(), 120);

@@ -1,6 +1,6 @@
 //! People and leads act at any moment of a campaign: pause, resume, cancel, an edit of its file, an account stopped and
 //! started, leads who unsubscribe, addresses that another program suppresses. Between two acts exactly those mails leave that
-//! were foreseen right after the first of them, and every lead who waits is told a reason that stands in the ledger.
+//! were foreseen right after the first of them, and every lead who waits is told a reason that stands in the ledger, and the slot that it then gets.
 //!
 //! From this follows that none leaves that should not; that none is missing or double is counted at the end. Not responsible
 //! for what an edit changes (`edits`). To add an act: a variant of `Act`, its arm in `choose` and in `act`.
@@ -19,7 +19,7 @@ use engines::values;
 
 use super::edits::{Author, Edit};
 use super::engine::Engine;
-use super::explain::explain_all;
+use super::explain::{explain_all, judge};
 use super::forecast::foreseen;
 use super::plans::{Chance, name};
 use super::{HORIZON, Mail, NEXT_DUE, Simulation, are_the_same, is_only_one, seeds};
@@ -276,6 +276,10 @@ impl Scene {
             assert!(is_said, "seed {seed} after {acts:?}: {:?}", letters[n]);
         }
         are_the_same(&foreseen, &happened, &format!("seed {seed} after {acts:?}"));
+        let accepted = self.simulation.accepted();
+        for said in &said {
+            judge(&accepted, said, until, &format!("seed {seed} after {acts:?}"));
+        }
     }
 
     fn is_allowed(&self, (at, to, from): &Mail) -> bool {

@@ -431,3 +431,19 @@ fn who_moves_on_closes_no_line() {
     let again = world.plan(0, &mut |_| ());
     assert_eq!(again.asked.keys().copied().collect::<Vec<_>>(), ids[1..2]);
 }
+
+/// Three leads, two mails a day, an hour of window a day: all wait 21 hours for it, then one waits 15 hours for the account's next day and 9
+/// for its window.
+#[test]
+fn what_leads_wait_for_is_shared_out_by_their_hours() {
+    let mut campaign = prospect(0, 3, &[0]);
+    campaign.plan.steps.truncate(1);
+    campaign.plan.settings.send_time_start = "09:00".parse().unwrap();
+    campaign.plan.settings.send_time_end = "10:00".parse().unwrap();
+    let outlook = outlook(world(&[account(0, 0, Some(2))], vec![campaign]));
+    let hours = [(Reason::WindowClosed, 3.0 * 21.0 + 9.0), (Reason::AccountCap, 15.0)];
+    assert_eq!(outlook.limits.len(), hours.len(), "{:?}", outlook.limits);
+    for ((reason, share), (of, hours)) in outlook.limits.iter().zip(hours) {
+        assert!(*reason == of && (share - hours / 87.0).abs() < 1e-3, "{:?}", outlook.limits);
+    }
+}

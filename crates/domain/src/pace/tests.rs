@@ -65,6 +65,21 @@ fn the_daily_limit_defers_the_account_to_its_next_day() {
 }
 
 #[test]
+fn a_full_day_is_named_and_not_the_gap_or_the_wait_before_it() {
+    let (mut book, mut c) = (account(Some(1), 2 * HOUR), campaign(None));
+    assert!(ask(&mut book, &mut c, &Window::always(Zone::UTC)).is_ok());
+    for backoff in [None, Some(NOON + 3 * HOUR)] {
+        book.pace.backoff_until = backoff;
+        let d = ask(&mut book, &mut c, &Window::always(Zone::UTC)).unwrap_err();
+        assert_eq!((d.until, d.reason, d.scope), (NOON + 12 * HOUR, Reason::AccountCap, Scope::Account(book.id)));
+    }
+    // What lasts into a day with room holds the mail up itself.
+    book.pace.backoff_until = Some(NOON + 13 * HOUR);
+    let d = ask(&mut book, &mut c, &Window::always(Zone::UTC)).unwrap_err();
+    assert_eq!((d.until, d.reason), (NOON + 13 * HOUR, Reason::AccountBackoff));
+}
+
+#[test]
 fn the_campaigns_limit_defers_the_campaign() {
     let (mut book, mut c) = (account(None, Duration::ZERO), campaign(Some(1)));
     assert!(ask(&mut book, &mut c, &Window::always(Zone::UTC)).is_ok());
