@@ -1,91 +1,164 @@
-//! The limit of planning: an insert of the same rows into a table with the same columns and indexes, by the bare driver, in
-//! the same database, 500 rows in a transaction as planning writes them. No foreign keys, nothing read, nothing decided.
+//! The limits of planning, by the bare driver in the same database, 500 leads in a transaction as planning writes them: an insert of the
+//! same rows of the ledger alone, and with it the two other writes that each of them needs. The tables are copies with the same
+//! columns and indexes; no foreign keys, nothing is read or decided.
 
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use rusqlite::Connection;
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
-/// Rows in one transaction.
-const BATCH: u64 = 500;
+/// Leads in one transaction.
+const BATCH: usize = 500;
+/// What planning writes to: the ledger, the lead's place in its sequence, and the queue where that is embedded.
+const TABLES: [&str; 3] = ["sends", "campaign_leads", "queue_jobs"];
 const COLUMNS: &str =
     "id, tenant_id, campaign_id, lead_id, step_id, enrollment_id, email_account_id, step_order, status, open,
     priority, not_before, hinted_at, hinted_epoch, account_day, campaign_day, created_at, updated_at";
+const JOB_COLUMNS: &str = "id, list, lane, payload, priority, not_before, created_at, updated_at";
+/// As long as a job of the product, which is text of ids.
+const PAYLOAD_LENGTH: usize = 400;
 const DAY: &str = "2026-01-01";
 /// Microseconds of that day.
 const MOMENT: i64 = 1_767_225_600_000_000;
+/// Enrollments of the campaign that comes due later, in the order in which planning would read them.
+const ENROLLMENTS: &str = "FROM campaign_leads WHERE campaign_id = (SELECT id FROM campaigns WHERE name = 'Later')";
 
-/// Ids that count up, as those of the product do: each table's own.
-fn id(table: u128, n: u64) -> Uuid {
-    Uuid::from_u128(u128::from(n) << 80 | 0x7000_8000_0000_0000_0000 | table)
+/// Leads a second.
+pub(crate) struct Limits {
+    /// With an insert of the ledger's rows alone.
+    pub(crate) inserted: f64,
+    /// With all three writes.
+    pub(crate) written: f64,
 }
 
-/// Batches of so many rows, as their first and the one behind their last.
-fn batches(rows: u64) -> impl Iterator<Item = (u64, u64)> {
-    (0..rows.div_ceil(BATCH)).map(move |n| (n * BATCH, ((n + 1) * BATCH).min(rows)))
+/// An id that counts up, as those of the product do.
+fn id(n: usize) -> Uuid {
+    Uuid::from_u128((n as u128) << 80 | 0x7000_8000_0000_0000_0000)
 }
 
-/// Inserts so many rows into a SQLite file; rows a second.
-pub(crate) fn sqlite(file: &Path, rows: u64) -> anyhow::Result<f64> {
+fn per_second(leads: usize, began: Instant) -> f64 {
+    leads as f64 / began.elapsed().as_secs_f64()
+}
+
+/// Writes so many leads into a SQLite file.
+pub(crate) fn sqlite(file: &Path, leads: usize) -> anyhow::Result<Limits> {
     let mut connection = Connection::open(file)?;
     // As the product opens it, but for foreign keys.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "OFF")?;
-    copy_sqlite_table(&connection)?;
-    let text = format!(
-        "INSERT INTO raw_sends ({COLUMNS}) VALUES (?1, ?2, ?2, ?3, ?2, ?4, ?2, 1, 'planned', 1, 100, ?5, ?5, 0, ?6, ?6, ?5, ?5)"
-    );
-    let began = Instant::now();
-    for (first, end) in batches(rows) {
-        let transaction = connection.transaction()?;
-        let mut statement = transaction.prepare_cached(&text)?;
-        for n in first..end {
-            let [send, one, lead, enrollment] = [id(1, n), id(2, 0), id(3, n), id(4, n)].map(Uuid::into_bytes);
-            statement.execute((send, one, lead, enrollment, MOMENT, DAY))?;
-        }
-        drop(statement);
-        transaction.commit()?;
-    }
-    Ok(rows as f64 / began.elapsed().as_secs_f64())
+    TABLES.iter().try_for_each(|table| copy_sqlite_table(&connection, table))?;
+    connection.execute_batch(&format!("INSERT INTO raw_campaign_leads SELECT * {ENROLLMENTS}"))?;
+    let enrollments = connection
+        .prepare("SELECT id, lead_id FROM raw_campaign_leads ORDER BY due_at, id")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<Vec<([u8; 16], [u8; 16])>, _>>()?;
+    ensure!(enrollments.len() >= leads, "the campaign `Later` has too few leads");
+    let enrollments = &enrollments[..leads];
+    let inserted = write_sqlite(&mut connection, enrollments, false)?;
+    connection.execute_batch("DELETE FROM raw_sends")?;
+    Ok(Limits { inserted, written: write_sqlite(&mut connection, enrollments, true)? })
 }
 
-/// An empty table like `sends`, with all its indexes.
-fn copy_sqlite_table(connection: &Connection) -> anyhow::Result<()> {
-    let mut statement =
-        connection.prepare("SELECT sql FROM sqlite_schema WHERE tbl_name = 'sends' AND sql IS NOT NULL")?;
-    let texts = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+fn write_sqlite(connection: &mut Connection, leads: &[([u8; 16], [u8; 16])], all: bool) -> anyhow::Result<f64> {
+    let send = format!(
+        "INSERT INTO raw_sends ({COLUMNS}) VALUES (?1, ?2, ?2, ?3, ?2, ?4, ?2, 1, 'planned', 1, 100, ?5, ?5, 0, ?6, ?6, ?5, ?5)"
+    );
+    let job = format!(
+        "INSERT INTO raw_queue_jobs ({JOB_COLUMNS}) VALUES (?1, 'queue:email-sending', 1, ?2, 100, ?3, ?3, ?3)"
+    );
+    let (one, payload) = (id(0).into_bytes(), "x".repeat(PAYLOAD_LENGTH));
+    let began = Instant::now();
+    for (batch, part) in leads.chunks(BATCH).enumerate() {
+        let transaction = connection.transaction()?;
+        let mut sends = transaction.prepare_cached(&send)?;
+        let mut places =
+            transaction.prepare_cached("UPDATE raw_campaign_leads SET due_at = NULL, updated_at = ?2 WHERE id = ?1")?;
+        let mut jobs = transaction.prepare_cached(&job)?;
+        for (n, (enrollment, lead)) in part.iter().enumerate() {
+            let send = id(batch * BATCH + n).into_bytes();
+            sends.execute((send, one, lead, enrollment, MOMENT, DAY))?;
+            if all {
+                places.execute((enrollment, MOMENT))?;
+                jobs.execute((send, &payload, MOMENT))?;
+            }
+        }
+        drop((sends, places, jobs));
+        transaction.commit()?;
+    }
+    Ok(per_second(leads.len(), began))
+}
+
+/// An empty table like this one, with all its indexes.
+fn copy_sqlite_table(connection: &Connection, table: &str) -> anyhow::Result<()> {
+    let mut statement = connection.prepare("SELECT sql FROM sqlite_schema WHERE tbl_name = ?1 AND sql IS NOT NULL")?;
+    let texts = statement.query_map([table], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
     for text in texts {
-        let words =
-            [("TABLE sends", "TABLE raw_sends"), ("INDEX sends_", "INDEX raw_sends_"), ("ON sends", "ON raw_sends")];
+        let named =
+            |before: &str, after: &str| (format!("{before} {table}{after}"), format!("{before} raw_{table}{after}"));
+        let words = [named("TABLE", ""), named("INDEX", "_"), named("ON", "")];
         let text = words.iter().fold(text, |text, (from, to)| text.replace(from, to));
         connection.execute_batch(&text).with_context(|| text.clone())?;
     }
     Ok(())
 }
 
-/// Inserts so many rows into a PostgreSQL database; rows a second.
-pub(crate) fn postgres(url: &str, rows: u64) -> anyhow::Result<f64> {
+/// Writes so many leads into a PostgreSQL database.
+pub(crate) fn postgres(url: &str, leads: usize) -> anyhow::Result<Limits> {
     with_postgres(url, async |client| {
-        client.batch_execute("CREATE TABLE raw_sends (LIKE sends INCLUDING ALL)").await?;
-        let text = format!(
+        for table in TABLES {
+            client.batch_execute(&format!("CREATE TABLE raw_{table} (LIKE {table} INCLUDING ALL)")).await?;
+        }
+        client.batch_execute(&format!("INSERT INTO raw_campaign_leads SELECT * {ENROLLMENTS}")).await?;
+        let rows = client.query("SELECT id, lead_id FROM raw_campaign_leads ORDER BY due_at, id", &[]).await?;
+        ensure!(rows.len() >= leads, "the campaign `Later` has too few leads");
+        let enrollments: Vec<(Uuid, Uuid)> = rows[..leads].iter().map(|row| (row.get(0), row.get(1))).collect();
+        let inserted = write_postgres(client, &enrollments, false).await?;
+        client.batch_execute("TRUNCATE raw_sends").await?;
+        Ok(Limits { inserted, written: write_postgres(client, &enrollments, true).await? })
+    })
+}
+
+async fn write_postgres(client: &Client, leads: &[(Uuid, Uuid)], all: bool) -> anyhow::Result<f64> {
+    let at = MOMENT as f64 / 1e6;
+    let sends = client
+        .prepare(&format!(
             "INSERT INTO raw_sends ({COLUMNS})
              SELECT r.id, $1, $1, r.lead, $1, r.enrollment, $1, 1, 'planned', true, 100, r.at, r.at, 0, r.day, r.day, r.at, r.at
              FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[]) u(id, lead, enrollment, day),
                 LATERAL (SELECT u.id, u.lead, u.enrollment, u.day, to_timestamp($6::float8) AS at) r"
-        );
-        let statement = client.prepare(&text).await?;
-        let seconds = MOMENT as f64 / 1e6;
-        let began = Instant::now();
-        for (first, end) in batches(rows) {
-            let ids = |table| (first..end).map(|n| id(table, n)).collect::<Vec<_>>();
-            let days = vec![DAY; (end - first) as usize];
-            client.execute(&statement, &[&id(2, 0), &ids(1), &ids(3), &ids(4), &days, &seconds]).await?;
+        ))
+        .await?;
+    let places = client
+        .prepare(
+            "UPDATE raw_campaign_leads SET due_at = NULL, updated_at = to_timestamp($2::float8)
+             FROM unnest($1::uuid[]) u(id) WHERE raw_campaign_leads.id = u.id",
+        )
+        .await?;
+    let jobs = client
+        .prepare(&format!(
+            "INSERT INTO raw_queue_jobs ({JOB_COLUMNS})
+             SELECT u.id, 'queue:email-sending', 1, u.payload, 100, to_timestamp($3::float8), to_timestamp($3::float8), to_timestamp($3::float8)
+             FROM unnest($1::uuid[], $2::text[]) u(id, payload)"
+        ))
+        .await?;
+    let payload = "x".repeat(PAYLOAD_LENGTH);
+    let began = Instant::now();
+    for (batch, part) in leads.chunks(BATCH).enumerate() {
+        let ids: Vec<Uuid> = (0..part.len()).map(|n| id(batch * BATCH + n)).collect();
+        let (enrollments, of_leads): (Vec<Uuid>, Vec<Uuid>) = part.iter().copied().unzip();
+        let days = vec![DAY; part.len()];
+        client.batch_execute("BEGIN").await?;
+        client.execute(&sends, &[&id(0), &ids, &of_leads, &enrollments, &days, &at]).await?;
+        if all {
+            client.execute(&places, &[&enrollments, &at]).await?;
+            client.execute(&jobs, &[&ids, &vec![payload.as_str(); part.len()], &at]).await?;
         }
-        Ok(rows as f64 / began.elapsed().as_secs_f64())
-    })
+        client.batch_execute("COMMIT").await?;
+    }
+    Ok(per_second(leads.len(), began))
 }
 
 /// Makes an empty database; its URL.

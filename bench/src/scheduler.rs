@@ -1,5 +1,5 @@
-//! `bench scheduler`: how fast due leads are planned, recorded and pushed, beside a raw insert of the same rows; what an idle
-//! turn costs; how much memory a turn holds. Each on both databases, for a small and a large campaign.
+//! `bench scheduler`: how fast due leads are planned, recorded and pushed, beside a raw insert of the same rows, and beside all raw writes
+//! that each of them needs; what an idle turn costs; how much memory a turn holds. Each on both databases, for a small and a large campaign.
 //!
 //! The turn that plans is `penguinmails scheduler --once`, which says itself how long it took; starting the process is not in it.
 //! Idle turns are a running scheduler's, by its metrics: once while nothing is due, once while every lead's send is open. Not
@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::Options;
 use crate::figures::Spread;
 use crate::product::{Product, write_list};
-use crate::raw;
+use crate::raw::{self, Limits};
 
 /// Figures of TARGETS: planning as a part of the raw insert, an idle turn in ms, memory in MiB.
 const GOALS: (f64, f64, f64) = (0.3, 5.0, 64.0);
@@ -30,6 +30,7 @@ enum Database {
 struct Run {
     planned: f64,
     inserted: f64,
+    written: f64,
     idle: f64,
     open: f64,
     memory: f64,
@@ -43,6 +44,8 @@ struct Line {
     planned_per_second: Spread,
     inserted_per_second: Spread,
     ratio: Spread,
+    written_per_second: Spread,
+    ratio_of_writes: Spread,
     idle_turn_ms: Spread,
     open_turn_ms: Spread,
     memory_mib: Spread,
@@ -81,10 +84,10 @@ fn measure(options: &Options, database: Database, leads: u64, run: usize) -> any
     let idle = product.turns(options.idle_turns)?;
     product.start_campaign("Now", 0, &list)?;
     let insert = || match &url {
-        None => raw::sqlite(&product.sqlite_file(), leads),
-        Some(url) => raw::postgres(url, leads),
+        None => raw::sqlite(&product.sqlite_file(), leads as usize),
+        Some(url) => raw::postgres(url, leads as usize),
     };
-    let (inserted, (planned, memory)) = if run.is_multiple_of(2) {
+    let (Limits { inserted, written }, (planned, memory)) = if run.is_multiple_of(2) {
         (insert()?, plan(&product, leads)?)
     } else {
         let planned = plan(&product, leads)?;
@@ -94,7 +97,7 @@ fn measure(options: &Options, database: Database, leads: u64, run: usize) -> any
     if url.is_some() {
         raw::drop_database(&options.postgres, &name)?;
     }
-    Ok(Run { planned, inserted, idle, open, memory })
+    Ok(Run { planned, inserted, written, idle, open, memory })
 }
 
 /// The turn that plans them all: sends a second, and MiB.
@@ -112,6 +115,8 @@ fn line(database: Database, enrollments: u64, runs: &[Run]) -> Option<Line> {
         planned_per_second: Spread::of(runs.iter().map(|run| run.planned))?,
         inserted_per_second: Spread::of(runs.iter().map(|run| run.inserted))?,
         ratio: Spread::of(runs.iter().map(|run| run.planned / run.inserted))?,
+        written_per_second: Spread::of(runs.iter().map(|run| run.written))?,
+        ratio_of_writes: Spread::of(runs.iter().map(|run| run.planned / run.written))?,
         idle_turn_ms: Spread::of(runs.iter().map(|run| run.idle))?,
         open_turn_ms: Spread::of(runs.iter().map(|run| run.open))?,
         memory_mib: Spread::of(runs.iter().map(|run| run.memory))?,
@@ -121,18 +126,20 @@ fn line(database: Database, enrollments: u64, runs: &[Run]) -> Option<Line> {
 fn print(lines: &[Line]) {
     let (ratio, idle, memory) = GOALS;
     println!(
-        "| database | enrollments | planned, recorded, pushed a second | raw insert, rows a second | ratio (goal: {ratio}) | idle turn, ms (goal: {idle}) | idle turn, all sends open, ms | memory, MiB (goal: {memory}) |\n|---|---|---|---|---|---|---|---|"
+        "| database | enrollments | planned, recorded, pushed a second | raw insert, rows a second | ratio (goal: {ratio}) | all raw writes, leads a second | ratio | idle turn, ms (goal: {idle}) | idle turn, all sends open, ms | memory, MiB (goal: {memory}) |\n|---|---|---|---|---|---|---|---|---|---|"
     );
     for line in lines {
         let missed = |is_missed| if is_missed { ", MISSED" } else { "" };
         println!(
-            "| {:?} | {} | {} | {} | {}{} | {}{} | {} | {}{} |",
+            "| {:?} | {} | {} | {} | {}{} | {} | {} | {}{} | {} | {}{} |",
             line.database,
             line.enrollments,
             line.planned_per_second.text(0),
             line.inserted_per_second.text(0),
             line.ratio.text(2),
             missed(line.ratio.median < ratio),
+            line.written_per_second.text(0),
+            line.ratio_of_writes.text(2),
             line.idle_turn_ms.text(1),
             missed(line.idle_turn_ms.median > idle),
             line.open_turn_ms.text(1),

@@ -38,7 +38,16 @@ fn the_schedulers_figures_can_be_taken() {
     let sizes = |line: &Value| (line["database"].clone(), line["enrollments"].clone());
     let expected = [("sqlite", 20), ("postgres", 20), ("sqlite", 2_000), ("postgres", 2_000)];
     assert_eq!(lines.iter().map(sizes).collect::<Vec<_>>(), expected.map(|(name, many)| (name.into(), many.into())));
-    let figures = ["planned_per_second", "inserted_per_second", "ratio", "idle_turn_ms", "open_turn_ms", "memory_mib"];
+    let figures = [
+        "planned_per_second",
+        "inserted_per_second",
+        "ratio",
+        "written_per_second",
+        "ratio_of_writes",
+        "idle_turn_ms",
+        "open_turn_ms",
+        "memory_mib",
+    ];
     for (line, figure) in lines.iter().flat_map(|line| figures.map(|figure| (line, figure))) {
         assert!(line[figure]["median"].as_f64().is_some_and(|median| median > 0.0), "{figure} of {line}");
     }

@@ -130,10 +130,11 @@ fn why(
 ) -> String {
     let Some(reason) = reason else { return "nothing holds it".to_owned() };
     match (reason, holder) {
-        (Reason::AccountCap, Some((book, address))) => match book.cap(now, warmup) {
-            Some(cap) => format!("{address} is at {} of {cap} today", book.taken(now)),
-            None => format!("{address}: {}", reason.for_people()),
-        },
+        // Else it is a later day that is full already.
+        (Reason::AccountCap, Some((book, address))) if book.remaining(now, warmup) == 0 => {
+            let cap = book.cap(now, warmup).unwrap_or_default();
+            format!("{address} is at {} of {cap} today", book.taken(now))
+        }
         (Reason::AccountGap, Some((book, address))) => {
             format!("{address} keeps {} s between messages", book.pace.min_gap.as_secs())
         }
