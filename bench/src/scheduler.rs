@@ -97,6 +97,11 @@ fn measure(options: &Options, database: Database, leads: u64, run: usize) -> any
     if url.is_some() {
         raw::drop_database(&options.postgres, &name)?;
     }
+    // At once: a run of millions takes minutes, and what comes behind it may fail.
+    eprintln!(
+        "bench: planned {planned:.0}, inserted {inserted:.0}, written {written:.0} a second; idle {idle:.1} ms, open {open:.1} ms, \
+         {memory:.0} MiB"
+    );
     Ok(Run { planned, inserted, written, idle, open, memory })
 }
 

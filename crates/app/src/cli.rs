@@ -3,6 +3,7 @@
 //! A result goes to stdout, once; progress, logs and errors go to stderr. With `--json` stdout holds one object, an
 //! `{"error": …}` included. To add a subcommand: a file under `cli` with its arguments and `run`, and a line in `Command`.
 
+mod account;
 mod api_key;
 mod campaign;
 mod config;
@@ -112,6 +113,8 @@ enum Command {
     Track(serve::TrackArgs),
     #[command(subcommand)]
     Campaign(campaign::Command),
+    #[command(subcommand)]
+    Account(account::Command),
     Explain(explain::ExplainArgs),
     #[command(subcommand)]
     Send(send::Command),
@@ -150,6 +153,7 @@ impl Command {
             Self::Events(command) => command.run(global),
             Self::Queue(command) => command.run(global),
             Self::Campaign(command) => command.run(global),
+            Self::Account(command) => command.run(global),
             Self::ApiKey(command) => command.run(global),
             Self::Sink(args) => args.run(global),
             Self::Doctor(command) => command.run(global),

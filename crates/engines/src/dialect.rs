@@ -14,8 +14,9 @@
 //!   know, so such a statement must not depend on other rows of its batch.
 //! - `{each r(id uuid)} (SELECT … {of r.id} … LIMIT $1) x`, where a table may stand: for each row of bulk input what the SELECT
 //!   finds. PostgreSQL: `LATERAL`, one round trip. SQLite: the statement runs once per row.
-//! - `JOIN {lookup t x ON x.id = y.t_id}`: of another table the one row that is looked up for each row. PostgreSQL: `LATERAL`, since
-//!   its statistics may say that reading the other table whole is quicker, and be old. SQLite: a join.
+//! - `JOIN {lookup t x ON x.id = y.t_id AND …}`: of another table the one row that is looked up for each row, by its key, which is the first
+//!   condition; the others are checked behind it. PostgreSQL: `LATERAL`, since its statistics may say that reading the other table whole, or
+//!   by another condition, is quicker, and be old. SQLite: a join.
 //! - `{nil}`: the id that nothing has.
 //! - `{for update}`, `{for update skip locked}`, `{for share}`: row locks; SQLite has one writer and needs none.
 //! - `{any $3}`: membership in a list of ids.
@@ -165,7 +166,8 @@ fn marker(body: &str, dialect: Dialect, (scalars, many, each): (usize, usize, Op
         "lookup" if postgres => {
             let (table, condition) = argument.split_once(" ON ").unwrap_or((argument, "true"));
             let alias = table.rsplit(' ').next().unwrap_or(table);
-            format!("LATERAL (SELECT * FROM {table} WHERE {condition} LIMIT 1) {alias} ON true")
+            let (key, checked) = condition.split_once(" AND ").unwrap_or((condition, "true"));
+            format!("LATERAL (SELECT * FROM {table} WHERE {key} LIMIT 1) {alias} ON {checked}")
         }
         "lookup" => translate(argument, dialect),
         "nil" if postgres => "'00000000-0000-0000-0000-000000000000'::uuid".to_owned(),
@@ -313,7 +315,7 @@ mod tests {
         assert_eq!(translate(text, Dialect::Sqlite), "FROM t x LEFT JOIN u y ON y.id = x.u_id AND y.a = ?1 WHERE x.b");
         assert_eq!(
             translate(text, Dialect::Postgres),
-            "FROM t x LEFT JOIN LATERAL (SELECT * FROM u y WHERE y.id = x.u_id AND y.a = $1 LIMIT 1) y ON true WHERE x.b"
+            "FROM t x LEFT JOIN LATERAL (SELECT * FROM u y WHERE y.id = x.u_id LIMIT 1) y ON y.a = $1 WHERE x.b"
         );
     }
 

@@ -5,6 +5,7 @@
 //! stand on `SystemStore`; each row of a batch still carries its tenant.
 //! To add a call: the file of its verb; statements on top, functions below, a case in the contract suite.
 
+pub mod accounts;
 pub mod adopt;
 pub mod api_keys;
 pub mod apply;
@@ -83,6 +84,7 @@ pub struct SystemStore {
 /// The statements of every file here.
 pub(crate) fn statements() -> impl Iterator<Item = &'static [&'static Statement]> {
     [
+        accounts::STATEMENTS,
         adopt::STATEMENTS,
         api_keys::STATEMENTS,
         apply::STATEMENTS,

@@ -104,9 +104,8 @@ fn stopped(account: &EmailAccount) -> Option<Finding> {
         AccountStatus::Paused if reason == Some(Reason::RefusalRate) => {
             "look at `penguinmails campaign failures`, then `penguinmails campaign resume`"
         }
-        AccountStatus::Paused | AccountStatus::Suspended => {
-            "find out why (email_accounts.status_reason), then set its status to active"
-        }
+        AccountStatus::Paused => "`penguinmails account resume`, once nothing speaks against it",
+        AccountStatus::Suspended => "ask whoever runs the platform: another program has suspended it",
     };
     let why = reason.map_or(String::new(), |reason| format!(", since {}", reason.for_people()));
     let text = format!("`{}` is {}{why}: its mails wait", account.email, account.status);

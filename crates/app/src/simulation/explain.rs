@@ -116,7 +116,12 @@ pub(super) async fn explain_all(simulation: &Simulation, tenant_id: TenantId, id
 fn is_at_its_limit(book: &AccountBook, reason: Reason, now: Timestamp) -> bool {
     match reason {
         Reason::AccountInactive => book.status == AccountStatus::Paused,
-        Reason::AccountCap => book.remaining(now + HORIZON, &WarmupTable::default()) == 0,
+        // On the day of the next slot, which may be one behind the gap or the wait.
+        Reason::AccountCap => {
+            let behind = [book.pace.last_slot_at.map(|last| last + book.pace.min_gap), book.pace.backoff_until];
+            let mut moments = behind.into_iter().flatten().chain([now + HORIZON]);
+            moments.any(|at| book.remaining(at, &WarmupTable::default()) == 0)
+        }
         Reason::AccountGap => {
             let pace = &book.pace;
             pace.last_slot_at.is_some_and(|last| last + pace.min_gap + pace.min_gap / 2 > now + HORIZON)

@@ -152,7 +152,33 @@ fn failed_sends_are_listed_and_go_again_once(engine: Engine) {
     assert_eq!((status(&app)["status"].as_str(), dead()), (Some("sending"), 0));
 }
 
+fn an_account_that_a_person_pauses_sends_nothing_until_that_is_lifted(engine: Engine) {
+    let Some(app) = App::new(engine) else { return };
+    let sink = Sink::start(&app, &[]);
+    import(&app, &sink, &["good+a", "good+b"], "");
+    let account = |verb: &str, who: &str| app.json(&["account", verb, who]);
+    assert_eq!(app.json(&["scheduler", "--once"]).1["enqueued"], 2);
+    let (exit, paused) = account("pause", "Ana@acme.TEST");
+    assert_eq!((exit, paused["status"].as_str()), (0, Some("paused")), "{paused}");
+    assert_eq!(run(&app, &sink).0, 3, "running the file again lifts no pause of a person's");
+    assert_eq!(sink.accepted().len(), 0);
+    let (exit, told) = app.json(&["explain", "good+a@people.example", "--campaign", "Welcome"]);
+    assert_eq!((exit, told["reason"].as_str()), (0, Some("account_inactive")), "{told}");
+    assert_eq!(account("pause", "ana@acme.test").0, 2, "twice");
+    assert_eq!(app.json(&["account", "list"]).1["accounts"], serde_json::json!([paused]));
+    let list = String::from_utf8(app.output(&["account", "list"]).stdout).unwrap();
+    assert_eq!(list, "ana@acme.test: paused, no daily limit, 0 s apart\n");
+    let (exit, nobody) = account("resume", "nobody@acme.test");
+    assert!(exit == 2 && !nobody.to_string().contains("nobody@"), "{nobody}");
+    let (exit, resumed) = account("resume", paused["id"].as_str().unwrap());
+    assert_eq!((exit, resumed["status"].as_str()), (0, Some("active")), "{resumed}");
+    assert_eq!(account("resume", "ana@acme.test").0, 2, "twice");
+    assert_eq!(run(&app, &sink).0, 0);
+    assert_eq!(sink.accepted().len(), 2);
+}
+
 crate::on_every_engine! {
+    an_account_that_a_person_pauses_sends_nothing_until_that_is_lifted
     a_held_send_is_shown_with_its_attempts_and_no_address
     a_person_decides_about_held_sends_and_nobody_else_completes_the_campaign
     a_second_cut_is_held_again

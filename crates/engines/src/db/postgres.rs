@@ -139,9 +139,6 @@ impl Postgres {
 /// The server's own limits matter where this host is lost: its locks would be held until the server notices, which by
 /// default takes two hours.
 ///
-/// A statement has one plan, as on SQLite, and not one for each set of parameters. Where statistics are still missing, a plan that
-/// knows of 500 rows of input reads a whole table for each of them; the general one looks them up.
-///
 /// Who only reads sees one moment in all its statements, as on SQLite: what moves from one table to the other meanwhile
 /// would be read twice or not at all.
 fn begin_text(access: Access, scope: Scope) -> String {
@@ -150,17 +147,13 @@ fn begin_text(access: Access, scope: Scope) -> String {
         Access::Write => "BEGIN",
     };
     let (statement, idle) = (STATEMENT_LIMIT.as_millis(), IDLE_LIMIT.as_millis());
-    let settings = format!(
-        "SET LOCAL statement_timeout = {statement}; SET LOCAL idle_in_transaction_session_timeout = {idle};
-         SET LOCAL plan_cache_mode = force_generic_plan"
-    );
+    let limits =
+        format!("SET LOCAL statement_timeout = {statement}; SET LOCAL idle_in_transaction_session_timeout = {idle}");
     match scope {
         Scope::Login => begin.to_owned(),
-        Scope::System => format!("{begin}; {settings}; SET LOCAL ROLE {SYSTEM_ROLE}"),
+        Scope::System => format!("{begin}; {limits}; SET LOCAL ROLE {SYSTEM_ROLE}"),
         Scope::Tenant(id) => {
-            format!(
-                "{begin}; {settings}; SET LOCAL ROLE {APP_ROLE}; SELECT set_config('{TENANT_SETTING}', '{id}', true)"
-            )
+            format!("{begin}; {limits}; SET LOCAL ROLE {APP_ROLE}; SELECT set_config('{TENANT_SETTING}', '{id}', true)")
         }
     }
 }

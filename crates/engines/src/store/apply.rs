@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use domain::email_account::AccountStatus;
 use domain::ids::{CampaignId, EmailAccountId, EnrollmentId, LeadId, SendId, StepId, TenantId};
 use domain::reason::Reason;
 use domain::send::SendStatus;
@@ -15,12 +14,12 @@ use domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::SystemStore;
 use super::breaker::free_hints;
-use super::dot::days::{DayChanges, slot_columns, wake_accounts};
+use super::dot::days::{DayChanges, slot_columns};
 use super::refusals::{self, Paused};
-use super::{SystemStore, TenantStore};
-use crate::db::{Access, LockKind, Tx};
-use crate::error::{Error, Result};
+use crate::db::{Access, Tx};
+use crate::error::Result;
 use crate::value::{Rows, Value};
 use crate::{statements, values};
 
@@ -135,9 +134,6 @@ statements! {
     // Waiting for an account that was stopped is no lateness, and what waited goes on at once.
     REVIVE_SENDS = "UPDATE sends SET not_before = {max not_before, $3}, retry_since = $3, hinted_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND email_account_id = $2 AND open AND status IN ('planned', 'queued')";
-    SET_ACCOUNT_STATUS = "UPDATE email_accounts SET status = $3, status_reason = $4, backoff_until = NULL, backoff_failures = 0,
-            refusals_since = CASE WHEN $3 = 'active' THEN $5 ELSE refusals_since END, updated_at = $5
-        WHERE tenant_id = $1 AND id = $2";
 }
 
 /// One SMTP try, for `send_attempts`.
@@ -569,30 +565,4 @@ pub(super) async fn revive_sends(
     now: Timestamp,
 ) -> Result<()> {
     tx.execute(&REVIVE_SENDS, values![tenant_id, account, now]).await.map(drop)
-}
-
-impl TenantStore {
-    /// Sets an account's status; no dot from it is written after this returns, unless the status is `active`.
-    ///
-    /// # Errors
-    /// `NotFound`, or the database.
-    pub async fn set_account_status(
-        &self,
-        id: EmailAccountId,
-        status: AccountStatus,
-        reason: Option<&str>,
-        now: Timestamp,
-    ) -> Result<()> {
-        let mut tx = self.db.begin(Access::Write).await?;
-        tx.lock(LockKind::EmailAccount, true, [id.uuid()]).await?;
-        let changed = tx.execute(&SET_ACCOUNT_STATUS, values![self.tenant_id, id, status, reason, now]).await?;
-        if changed == 0 {
-            return Err(Error::NotFound { what: "email account", id: id.to_string() });
-        }
-        if status == AccountStatus::Active {
-            revive_sends(&mut tx, self.tenant_id, id, now).await?;
-            wake_accounts(&mut tx, self.tenant_id, [id], now).await?;
-        }
-        tx.commit().await
-    }
 }

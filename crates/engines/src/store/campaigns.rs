@@ -71,7 +71,7 @@ statements! {
         WHERE tenant_id = $1 AND campaign_id = $2 AND open AND status IN ('planned', 'queued')
         RETURNING ", slot_columns!());
     CANCEL_ENROLLMENTS = "UPDATE campaign_leads SET status = 'stopped', stop_reason = 'campaign_cancelled', due_at = NULL, updated_at = $3
-        WHERE tenant_id = $1 AND campaign_id = $2 AND status = 'active'";
+        WHERE tenant_id = $1 AND campaign_id = $2 AND status NOT IN ('completed', 'stopped')";
 }
 
 /// A campaign as people name it.

@@ -78,7 +78,8 @@ statements! {
             ORDER BY e.due_at, e.id LIMIT $7 {for update of e skip locked})", "LEFT JOIN"), "
         ORDER BY e.due_at, e.id");
     // The same of some lines, in which somebody may still get a slot (`Line`); `{nil}` for all who may have any account. Active ones in
-    // the words of their index (see its migration). Only who is in the part is locked: the lines are read further than that.
+    // the words of their index (see its migration). Only who is in the part is locked: the lines are read further than that;
+    // and is looked up by id alone, whatever plan was made while there was nothing.
     DUE_OF_LINES = concat!("SELECT ", candidate_columns!("e.due_at", "$4"), candidate_tables!("(SELECT e.* FROM (SELECT x.id
                 FROM {each r(account uuid, known bigint)} (SELECT e.id, e.due_at FROM campaign_leads e
                     WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status NOT IN ('completed', 'stopped') AND e.due_at IS NOT NULL
@@ -87,7 +88,7 @@ statements! {
                         AND e.due_at <= $3 AND (e.due_at, e.id) > ($5, $6)
                     ORDER BY e.due_at, e.id LIMIT $7) x
                 ORDER BY x.due_at, x.id LIMIT $7) y JOIN campaign_leads e ON e.id = y.id
-            WHERE e.tenant_id = $1 AND e.status = 'active' AND e.due_at <= $3 {for update of e skip locked})", "LEFT JOIN"), "
+            WHERE CASE WHEN e.tenant_id = $1 AND e.status = 'active' THEN e.due_at <= $3 ELSE false END {for update of e skip locked})", "LEFT JOIN"), "
         ORDER BY e.due_at, e.id");
     // An account that left the pool still serves the leads that it wrote to before. Neither a join nor an equality: in order, each
     // account is one look-up in the index of lines, however many leads keep it, or others.
@@ -125,12 +126,15 @@ statements! {
             JOIN campaign_leads e ON e.id = r.enrollment_id AND e.tenant_id = $1 AND e.campaign_id = $2
             JOIN sends s ON s.enrollment_id = e.id AND s.tenant_id = e.tenant_id AND s.step_id = r.step_id AND s.round = e.round
         WHERE s.open AND s.email_account_id IS NOT NULL";
+    // The page holds these rows. Without statistics PostgreSQL would take two plain conditions for ones that leave no row, and go through
+    // all of the input for each enrollment.
     MOVE_ENROLLMENTS = "UPDATE campaign_leads SET next_step_order = r.next_step_order, due_at = r.due_at,
             email_account_id = COALESCE(r.email_account_id, campaign_leads.email_account_id),
             status = r.status, stop_reason = r.stop_reason, updated_at = $2,
             finished_at = CASE WHEN r.status = 'active' THEN NULL ELSE $2::timestamptz END
         FROM {rows r(id uuid, next_step_order bigint, due_at timestamptz, email_account_id uuid, status text, stop_reason text)}
-        WHERE campaign_leads.id = r.id AND campaign_leads.tenant_id = $1 AND campaign_leads.status = 'active'";
+        WHERE campaign_leads.id = r.id
+            AND CASE WHEN campaign_leads.tenant_id = $1 THEN campaign_leads.status = 'active' ELSE false END";
     SAVE_SLOTS = "UPDATE email_accounts SET last_slot_at = r.last_slot_at FROM {rows r(id uuid, last_slot_at timestamptz)}
         WHERE email_accounts.id = r.id AND email_accounts.tenant_id = $1";
     // Other programs' jobs that came before the start: waiting for it is no lateness.
@@ -306,6 +310,7 @@ impl SystemStore {
         new_id: &(dyn Fn() -> Uuid + Send + Sync),
     ) -> Result<PlanPage> {
         let mut tx = self.db.begin(Access::Write).await?;
+        tx.plan_once().await?;
         tx.lock(LockKind::Campaign, false, [request.campaign_id.uuid()]).await?;
         let mut campaign = load(&mut tx, request.tenant_id, request.campaign_id).await?;
         if !matches!(campaign.plan.status, CampaignStatus::Scheduled | CampaignStatus::Sending) {

@@ -24,12 +24,13 @@ use crate::{statements, values};
 pub const LEDGER_EPOCH: i64 = -1;
 
 /// Every enrollment has ended and every send is final, none held. Scalar and in order, not `EXISTS`: PostgreSQL makes joins of those
-/// and reads all enrollments for them, a third of a second each turn where there are a million; the order is an index's.
+/// and reads all enrollments for them, a third of a second each turn where there are a million; the order is an index's. From its end,
+/// since planning leaves dead entries of new leads, who have no account, at its beginning.
 macro_rules! completable {
     () => {
         "status = 'sending'
             AND (SELECT e.id FROM campaign_leads e WHERE e.campaign_id = campaigns.id AND e.status NOT IN ('completed', 'stopped')
-                ORDER BY COALESCE(e.email_account_id, {nil}) LIMIT 1) IS NULL
+                ORDER BY COALESCE(e.email_account_id, {nil}) DESC LIMIT 1) IS NULL
             AND (SELECT e.campaign_id FROM campaign_leads e WHERE e.campaign_id >= campaigns.id ORDER BY e.campaign_id LIMIT 1) = campaigns.id
             AND NOT COALESCE((SELECT s.campaign_id FROM sends s WHERE s.campaign_id >= campaigns.id AND s.open ORDER BY s.campaign_id LIMIT 1)
                 = campaigns.id, false)

@@ -21,7 +21,7 @@ statements! {
                 WHEN open THEN 'pending' ELSE status END AS state,
             reason, COUNT(*) AS n, CAST(COALESCE(SUM(unknowns), 0) AS bigint) AS unknowns
         FROM sends WHERE tenant_id = $1 AND campaign_id = $2 GROUP BY 1, 2";
-    WAITING = "SELECT COUNT(*) AS n FROM campaign_leads e WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status = 'active'
+    WAITING = "SELECT COUNT(*) AS n FROM campaign_leads e WHERE e.tenant_id = $1 AND e.campaign_id = $2 AND e.status NOT IN ('completed', 'stopped')
         AND NOT EXISTS (SELECT 1 FROM sends s WHERE s.tenant_id = $1 AND s.enrollment_id = e.id AND s.round = e.round AND (s.open OR s.status = 'held'))";
     // They are pending too; only their leads wait for something that has a name.
     PARKED_LEADS = "SELECT COUNT(*) AS n FROM campaign_leads

@@ -72,6 +72,16 @@ impl Target {
             "campaign_report" => store.campaign_report(campaign).await.is_ok(),
             "cancel_campaign" => store.cancel_campaign(campaign, NOW).await.unwrap().is_some(),
             "count_soft_bounces" => store.count_soft_bounces(self.job.lead.id, NOW - DAY).await.unwrap() > 0,
+            "list_email_accounts" => store.list_email_accounts(10).await.unwrap().iter().any(|a| a.id == account),
+            "find_email_account" => {
+                let address = "SELECT email AS x FROM email_accounts ORDER BY created_at, id LIMIT 1";
+                let (id, address) = (account.to_string(), self.f.one::<String>(address).await);
+                let mut found = Vec::new();
+                for name in [&id, &address] {
+                    found.extend(store.find_email_account(name).await.unwrap());
+                }
+                found.iter().any(|found| found.id == account)
+            }
             "find_enrolled_lead" => {
                 let (id, address) = (self.job.lead.id.to_string(), &self.job.lead.email);
                 store.find_enrolled_lead(campaign, &id).await.unwrap().is_some()
