@@ -123,7 +123,7 @@ pub(crate) fn postgres(url: &str, leads: usize) -> anyhow::Result<Limits> {
 
 async fn write_postgres(client: &Client, leads: &[(Uuid, Uuid)], all: bool) -> anyhow::Result<f64> {
     let at = MOMENT as f64 / 1e6;
-    // As planning does (`Tx::plan_once`).
+    // Look-ups at any size, as in planning (`Tx::plan_once`).
     client.batch_execute("SET plan_cache_mode = force_generic_plan").await?;
     let sends = client
         .prepare(&format!(

@@ -330,19 +330,23 @@ impl Tx {
         result
     }
 
-    /// Has each statement of the transaction go by one plan for all parameters, as on SQLite, and by indexes.
+    /// Has the plans that are made in the transaction be for all parameters, as on SQLite, and for indexes.
     ///
     /// PostgreSQL makes one for the parameters of each of the first five calls. While statistics are missing, right after an import, such
     /// a plan reads all enrollments for each of the 500 rows of input that it knows of; the general one takes these for few, and
     /// looks them up. It is kept while tables grow, so it must not read whole ones because they were small. Only for statements that
-    /// are good so at any size: it does not know of limits and arrays how short they are.
+    /// are good so at any size: it does not know of limits and arrays how short they are. A table without an index that serves
+    /// counts as endlessly dear then, for which PostgreSQL would compile machine code, each time.
     ///
     /// # Errors
     /// As `query`.
     pub async fn plan_once(&mut self) -> Result<()> {
         let Inner::Postgres(session) = &mut self.inner else { return Ok(()) };
-        let result =
-            session.script("SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off").await;
+        let result = session
+            .script(
+                "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; SET LOCAL jit = off",
+            )
+            .await;
         self.note(&result);
         result
     }

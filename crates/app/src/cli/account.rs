@@ -4,6 +4,7 @@
 
 use clap::Args;
 use domain::email_account::AccountStatus;
+use domain::time::Timestamp;
 use engines::store::accounts::AccountRow;
 use serde_json::{Value, json};
 
@@ -67,13 +68,14 @@ impl Command {
 async fn list(ctx: &Context, args: &TenantArgs, as_json: bool) -> Outcome {
     let (tenant_id, tenant_name) = tenant::the_one(ctx, args.tenant.as_deref()).await?;
     let accounts = ctx.store.tenant(tenant_id).list_email_accounts(MOST).await?;
+    let now = ctx.clock.now();
     if as_json {
-        let accounts: Vec<Value> = accounts.iter().map(object).collect();
+        let accounts: Vec<Value> = accounts.iter().map(|account| object(account, now)).collect();
         output::print_json(&json!({ "tenantId": tenant_id, "tenant": tenant_name, "accounts": accounts }));
     } else if accounts.is_empty() {
         output::print(format_args!("{tenant_name}: no email accounts (hint: a campaign file names them)"));
     } else {
-        accounts.iter().for_each(|account| output::print(line(account)));
+        accounts.iter().for_each(|account| output::print(line(account, now)));
     }
     Ok(Exit::Done)
 }
@@ -85,15 +87,16 @@ async fn set(ctx: &Context, args: &AccountArgs, status: AccountStatus, as_json: 
         let problem = Problem::new(format!("`{tenant_name}` has no such email account")).field("EMAIL|ID");
         return refuse(problem.hint("`penguinmails account list` shows all"));
     };
-    if let Some(why) = why_not(account.status, status) {
+    if let Some(why) = why_not(&account, status) {
         return refuse(Problem::new(format!("the email account is {}: {why}", account.status)));
     }
-    store.set_account_status(account.id, status, None, ctx.clock.now()).await?;
-    let now = store.find_email_account(&account.id.to_string()).await?.unwrap_or(account);
+    let now = ctx.clock.now();
+    store.set_account_status(account.id, status, None, now).await?;
+    let account = store.find_email_account(&account.id.to_string()).await?.unwrap_or(account);
     if as_json {
-        output::print_json(&object(&now));
+        output::print_json(&object(&account, now));
     } else {
-        output::print(line(&now));
+        output::print(line(&account, now));
     }
     Ok(Exit::Done)
 }
@@ -102,27 +105,34 @@ fn refuse<T>(problem: Problem) -> Result<T, Failure> {
     Err(InputErrors::from(problem).into())
 }
 
-/// Why an account in one status cannot be brought into the other, if so.
-fn why_not(from: AccountStatus, to: AccountStatus) -> Option<&'static str> {
-    match (from, to == AccountStatus::Active) {
-        (AccountStatus::Paused | AccountStatus::AuthenticationFailed, true) | (AccountStatus::Active, false) => None,
-        (AccountStatus::Active, true) => Some("it may send"),
+/// Why an account cannot be brought into a status, if so. A person's pause outlasts a rule's, and a refused log-in: neither an edit nor
+/// `campaign resume` lifts it.
+fn why_not(account: &AccountRow, to: AccountStatus) -> Option<&'static str> {
+    match (account.status, to == AccountStatus::Active) {
+        (AccountStatus::Paused | AccountStatus::AuthenticationFailed, true) => None,
+        (AccountStatus::Active | AccountStatus::AuthenticationFailed, false) => None,
+        (AccountStatus::Paused, false) => account.status_reason.is_none().then_some("a person has paused it"),
+        (AccountStatus::Active, true) => Some("nobody has stopped it"),
         (AccountStatus::Suspended, _) => Some("another program has suspended it, and has to lift that"),
         (AccountStatus::Deleted, _) => Some("nothing is sent from it any more"),
-        (AccountStatus::Paused | AccountStatus::AuthenticationFailed, false) => Some("it sends nothing"),
     }
 }
 
-fn object(account: &AccountRow) -> Value {
+/// Until when it waits; a wait that is over keeps its time in the ledger.
+fn waits_until(account: &AccountRow, now: Timestamp) -> Option<Timestamp> {
+    account.backoff_until.filter(|until| *until > now)
+}
+
+fn object(account: &AccountRow, now: Timestamp) -> Value {
     json!({
         "id": account.id, "email": account.email, "status": account.status, "statusReason": account.status_reason,
-        "dailyLimit": account.daily_limit, "minGapSeconds": account.min_gap_seconds, "backoffUntil": account.backoff_until,
+        "dailyLimit": account.daily_limit, "minGapSeconds": account.min_gap_seconds, "backoffUntil": waits_until(account, now),
     })
 }
 
-fn line(account: &AccountRow) -> String {
+fn line(account: &AccountRow, now: Timestamp) -> String {
     let why = account.status_reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
     let limit = account.daily_limit.map_or("no daily limit".to_owned(), |most| format!("{most} a day"));
-    let wait = account.backoff_until.map_or(String::new(), |at| format!(", waits for its server until {at}"));
+    let wait = waits_until(account, now).map_or(String::new(), |at| format!(", waits for its server until {at}"));
     format!("{}: {}{why}, {limit}, {} s apart{wait}", account.email, account.status, account.min_gap_seconds)
 }

@@ -104,7 +104,7 @@ fn stopped(account: &EmailAccount) -> Option<Finding> {
         AccountStatus::Paused if reason == Some(Reason::RefusalRate) => {
             "look at `penguinmails campaign failures`, then `penguinmails campaign resume`"
         }
-        AccountStatus::Paused => "`penguinmails account resume`, once nothing speaks against it",
+        AccountStatus::Paused => "`penguinmails account list` shows why; then `penguinmails account resume`",
         AccountStatus::Suspended => "ask whoever runs the platform: another program has suspended it",
     };
     let why = reason.map_or(String::new(), |reason| format!(", since {}", reason.for_people()));

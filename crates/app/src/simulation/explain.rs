@@ -119,7 +119,7 @@ fn is_at_its_limit(book: &AccountBook, reason: Reason, now: Timestamp) -> bool {
         // On the day of the next slot, which may be one behind the gap or the wait.
         Reason::AccountCap => {
             let behind = [book.pace.last_slot_at.map(|last| last + book.pace.min_gap), book.pace.backoff_until];
-            let mut moments = behind.into_iter().flatten().chain([now + HORIZON]);
+            let mut moments = behind.into_iter().flatten().filter(|at| *at > now).chain([now + HORIZON]);
             moments.any(|at| book.remaining(at, &WarmupTable::default()) == 0)
         }
         Reason::AccountGap => {

@@ -34,7 +34,7 @@ pub struct AccountRow {
     pub email: String,
     /// Whether it may send.
     pub status: AccountStatus,
-    /// Why it may not, where a rule or the server has stopped it: a reason's word; none = a person has, or nobody.
+    /// Why it may not: the word of a rule's reason, or what its server said; none = a person has stopped it, or nobody.
     pub status_reason: Option<String>,
     /// Most mails a day; none = without limit.
     pub daily_limit: Option<u32>,

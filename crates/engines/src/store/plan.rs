@@ -123,7 +123,7 @@ statements! {
         RETURNING id, lead_id, step_id";
     // Another program's job of the step, which has its account and its moment.
     STILL_TO_LEAVE = "SELECT s.enrollment_id FROM {rows r(enrollment_id uuid, step_id uuid)}
-            JOIN campaign_leads e ON e.id = r.enrollment_id AND e.tenant_id = $1 AND e.campaign_id = $2
+            JOIN {lookup campaign_leads e ON e.id = r.enrollment_id AND e.tenant_id = $1 AND e.campaign_id = $2}
             JOIN sends s ON s.enrollment_id = e.id AND s.tenant_id = e.tenant_id AND s.step_id = r.step_id AND s.round = e.round
         WHERE s.open AND s.email_account_id IS NOT NULL";
     // The page holds these rows. Without statistics PostgreSQL would take two plain conditions for ones that leave no row, and go through

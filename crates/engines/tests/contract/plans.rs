@@ -42,7 +42,8 @@ static KNOWN: Statement = Statement::new(
     "SELECT COUNT(*) AS n FROM pg_class WHERE relname IN ('campaign_leads', 'leads', 'sends') AND relkind = 'r' AND reltuples >= 0",
 );
 
-/// SQLite's look-up of a lead.
+/// PostgreSQL's look-up of a lead in what planning runs, and SQLite's.
+const LEAD: &str = "Index Cond: (id = e.lead_id)";
 const OF_LEAD: &str = "SEARCH l USING INDEX sqlite_autoindex_leads_1";
 
 /// Those that find the first one by the order of an index.
@@ -70,11 +71,11 @@ fn hot(f: &Scene, send: Uuid) -> [Hot; 9] {
         Dialect::Sqlite => sqlite,
     };
     [
-        ("DUE", of_dialect(&["campaign_leads_due", "leads_pkey"], &["campaign_leads_due", OF_LEAD]), due.clone(), None),
+        ("DUE", of_dialect(&["campaign_leads_due", LEAD], &["campaign_leads_due", OF_LEAD]), due.clone(), None),
         (
             "DUE_OF_LINES",
             of_dialect(
-                &["campaign_leads_lines", "campaign_leads_pkey", "leads_pkey"],
+                &["campaign_leads_lines", "campaign_leads_pkey", "Index Cond: (id = y.id)", LEAD],
                 &["campaign_leads_lines", OF_LEAD],
             ),
             due,
@@ -82,19 +83,25 @@ fn hot(f: &Scene, send: Uuid) -> [Hot; 9] {
         ),
         (
             "FETCH",
-            of_dialect(&["sends_pkey", "campaign_leads_pkey", "leads_pkey"], &["sqlite_autoindex_sends_1", OF_LEAD]),
+            of_dialect(
+                &["sends_pkey", "campaign_leads_pkey", "using leads_pkey"],
+                &["sqlite_autoindex_sends_1", OF_LEAD],
+            ),
             values![NOW],
             Some(rows),
         ),
         (
             "INSERT_SENDS",
-            of_dialect(&["Index Scan using campaign_leads_"], &["sqlite_autoindex_campaign_leads_1"]),
+            of_dialect(
+                &["campaign_leads_pkey", "Index Cond: (id = r.enrollment_id)"],
+                &["sqlite_autoindex_campaign_leads_1"],
+            ),
             values![tenant, campaign, 0, NOW],
             Some(sent),
         ),
         (
             "MOVE_ENROLLMENTS",
-            of_dialect(&["campaign_leads_pkey"], &["sqlite_autoindex_campaign_leads_1"]),
+            of_dialect(&["campaign_leads_pkey", "Index Cond: (id = r.id)"], &["sqlite_autoindex_campaign_leads_1"]),
             values![tenant, NOW],
             Some(moved),
         ),

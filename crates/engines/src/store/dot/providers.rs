@@ -34,7 +34,7 @@ statements! {
                 AND s.status IN ('dot', 'sent', 'held')) x
         GROUP BY x.provider, x.hour";
     OF_LEADS = "SELECT l.id, {domain l.email} AS domain, d.provider, d.stale_at
-        FROM {rows r(id uuid)} JOIN leads l ON l.id = r.id AND l.tenant_id = $1
+        FROM {rows r(id uuid)} JOIN {lookup leads l ON l.id = r.id AND l.tenant_id = $1}
             LEFT JOIN recipient_domains d ON d.domain = {domain l.email}";
     OF_SENDS = "SELECT s.id, s.not_before, s.account_day, {domain l.email} AS domain, d.provider, d.stale_at
         FROM {rows r(id uuid, tenant_id uuid)} JOIN sends s ON s.id = r.id AND s.tenant_id = r.tenant_id
