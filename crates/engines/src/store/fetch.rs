@@ -63,7 +63,7 @@ statements! {
             JOIN campaign_sequence_steps st ON st.id = s.step_id AND st.is_active
             JOIN templates t ON t.id = ", template_of!("s"), " AND t.tenant_id = s.tenant_id
             JOIN campaign_leads e ON e.id = s.enrollment_id
-            JOIN leads l ON l.id = s.lead_id AND l.tenant_id = s.tenant_id AND l.status IN ('active', 'replied')
+            JOIN {lookup leads l ON l.id = s.lead_id AND l.tenant_id = s.tenant_id AND l.status IN ('active', 'replied')}
         WHERE s.open AND s.status IN ('planned', 'queued') AND s.not_before <= $1
             AND NOT EXISTS (SELECT 1 FROM suppression_list x WHERE x.email = lower(l.email)
                 AND (x.tenant_id = s.tenant_id OR x.tenant_id IS NULL)

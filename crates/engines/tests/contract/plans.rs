@@ -83,7 +83,10 @@ fn hot(f: &Scene, send: Uuid) -> [Hot; 9] {
         ),
         (
             "FETCH",
-            of_dialect(&["sends_pkey", "campaign_leads_pkey"], &["sqlite_autoindex_sends_1", OF_LEAD]),
+            of_dialect(
+                &["sends_pkey", "campaign_leads_pkey", "using leads_pkey"],
+                &["sqlite_autoindex_sends_1", OF_LEAD],
+            ),
             values![NOW],
             Some(rows),
         ),
