@@ -80,7 +80,7 @@ fn go_on(prospects: &mut Prospects, now: Timestamp) {
     }
     if was == CampaignStatus::Draft {
         let from = asked.starts_at.map_or(now, |at| at.max(now));
-        let first = FirstStep::of(&asked.plan, from).filter(|first| !first.spread.is_zero());
+        let first = FirstStep::of_draft(&asked.plan, from);
         for candidate in asked.waiting.iter_mut() {
             if let Some(first) = first.filter(|first| first.due.step_order == candidate.due.step_order) {
                 candidate.due = first.due_of(candidate.lead_id);

@@ -52,7 +52,7 @@ pub(crate) async fn start(
 ) -> engines::error::Result<bool> {
     let stored = tenant.get_campaign(id).await?;
     let from = scheduled_at.map_or(now, |at| at.max(now));
-    if let Some(first) = FirstStep::of(&stored.plan, from).filter(|first| !first.spread.is_zero()) {
+    if let Some(first) = FirstStep::of_draft(&stored.plan, from) {
         tenant.spread_first_steps(&first, now).await?;
     }
     tenant.start_campaign(id, now).await

@@ -70,7 +70,7 @@ static CAME_DUE: Statement = Statement::new(
 /// Campaigns that rested, and were woken.
 static WOKEN: Statement = Statement::new(
     "WOKEN",
-    "SELECT COUNT(*) AS n FROM campaigns WHERE status = 'sending' AND next_plan_at IS NULL AND seen_until > $1",
+    "SELECT COUNT(*) AS n FROM campaigns WHERE status = 'sending' AND (next_plan_at IS NULL OR next_plan_at <= $1) AND seen_until > $1",
 );
 /// What the turns that the clock jumped over would have written, of which the last one may be ten seconds old: they have seen the
 /// campaign, and found nothing to do.

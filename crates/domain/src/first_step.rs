@@ -29,6 +29,12 @@ impl FirstStep {
         Some(Self { campaign_id: campaign.id, due, spread: campaign.settings.first_step_spread() })
     }
 
+    /// The same for leads of a draft that starts at `start`; none also where it makes no difference when it starts: they have been due
+    /// since their import.
+    pub fn of_draft(campaign: &CampaignPlan, start: Timestamp) -> Option<Self> {
+        Self::of(campaign, start).filter(|first| first.due.at > start || !first.spread.is_zero())
+    }
+
     /// When this lead is due; the same whenever it is asked. Behind waits: a step that waits for a date is spread too.
     pub fn due_of(&self, lead: LeadId) -> Due {
         let at = self.due.at + jitter(&[self.campaign_id.uuid(), lead.uuid()], self.spread);

@@ -372,7 +372,12 @@ pub fn plan_job(
 }
 
 fn skip(campaign: &CampaignPlan, step: &Step, candidate: &Candidate, reason: Reason) -> Plan {
-    let next = candidate.past.next_due(&campaign.steps, step.step_order, candidate.due.at);
+    skip_at(candidate.due.at, campaign, step, candidate, reason)
+}
+
+/// The same where the waits ahead count from `base`.
+fn skip_at(base: Timestamp, campaign: &CampaignPlan, step: &Step, candidate: &Candidate, reason: Reason) -> Plan {
+    let next = candidate.past.next_due(&campaign.steps, step.step_order, base);
     Plan::Skip { step_id: step.id, step_order: step.step_order, reason, next }
 }
 
@@ -408,7 +413,8 @@ fn plan_email(
         return never(Reason::WindowNeverOpens);
     };
     if is_too_late(settings, opens, now) {
-        return skip(campaign, step, candidate, Reason::TooLate);
+        // From now on, or the mails behind it would be too late as well: one outage costs a lead one mail.
+        return skip_at(now, campaign, step, candidate, Reason::TooLate);
     }
     if let Some(deferral) = candidate.recipient.not_known(now) {
         return Plan::Defer(deferral);

@@ -4,11 +4,11 @@
 //! Not responsible for counting days, weeks and months (`recurrence`), for what a lead gets in a round (`plan`) or for writing
 //! any of it (`engines/store/rounds`). To add a reason not to begin: a variant of `NotAgain` and its place in `may_begin`.
 
-use crate::campaign::{CampaignSettings, Repeat};
+use crate::campaign::CampaignSettings;
 use crate::lead::LeadStatus;
 use crate::plan::exclusion;
 use crate::reason::Reason;
-use crate::recurrence::{Every, Recurrence, next_occurrence};
+use crate::recurrence::{Recurrence, next_occurrence};
 use crate::time::{Timestamp, Zone};
 use crate::words::words;
 
@@ -76,12 +76,7 @@ impl Rounds {
 
 /// What the settings say of coming back; none = nothing.
 pub fn recurrence(settings: &CampaignSettings) -> Option<Recurrence> {
-    let every = match settings.repeat? {
-        Repeat::Daily => Every::Day,
-        Repeat::Weekly => Every::Week,
-        Repeat::Monthly => Every::Month,
-    };
-    Some(Recurrence { every, interval: 1, until: settings.repeat_until, count: settings.repeat_count })
+    Some(Recurrence { every: settings.repeat?, until: settings.repeat_until, count: settings.repeat_count })
 }
 
 /// An enrollment, as it is asked whether it may begin again.

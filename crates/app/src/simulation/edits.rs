@@ -41,6 +41,8 @@ pub(super) enum Edit {
     Hours(usize),
     Limit(usize),
     Gap(usize),
+    /// One more on the list.
+    Lead,
 }
 
 impl Edit {
@@ -69,7 +71,7 @@ pub(super) struct Author {
     removed: Vec<Removed>,
     /// Daily limits of the campaign, and since when.
     limits: Vec<(Timestamp, Option<u64>)>,
-    pub(super) expected: Expected,
+    expected: Expected,
 }
 
 impl Author {
@@ -97,7 +99,7 @@ impl Author {
         let mails = self.mails();
         let used: Vec<usize> = mails.iter().copied().filter(|place| self.plan.steps[*place].is_active).collect();
         let place = used[pick(used.len())];
-        match pick(20) {
+        match pick(22) {
             0..=1 => Edit::Text(place),
             2..=4 => Edit::Wait(place, [0, 6, 24, 60, 100][pick(5)]),
             5 if used.len() > 2 => Edit::SwitchOff(place),
@@ -113,6 +115,7 @@ impl Author {
             17 => Edit::Hours(pick(3)),
             18 => Edit::Limit(pick(3)),
             19 => Edit::Gap(pick(self.plan.accounts.len())),
+            20..=21 => Edit::Lead,
             _ => Edit::Text(place),
         }
     }
@@ -136,6 +139,12 @@ impl Author {
         simulation.import(self.file(), true, reopens).await;
         let after = Expected::stand(simulation).await;
         self.expected.follow(&self.plan.steps, &change, (&before, &after), reopens);
+    }
+
+    /// A lead opens a mail, which its file may ask about.
+    pub(super) async fn open(&mut self, lead: &str, simulation: &Simulation) {
+        let stand = Expected::stand(simulation).await;
+        self.expected.open(&self.plan.steps, lead, &stand[lead]);
     }
 
     fn change(&mut self, edit: Edit) -> Change {
@@ -184,6 +193,7 @@ impl Author {
                 let account = &mut self.plan.accounts[n];
                 account.gap = if account.gap == 80 { 110 } else { 80 };
             }
+            Edit::Lead => self.plan.add_lead(),
         }
         Change::Known
     }

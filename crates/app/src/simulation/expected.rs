@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use engines::dialect::Statement;
 
 use super::Simulation;
-use super::plans::{OPENED, Step, name};
+use super::plans::{NOT_OPENED, OPENED, Step, name};
 use super::rules::Letter;
 
 static STAND: Statement = Statement::new(
@@ -48,9 +48,14 @@ enum Copies {
     AtMostOne,
 }
 
-/// Who gets what otherwise than once.
+/// What leads get in the end: each mail once, but for these.
 #[derive(Default)]
-pub(super) struct Expected(BTreeMap<(String, String), Copies>);
+pub(super) struct Expected {
+    /// Who gets what otherwise than once: mail and lead.
+    copies: BTreeMap<(String, String), Copies>,
+    /// Who has opened a mail.
+    opened: BTreeSet<String>,
+}
 
 impl Expected {
     /// Where each lead stands, as the ledger has it.
@@ -82,22 +87,21 @@ impl Expected {
         reopens: bool,
     ) {
         let mails: Vec<&str> = steps.iter().filter_map(|step| step.what.as_ref().ok()).map(|what| name(what)).collect();
-        // Behind a condition that does not hold a mail is left out for whoever comes there meanwhile.
-        let asks = steps.iter().position(|step| step.what == Err(OPENED));
-        let left_out = asks.and_then(|asks| steps[asks..].iter().find_map(|step| step.what.as_ref().ok()));
-        for (lead, was) in before {
-            let is = &after[lead];
+        let unknown = Stand::default();
+        for (lead, is) in after {
+            let was = before.get(lead).unwrap_or(&unknown);
+            let left_out = self.left_out(steps, lead, is);
             for (place, mail) in mails.iter().enumerate() {
                 let key = ((*mail).to_owned(), lead.clone());
                 if is.left_out.contains(*mail) {
-                    self.0.insert(key, Copies::AtMostOne);
+                    self.copies.insert(key, Copies::AtMostOne);
                     continue;
                 }
                 if is.passed.contains(*mail) || is.planned.as_deref() == Some(*mail) {
                     continue;
                 }
-                let is_left_out = left_out.is_some_and(|subject| name(subject) == *mail);
-                let known = self.0.get(&key).copied();
+                let is_left_out = left_out == Some(*mail);
+                let known = self.copies.get(&key).copied();
                 let new = match Self::verdict(&mails, place, change, (was, is), reopens) {
                     _ if is_left_out || known == Some(Copies::AtMostOne) => Some(Copies::AtMostOne),
                     Verdict::Unchanged => known,
@@ -105,11 +109,32 @@ impl Expected {
                     Verdict::But(copies) => Some(copies),
                 };
                 match new {
-                    Some(copies) => drop(self.0.insert(key, copies)),
-                    None => drop(self.0.remove(&key)),
+                    Some(copies) => drop(self.copies.insert(key, copies)),
+                    None => drop(self.copies.remove(&key)),
                 }
             }
         }
+    }
+
+    /// A lead that stands there opens a mail.
+    pub(super) fn open(&mut self, steps: &[Step], lead: &str, is: &Stand) {
+        self.opened.insert(lead.to_owned());
+        if let Some(mail) = self.left_out(steps, lead, is) {
+            self.copies.entry((mail.to_owned(), lead.to_owned())).or_insert(Copies::AtMostOne);
+        }
+    }
+
+    /// Behind a condition that does not hold the next mail that a lead has not had is left out, if it comes there meanwhile. When it
+    /// came there, before it opened a mail or behind it, nobody remembers here.
+    fn left_out<'a>(&self, steps: &'a [Step], lead: &str, is: &Stand) -> Option<&'a str> {
+        let may_fail = |step: &Step| match step.what {
+            Err(OPENED) => true,
+            Err(NOT_OPENED) => self.opened.contains(lead),
+            Ok(_) | Err(_) => false,
+        };
+        let asks = steps.iter().position(may_fail)?;
+        let mut mails = steps[asks..].iter().filter_map(|step| step.what.as_ref().ok()).map(|what| name(what));
+        mails.find(|mail| !is.passed.contains(*mail) && is.planned.as_deref() != Some(*mail))
     }
 
     /// What an edit means for one lead and a mail that it has not had.
@@ -140,7 +165,12 @@ impl Expected {
         match came {
             None => Verdict::Unchanged,
             Some((_, true)) if is_ahead => Verdict::Once,
-            Some(_) if matches!(change, Change::New(_)) => Verdict::But(Copies::None),
+            // Whoever an edit has put back before a mail comes by there, whatever else it has had of what is behind.
+            Some(_)
+                if matches!(change, Change::New(_)) && mails[..place].iter().all(|mail| is.passed.contains(*mail)) =>
+            {
+                Verdict::But(Copies::None)
+            }
             Some(_) => Verdict::But(Copies::AtMostOne),
         }
     }
@@ -151,7 +181,7 @@ impl Expected {
             steps.iter().filter_map(|step| step.what.as_ref().ok().map(|what| (name(what), step.is_active)));
         mails.all(|(mail, is_active)| {
             let copies = letters.iter().filter(|letter| letter.to == lead && name(&letter.subject) == mail).count();
-            match self.0.get(&(mail.to_owned(), lead.to_owned())) {
+            match self.copies.get(&(mail.to_owned(), lead.to_owned())) {
                 Some(Copies::None) => copies == 0,
                 Some(Copies::AtMostOne) => copies <= 1,
                 None if is_active => copies == 1,

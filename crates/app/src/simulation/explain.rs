@@ -7,6 +7,7 @@ use std::time::Duration;
 use domain::email_account::AccountStatus;
 use domain::forecast::Explanation;
 use domain::ids::{CampaignId, EnrollmentId, TenantId};
+use domain::lead::LeadStatus;
 use domain::pace::AccountBook;
 use domain::reason::Reason;
 use domain::schedule::WarmupTable;
@@ -28,7 +29,7 @@ const LONG: Duration = Duration::from_secs(500 * 24 * 3600);
 
 static ACTIVE: Statement = Statement::new(
     "ACTIVE",
-    "SELECT e.id, l.email, l.timezone, e.due_at, st.step_type, st.is_trial,
+    "SELECT e.id, l.email, l.status, l.timezone, e.due_at, st.step_type, st.is_trial,
             EXISTS (SELECT 1 FROM suppression_list x WHERE x.email = l.email AND (x.expires_at IS NULL OR x.expires_at > $2)) AS suppressed
         FROM campaign_leads e JOIN leads l ON l.id = e.lead_id
         LEFT JOIN campaign_sequence_steps st ON st.campaign_id = e.campaign_id AND st.step_order = e.next_step_order
@@ -41,6 +42,10 @@ static STATUS: Statement = Statement::new(
 static CAMPAIGN_DAY: Statement =
     Statement::new("CAMPAIGN_DAY", "SELECT reserved, used FROM pace_days WHERE scope = 'campaign' AND day = $1");
 
+static DUE: Statement = Statement::new(
+    "DUE",
+    "SELECT COUNT(*) AS n FROM campaign_leads WHERE campaign_id = $1 AND status = 'active' AND due_at <= $2",
+);
 static OF_PROVIDERS: Statement = Statement::new(
     "OF_PROVIDERS",
     "SELECT COUNT(*) AS n FROM sends WHERE provider IS NOT NULL AND (not_before <= $1 OR last_attempt_at <= $1)",
@@ -74,11 +79,21 @@ pub(super) async fn explain_all(simulation: &Simulation, tenant_id: TenantId, id
         let due: Option<Timestamp> = row.get("due_at").unwrap();
         let window = foresight.settings.window(zone.and_then(|zone| zone.parse().ok()).as_ref()).unwrap();
         let is_suppressed: bool = row.get("suppressed").unwrap();
-        let says_so = told.reason == Some(Reason::Suppressed) || told.left_out.is_some();
-        assert!(!is_suppressed || (told.slot.is_none() && says_so), "{told:?} at {}", foresight.now);
+        let lead: LeadStatus = row.get("status").unwrap();
+        let against = match lead {
+            LeadStatus::Replied => Some(Reason::LeadReplied),
+            LeadStatus::Bounced => Some(Reason::LeadBounced),
+            _ => is_suppressed.then_some(Reason::Suppressed),
+        };
+        let says_so = told.reason == against || told.left_out.is_some();
+        let is_unsubscribed = lead == LeadStatus::Unsubscribed;
+        let is_told = told.slot.is_none() && (says_so || is_unsubscribed);
+        assert!(against.is_none() || is_told, "{told:?} at {}", foresight.now);
         let is_there = match told.reason {
             None => told.slot.is_some() || told.left_out.is_some(),
             Some(Reason::Suppressed) => is_suppressed,
+            Some(Reason::LeadReplied) => lead == LeadStatus::Replied && told.slot.is_none(),
+            Some(Reason::LeadBounced) => lead == LeadStatus::Bounced && told.slot.is_none(),
             Some(Reason::CampaignPaused) => status == "paused" && told.slot.is_none(),
             Some(Reason::TenantRate) => rate.is_some(),
             Some(Reason::TooLate) => foresight.settings.max_lateness.is_some(),
@@ -99,8 +114,10 @@ pub(super) async fn explain_all(simulation: &Simulation, tenant_id: TenantId, id
                 let days = ctx.store.db().read(&CAMPAIGN_DAY, values![day]).await.unwrap();
                 let taken: u64 =
                     days.iter().map(|row| row.get::<u64>("reserved").unwrap() + row.get::<u64>("used").unwrap()).sum();
-                // More than it may be where the limit was lowered.
-                foresight.settings.daily_limit.is_some_and(|most| u64::from(most) <= taken)
+                // Who is due is served before it, in the turn to come. More than it may be where the limit was lowered.
+                let ahead = ctx.store.db().read(&DUE, values![id, foresight.now + HORIZON]).await.unwrap();
+                let ahead: u64 = ahead[0].get("n").unwrap();
+                foresight.settings.daily_limit.is_some_and(|most| u64::from(most) <= taken + ahead)
             }
             Some(reason) => told.account.as_ref().is_some_and(|book| is_at_its_limit(book, reason, foresight.now)),
         };

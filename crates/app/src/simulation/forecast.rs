@@ -44,6 +44,7 @@ async fn compare(engine: Engine, seed: u64, leads: usize, turns: Turns) {
     let letters = simulation.letters();
     Rules::of(&letters).judge(&plan, plan.settings.daily_limit);
     Rules::of(&letters).judge_waits(&plan, origin);
+    Rules::of(&letters).judge_jitter(&plan);
     let days = letters.last().unwrap().at.since(origin).as_secs() / 86_400;
     println!(
         "seed {seed}: {} mails over {days} days as foreseen in {took:?}, lived in {:?}",
@@ -90,6 +91,31 @@ async fn forecasts_equal_what_then_happens() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_turn_of_a_while_is_as_foreseen() {
     compare(Engine::Sqlite, 8, 40, Turns::AllOf(Duration::from_secs(10 * 60))).await;
+}
+
+/// Of the days before Easter 2026 Norway keeps Thursday and Friday, not Saturday; of those behind it, Monday.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_countrys_holidays_are_days_without_mail() {
+    let simulation = Simulation::begin("2026-04-01T12:00:00Z".parse().unwrap()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("campaign.toml");
+    let step = |subject: &str, hours: u32| {
+        format!("[[step]]\nwait_hours = {hours}\nsubject = \"{subject}\"\nhtml = \"hello.html\"\n")
+    };
+    let text = "[tenant]\nname = \"Acme\"\n[company]\nname = \"Acme Ltd\"\naddress = \"1 Main Street\"\n\
+        [[email_account]]\nemail = \"ana@acme.test\"\nsmtp = \"smtp://mail.acme.test\"\n\
+        [campaign]\nname = \"C\"\nleads = \"leads.csv\"\ntimezone = \"Europe/Oslo\"\nholiday_country = \"NO\"\n";
+    std::fs::write(&file, format!("{text}{}{}{}", step("One", 0), step("Two", 24), step("Three", 24))).unwrap();
+    std::fs::write(folder.path().join("hello.html"), "<p>Hello</p>").unwrap();
+    std::fs::write(folder.path().join("leads.csv"), "email\nlead@example.test\n").unwrap();
+    let (tenant_id, id) = simulation.start(&file).await;
+    let foreseen = foreseen(&simulation, tenant_id, id).await;
+    simulation.live(simulation.origin + LONG).await;
+    let happened = simulation.accepted();
+    are_the_same(&foreseen, &happened, "over Easter");
+    let at: Vec<String> = happened.iter().map(|mail| mail.0.to_string()).collect();
+    assert_eq!(at, ["2026-04-01T12:00:00Z", "2026-04-03T22:00:00Z", "2026-04-06T22:00:00Z"]);
+    simulation.end().await;
 }
 
 mod postgres {

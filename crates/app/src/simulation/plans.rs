@@ -141,6 +141,8 @@ pub(super) struct Settings {
     pub(super) holidays: &'static [&'static str],
     pub(super) daily_limit: Option<u64>,
     pub(super) max_lateness: Option<u32>,
+    /// Whether the next mail of a lead whose account is stopped leaves from another one.
+    pub(super) moves: bool,
 }
 
 /// What a campaign is for: what people do to it must leave no choice to the workers, or nobody can foresee it.
@@ -182,22 +184,27 @@ impl Plan {
         let file = folder.join(format!("campaign{seed}.toml"));
         let mut plan = Self { seed, chance, accounts, rate, settings, steps: Vec::new(), leads: Vec::new(), file };
         plan.add_steps();
-        plan.vary();
-        plan.save();
+        plan.vary(used);
         std::fs::write(folder.join("hello.html"), "<p>Hello {{ first_name }}</p>").unwrap();
-        let mut list = "email,timezone\n".to_owned();
-        for n in 0..leads {
-            let zone = if plan.chance.below(5) == 0 { None } else { Some(plan.chance.of(&ZONES)) };
-            let email = format!("lead{n}.{seed}@example.test");
-            writeln!(list, "{email},{}", zone.unwrap_or_default()).unwrap();
-            plan.leads.push((email, zone));
+        for _ in 0..leads {
+            plan.add_lead();
         }
-        std::fs::write(folder.join(format!("leads{seed}.csv")), list).unwrap();
+        plan.save();
         plan
     }
 
-    /// Writes the file anew, as everything is now.
+    pub(super) fn add_lead(&mut self) {
+        let zone = if self.chance.below(5) == 0 { None } else { Some(self.chance.of(&ZONES)) };
+        self.leads.push((format!("lead{}.{}@example.test", self.leads.len(), self.seed), zone));
+    }
+
+    /// Writes the file and the list anew, as everything is now.
     pub(super) fn save(&self) {
+        let mut list = "email,timezone\n".to_owned();
+        for (email, zone) in &self.leads {
+            writeln!(list, "{email},{}", zone.unwrap_or_default()).unwrap();
+        }
+        std::fs::write(self.file.with_file_name(format!("leads{}.csv", self.seed)), list).unwrap();
         let mut text = "[tenant]\nname = \"Acme\"\n".to_owned();
         if let Some(rate) = self.rate {
             writeln!(text, "max_per_second = {rate}").unwrap();
@@ -218,7 +225,7 @@ impl Plan {
     }
 
     fn write_campaign(&self, text: &mut String) {
-        let Settings { zone, is_local, holidays, daily_limit, max_lateness, .. } = &self.settings;
+        let Settings { zone, is_local, holidays, daily_limit, max_lateness, moves, .. } = &self.settings;
         let strategy = if *is_local { "recipient_local" } else { "single" };
         let seed = self.seed;
         writeln!(text, "[campaign]\nname = \"C{seed}\"\nleads = \"leads{seed}.csv\"").unwrap();
@@ -232,6 +239,9 @@ impl Plan {
         }
         if let Some(hours) = max_lateness {
             writeln!(text, "max_lateness = {hours}").unwrap();
+        }
+        if *moves {
+            text.push_str("follow_ups = \"move\"\n");
         }
     }
 
@@ -250,7 +260,7 @@ impl Plan {
     }
 
     /// What only some campaigns have, by a chance of its own: the others stay as their seeds have made them before.
-    fn vary(&mut self) {
+    fn vary(&mut self, used: Use) {
         let mut chance = Chance::new(self.seed * VARIETY);
         if chance.below(3) == 0 {
             self.settings.windows = chance.of(&WINDOWS);
@@ -259,6 +269,7 @@ impl Plan {
             let place = chance.of(&[1, self.steps.len() - 1]);
             self.steps[place].wait_until = Some(chance.of(&DATES));
         }
+        self.settings.moves = used == Use::Steered && chance.below(2) == 0;
     }
 
     fn add_steps(&mut self) {
@@ -297,8 +308,17 @@ fn settings(chance: &mut Chance, leads: u64, used: Use) -> Settings {
     let zone = chance.of(&ZONES);
     let is_local = chance.below(2) == 0;
     let (days, hours) = (chance.of(&DAYS), chance.of(&HOURS));
-    let mut settings =
-        Settings { zone, is_local, days, hours, windows: &[], holidays: &[], daily_limit: None, max_lateness: None };
+    let mut settings = Settings {
+        zone,
+        is_local,
+        days,
+        hours,
+        windows: &[],
+        holidays: &[],
+        daily_limit: None,
+        max_lateness: None,
+        moves: false,
+    };
     match chance.below(3) {
         0 => settings.holidays = &["2026-03-24", "2026-04-06"],
         1 => settings.daily_limit = Some((leads / 3).clamp(1, 600)),

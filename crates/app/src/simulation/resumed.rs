@@ -101,17 +101,23 @@ async fn a_paused_campaign_goes_on_as_foreseen() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_draft_goes_on_as_foreseen() {
     let origin: Timestamp = ORIGIN.parse().unwrap();
-    for setting in ["max_lateness = 2", "first_step_spread_hours = 24"] {
+    for (setting, wait) in [("max_lateness = 2", 0), ("max_lateness = 2", 26), ("first_step_spread_hours = 24", 0)] {
         let simulation = Simulation::begin(origin).await;
         let folder = tempfile::tempdir().unwrap();
-        let report = simulation.import(&write(folder.path(), setting), false, false).await;
+        let file = write(folder.path(), setting);
+        let first = format!("[[step]]\nwait_hours = {wait}\nsubject = \"One\"");
+        std::fs::write(&file, std::fs::read_to_string(&file).unwrap().replace("[[step]]\nsubject = \"One\"", &first))
+            .unwrap();
+        let report = simulation.import(&file, false, false).await;
         simulation.live_until(origin + HOUR * 30).await;
         let foreseen = foreseen_if(&simulation, report.tenant_id, report.campaign_id, Idle::AsIfItWentOn).await;
         let tenant = simulation.ctx.store.tenant(report.tenant_id);
         assert!(setup::start(&tenant, report.campaign_id, None, simulation.clock.now()).await.unwrap());
+        let began = simulation.clock.now();
         simulation.live(origin + LONG).await;
         let happened = simulation.accepted();
         are_the_same(&foreseen, &happened, setting);
+        assert!(happened.iter().all(|mail| mail.0 >= began + HOUR * wait), "{wait} hours from the start");
         assert_eq!(happened.len(), 120);
         simulation.end().await;
     }

@@ -3,7 +3,7 @@
 //!
 //! Not responsible for what should happen (`forecast`). To add a rule: a function, called in `Rules::judge`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use domain::time::Timestamp;
@@ -12,6 +12,9 @@ use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 
 use super::plans::{Account, Hours, Plan, Settings, name};
+
+/// So many mails may have left behind one another without telling anything of jitter.
+const FEW: usize = 10;
 
 /// A mail that was accepted: when, for whom, from whom, about what.
 #[derive(Clone, Debug)]
@@ -123,6 +126,20 @@ impl<'a> Rules<'a> {
         }
     }
 
+    /// Whether mails of an account that leave as soon as its gap allows are not all the same time apart: it has jitter, of half
+    /// the gap at most. Where a tenant has a rate, that spaces them.
+    pub(super) fn judge_jitter(&self, plan: &Plan) {
+        for account in plan.accounts.iter().filter(|account| account.gap > 0 && plan.rate.is_none()) {
+            let own: Vec<Timestamp> =
+                self.letters.iter().filter(|letter| letter.from == account.email).map(|letter| letter.at).collect();
+            let apart = own.windows(2).map(|pair| pair[1].since(pair[0]));
+            let close: Vec<Duration> =
+                apart.filter(|apart| *apart <= Duration::from_secs(account.gap) * 3 / 2).collect();
+            let distinct: BTreeSet<&Duration> = close.iter().collect();
+            assert!(close.len() < FEW || distinct.len() > close.len() / 2, "{account:?}: {close:?}");
+        }
+    }
+
     /// No letter is one too many on its local day.
     fn count_days(&self, is_its: impl Fn(&Letter) -> bool, zone: &str, most: impl Fn(Date) -> u64, of: &str) {
         let mut days: BTreeMap<Date, u64> = BTreeMap::new();
@@ -173,6 +190,7 @@ const NIGHTS: Settings = Settings {
     holidays: &["2026-03-22"],
     daily_limit: None,
     max_lateness: None,
+    moves: false,
 };
 
 #[test]

@@ -27,12 +27,14 @@ static NOT_SETTLED: Statement = Statement::new(
         JOIN email_accounts a ON a.id = s.email_account_id
         WHERE s.open AND s.not_before <= $1 AND c.status = 'sending' AND a.status = 'active'",
 );
-/// Sends whose slot has come and whose address another program has suppressed: no worker takes them, and a turn ends them.
-static SUPPRESSED: Statement = Statement::new(
-    "SUPPRESSED",
+/// Sends whose slot has come and whose lead another program has suppressed or found to have bounced: no worker takes them, and a
+/// turn ends them.
+static EXCLUDED: Statement = Statement::new(
+    "EXCLUDED",
     "SELECT COUNT(*) AS n FROM sends s JOIN leads l ON l.id = s.lead_id
         WHERE s.open AND s.status IN ('planned', 'queued') AND s.not_before <= $1
-            AND EXISTS (SELECT 1 FROM suppression_list x WHERE x.email = l.email AND (x.expires_at IS NULL OR x.expires_at > $1))",
+            AND (l.status = 'bounced' OR EXISTS (SELECT 1 FROM suppression_list x
+                WHERE x.email = l.email AND (x.expires_at IS NULL OR x.expires_at > $1)))",
 );
 /// Jobs that a worker has put off, though their sends may go.
 static HANDED_BACK: Statement = Statement::new(
@@ -72,7 +74,7 @@ impl Simulation {
     pub(super) async fn settle(&self) {
         self.ctx.jobs.notify_one();
         // Forecasts take it for done at the slot, whenever the next turn is.
-        if self.number(&SUPPRESSED).await > 0 {
+        if self.number(&EXCLUDED).await > 0 {
             self.ctx.store.system().sweep(self.clock.now()).await.unwrap();
         }
         let (mut seen, mut since) = (None, Instant::now());

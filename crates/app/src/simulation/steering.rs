@@ -1,5 +1,5 @@
 //! People and leads act at any moment of a campaign: pause, resume, cancel, an edit of its file, an account stopped and
-//! started, leads who unsubscribe, addresses that another program suppresses. Between two acts exactly those mails leave that
+//! started, leads who open, reply, bounce or unsubscribe, addresses that another program suppresses. Between two acts exactly those mails leave that
 //! were foreseen right after the first of them, and every lead who waits is told a reason that stands in the ledger, and the slot that it then gets.
 //!
 //! From this follows that none leaves that should not; that none is missing or double is counted at the end. Not responsible
@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use domain::email_account::AccountStatus;
 use domain::event::{EventType, Verdict};
-use domain::ids::{CampaignId, EmailAccountId, EventId, LeadId, TenantId};
+use domain::ids::{CampaignId, EmailAccountId, EventId, LeadId, StepId, TenantId};
 use domain::reason::Reason;
 use domain::time::Timestamp;
 use engines::dialect::Statement;
 use engines::store::events::StoredEvent;
+use engines::value::Row;
 use engines::values;
 
 use super::edits::{Author, Edit};
@@ -53,6 +54,11 @@ static SUPPRESS: Statement = Statement::new(
     "INSERT INTO suppression_list (id, tenant_id, email, reason, source, added_at, expires_at, created_at, updated_at)
         VALUES ($1, $2, $3, 'manual', 'crm', $4, $5, $4, $4) ON CONFLICT DO NOTHING RETURNING id",
 );
+/// As another program writes what it read in an inbox.
+static MARK: Statement = Statement::new(
+    "MARK",
+    "UPDATE leads SET status = $2, updated_at = $3 WHERE email = $1 AND status = 'active' RETURNING id",
+);
 /// Whose mail has its slot and leaves next.
 static NEXT_PLANNED: Statement = Statement::new(
     "NEXT_PLANNED",
@@ -75,6 +81,8 @@ enum Act {
     Start(usize),
     Unsubscribe(usize),
     Suppress(usize, Listing),
+    Mark(usize, Mark),
+    Open(usize),
     Edit(Edit),
     Cancel,
 }
@@ -90,8 +98,30 @@ impl Act {
         match self {
             Self::Edit(edit) => !edit.needs_quiet(),
             Self::Suppress(n, _) => Listing::is_of_next(n),
+            Self::Mark(n, _) => Mark::is_of_next(n),
             _ => false,
         }
+    }
+}
+
+/// What another program finds that a lead did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    Replied,
+    Bounced,
+}
+
+impl Mark {
+    fn status(self) -> &'static str {
+        match self {
+            Self::Replied => "replied",
+            Self::Bounced => "bounced",
+        }
+    }
+
+    /// Whether it is whoever is mailed next instead.
+    fn is_of_next(n: usize) -> bool {
+        n.is_multiple_of(2)
     }
 }
 
@@ -127,7 +157,7 @@ struct Scene {
     tenant_id: TenantId,
     campaign_id: CampaignId,
     accounts: Vec<(EmailAccountId, String)>,
-    leads: Vec<(LeadId, String, domain::ids::StepId)>,
+    leads: Vec<(LeadId, String, StepId)>,
     paused: bool,
     cancelled: bool,
     stopped: BTreeSet<usize>,
@@ -144,11 +174,7 @@ impl Scene {
         let db = simulation.ctx.store.db();
         let rows = db.read(&ACCOUNTS, vec![]).await.unwrap();
         let accounts = rows.iter().map(|row| (row.get("id").unwrap(), row.get("email").unwrap())).collect();
-        let rows = db.read(&LEADS_OF, vec![]).await.unwrap();
-        let lead = |row: &engines::value::Row| {
-            (row.get("id").unwrap(), row.get("email").unwrap(), row.get("step_id").unwrap())
-        };
-        let leads = rows.iter().map(lead).collect();
+        let leads = Self::leads_of(&simulation).await;
         Some(Self {
             simulation,
             author,
@@ -161,6 +187,12 @@ impl Scene {
             stopped: BTreeSet::new(),
             gone: BTreeMap::new(),
         })
+    }
+
+    async fn leads_of(simulation: &Simulation) -> Vec<(LeadId, String, StepId)> {
+        let rows = simulation.ctx.store.db().read(&LEADS_OF, vec![]).await.unwrap();
+        let lead = |row: &Row| (row.get("id").unwrap(), row.get("email").unwrap(), row.get("step_id").unwrap());
+        rows.iter().map(lead).collect()
     }
 
     /// Some hours later; of what `meets_planned` also a moment at which the next mail is planned and has not left.
@@ -177,7 +209,7 @@ impl Scene {
 
     fn choose(&self, chance: &mut Chance, is_last: bool) -> Act {
         let mut pick = |many: usize| usize::try_from(chance.below(many as u64)).unwrap();
-        match pick(18) {
+        match pick(22) {
             0..=2 if is_last => Act::Cancel,
             0..=2 if self.paused => Act::Resume,
             0..=2 => Act::Pause,
@@ -188,6 +220,8 @@ impl Scene {
                 let n = pick(self.leads.len());
                 Act::Suppress(n, Listing::of(n))
             }
+            10..=11 => Act::Mark(pick(self.leads.len()), [Mark::Replied, Mark::Bounced][pick(2)]),
+            12..=13 => Act::Open(pick(self.leads.len())),
             _ => Act::Edit(self.author.choose(&mut pick)),
         }
     }
@@ -207,36 +241,61 @@ impl Scene {
                 tenant.set_account_status(self.accounts[n].0, AccountStatus::Active, None, now).await.unwrap();
                 self.stopped.remove(&n);
             }
-            Act::Edit(edit) => self.author.edit(edit, &self.simulation).await,
+            Act::Edit(edit) => {
+                self.author.edit(edit, &self.simulation).await;
+                self.leads = Self::leads_of(&self.simulation).await;
+            }
             Act::Unsubscribe(n) => {
-                let (lead_id, email, step_id) = self.leads[n].clone();
-                let event = StoredEvent {
-                    id: EventId::from_uuid(ctx.clock.uuid_v7()),
-                    event_type: EventType::Unsubscribe,
-                    tenant_id: self.tenant_id,
-                    lead_id,
-                    campaign_id: self.campaign_id,
-                    step_id,
-                    url: None,
-                    occurred_at: now,
-                    ip: None,
-                    user_agent: None,
-                    method: None,
-                    verdict: Verdict::Human,
-                };
+                let event = self.event(n, EventType::Unsubscribe);
                 tenant.unsubscribe(&event, ctx.clock.uuid_v7(), now).await.unwrap();
-                self.gone.insert(email, Timestamp::MAX);
+                self.gone.insert(self.leads[n].1.clone(), Timestamp::MAX);
+            }
+            Act::Open(n) => {
+                let report = ctx.store.system().store_events(&[self.event(n, EventType::Open)], now).await.unwrap();
+                assert_eq!(report.stored, 1);
+                self.author.open(&self.leads[n].1, &self.simulation).await;
             }
             Act::Suppress(n, listing) => self.suppress(n, listing).await,
+            Act::Mark(n, mark) => {
+                let email = self.next_or(n, Mark::is_of_next(n)).await;
+                let rows = ctx.store.db().write(&MARK, values![&email, mark.status(), now]).await.unwrap();
+                if !rows.is_empty() {
+                    self.gone.insert(email, Timestamp::MAX);
+                }
+            }
         }
+    }
+
+    /// What a lead does now about its first mail.
+    fn event(&self, n: usize, event_type: EventType) -> StoredEvent {
+        let (lead_id, _, step_id) = self.leads[n];
+        StoredEvent {
+            id: EventId::from_uuid(self.simulation.clock.uuid_v7()),
+            event_type,
+            tenant_id: self.tenant_id,
+            lead_id,
+            campaign_id: self.campaign_id,
+            step_id,
+            url: None,
+            occurred_at: self.simulation.clock.now(),
+            ip: None,
+            user_agent: None,
+            method: None,
+            verdict: Verdict::Human,
+        }
+    }
+
+    /// The address of a lead, or of whoever is mailed next instead, if anybody is.
+    async fn next_or(&self, n: usize, is_next: bool) -> String {
+        let next = self.simulation.ctx.store.db().read(&NEXT_PLANNED, vec![]).await.unwrap();
+        let next = next.first().filter(|_| is_next).map(|row| row.get("email").unwrap());
+        next.unwrap_or_else(|| self.leads[n].1.clone())
     }
 
     /// Writes an address on the list, and nothing else: no send and no enrollment knows of it yet.
     async fn suppress(&mut self, n: usize, listing: Listing) {
         let (ctx, now) = (&self.simulation.ctx, self.simulation.clock.now());
-        let next = ctx.store.db().read(&NEXT_PLANNED, vec![]).await.unwrap();
-        let next = next.first().filter(|_| Listing::is_of_next(n)).map(|row| row.get("email").unwrap());
-        let email: String = next.unwrap_or_else(|| self.leads[n].1.clone());
+        let email = self.next_or(n, Listing::is_of_next(n)).await;
         let (tenant_id, ends) = match listing {
             Listing::Tenant => (Some(self.tenant_id), None),
             Listing::Everybody => (None, None),
@@ -363,7 +422,7 @@ async fn whatever_people_do_the_right_mails_leave_once() {
     if is_only_one() {
         return;
     }
-    assert_eq!(seen.len(), 22, "every kind of act was tried: {seen:?}");
+    assert_eq!(seen.len(), 26, "every kind of act was tried: {seen:?}");
     for reason in [
         Reason::CampaignPaused,
         Reason::AccountInactive,
@@ -373,6 +432,8 @@ async fn whatever_people_do_the_right_mails_leave_once() {
         Reason::AccountGap,
         Reason::CampaignCap,
         Reason::Suppressed,
+        Reason::LeadReplied,
+        Reason::LeadBounced,
     ] {
         assert!(reasons.contains(&reason), "{reason} was never said: {reasons:?}");
     }

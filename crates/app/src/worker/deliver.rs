@@ -389,7 +389,7 @@ async fn attempt(
 #[derive(Default)]
 struct Asked {
     is_asked: AtomicBool,
-    /// The answer, and the days that it was asked for.
+    /// The answer, and the days that were charged.
     answer: OnceLock<(Answer, Days)>,
 }
 
@@ -397,7 +397,7 @@ impl Asked {
     /// The fence that is ours and the days that are charged.
     fn granted(&self) -> Option<(i64, &Days)> {
         match self.answer.get() {
-            Some((Answer::Granted(fence), days)) => Some((*fence, days)),
+            Some((Answer::Granted { fence, .. }, days)) => Some((*fence, days)),
             _ => None,
         }
     }
@@ -431,10 +431,7 @@ async fn ask_gate(worker: &Worker, parts: &Parts, job: &SendJob, message: &Messa
         return false;
     }
     asked.is_asked.store(true, Ordering::Release);
-    // The days of the dot are charged, not those of the dialogue's begin.
-    let (now, campaign) = (worker.ctx.clock.now(), &parts.campaign.plan.settings);
-    let dot_day = parts.sender.account.pace.zone.day(now);
-    let campaign_dot_day = campaign.timezone.day(now);
+    let (account_zone, campaign) = (&parts.sender.account.pace.zone, &parts.campaign.plan.settings);
     let request = DotRequest {
         send_id: job.send_id,
         tenant_id: job.tenant_id,
@@ -444,17 +441,21 @@ async fn ask_gate(worker: &Worker, parts: &Parts, job: &SendJob, message: &Messa
         account_failures: job.account_failures,
         reserved_day: job.account_day.clone(),
         campaign_day: job.campaign_day.clone(),
-        campaign_limit: campaign.daily_limit.map(|most| (most, campaign.timezone.clone())),
+        account_zone: account_zone.clone(),
+        campaign_zone: campaign.timezone.clone(),
+        campaign_limit: campaign.daily_limit,
         stop_on_reply: campaign.stop_on_reply,
-        dot_day: dot_day.clone(),
-        campaign_dot_day: campaign_dot_day.clone(),
         message_id: message.message_id.clone(),
         dated_at: message.date,
         seen: job.seen(),
     };
     fault_point::reach("asking").await;
     let given = worker.gate.ask(request).await;
-    let days = Days { account: Some(dot_day), campaign: Some(campaign_dot_day) };
+    let at = match given {
+        Answer::Granted { at, .. } => Some(at),
+        _ => None,
+    };
+    let days = Days { account: at.map(|at| account_zone.day(at)), campaign: at.map(|at| campaign.timezone.day(at)) };
     asked.answer.get_or_init(|| (given, days));
     fault_point::reach("granted").await;
     asked.granted().is_some()

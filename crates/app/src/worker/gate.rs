@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use domain::ids::SendId;
 use domain::reason::Reason;
 use domain::settle::loop_delay;
+use domain::time::Timestamp;
 use engines::store::dot::{DotAnswer, DotRequest};
 use engines::store::restored::Committed;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -40,8 +41,8 @@ const MOST_REFUSALS: usize = 10_000;
 /// The gate's answer to one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// The intent is durable; the fence goes with the result.
-    Granted(i64),
+    /// The intent is durable; the fence goes with the result. The days of `at` are charged.
+    Granted { fence: i64, at: Timestamp },
     /// The ledger says no, and holds why.
     Refused,
     /// What the message was made of was changed meanwhile.
@@ -133,7 +134,7 @@ impl Gate {
         let answer = self.ask_ledger(request).await;
         metrics.intent.observe(asked.elapsed());
         metrics.intents.inc([match answer {
-            Answer::Granted(_) => "granted",
+            Answer::Granted { .. } => "granted",
             Answer::Refused | Answer::Outdated => "refused",
             Answer::Unavailable => "unavailable",
             Answer::NotTaken => "not_taken",
@@ -199,7 +200,7 @@ async fn run(ctx: Arc<Context>, shut: Shut, mut queue: mpsc::Receiver<Request>) 
 }
 
 fn is_granted(answer: &Answer) -> bool {
-    matches!(answer, Answer::Granted(_))
+    matches!(answer, Answer::Granted { .. })
 }
 
 /// Takes those back that were granted too late: no dot follows.
@@ -279,10 +280,11 @@ async fn one_by_one(ctx: &Context, requests: &[DotRequest], refusals: &mut Refus
 /// Records intents in one transaction; after an error none of them is there, or they have been taken back.
 async fn record(ctx: &Context, requests: &[DotRequest], pulse: &Pulse) -> engines::error::Result<Vec<Answer>> {
     let (warmup, known) = (&ctx.config.settings.email_account.warmup, ctx.witness.of_sends());
-    let recorded = ctx.store.system().dot_intent(requests, &ctx.owner, warmup, &known, ctx.clock.now()).await;
+    let now = ctx.clock.now();
+    let recorded = ctx.store.system().dot_intent(requests, &ctx.owner, warmup, &known, now).await;
     match recorded {
         Ok(answers) => {
-            Ok(requests.iter().zip(answers).map(|(request, answer)| answered(ctx, request, answer)).collect())
+            Ok(requests.iter().zip(answers).map(|(request, answer)| answered(ctx, request, answer, now)).collect())
         }
         Err(e) => {
             let send_id = (requests.len() == 1).then(|| tracing::field::display(requests[0].send_id));
@@ -298,12 +300,12 @@ async fn record(ctx: &Context, requests: &[DotRequest], pulse: &Pulse) -> engine
     }
 }
 
-fn answered(ctx: &Context, request: &DotRequest, answer: DotAnswer) -> Answer {
+fn answered(ctx: &Context, request: &DotRequest, answer: DotAnswer, at: Timestamp) -> Answer {
     match answer {
         DotAnswer::Granted { fence } => {
             let (send_id, campaign_id) = (request.send_id, request.campaign_id);
             ctx.witness.has_committed(Committed { send_id, campaign_id, fence, is_settled: false });
-            Answer::Granted(fence)
+            Answer::Granted { fence, at }
         }
         DotAnswer::Refused => Answer::Refused,
         DotAnswer::Outdated => Answer::Outdated,

@@ -35,7 +35,7 @@ macro_rules! resumed_accounts {
 pub(super) use resumed_accounts;
 
 statements! {
-    GET = "SELECT c.id, c.tenant_id, c.name, c.status, c.settings, c.scheduled_at, c.rounds_seen_until, c.seen_until, c.updated_at AS edited_at, c.sequence_changed_at, {max c.updated_at, co.updated_at} AS updated_at,
+    GET = "SELECT c.id, c.tenant_id, c.name, c.status, c.settings, c.scheduled_at, c.rounds_seen_until, c.seen_until, c.updated_at AS edited_at, c.next_plan_at, c.sequence_changed_at, {max c.updated_at, co.updated_at} AS updated_at,
             co.name AS company_name, co.address AS company_address
         FROM campaigns c JOIN companies co ON co.id = c.company_id AND co.tenant_id = c.tenant_id WHERE c.tenant_id = $1 AND c.id = $2";
     STEPS = "SELECT id, step_order, step_type, email_account_id, template_id, wait_duration_hours, wait_until_date,
@@ -51,6 +51,11 @@ statements! {
         WHERE tenant_id = $1 AND id = $2 AND status IN ('draft', 'completed')
             AND (status = 'draft' OR EXISTS (SELECT 1 FROM campaign_leads e WHERE e.tenant_id = $1
                 AND e.campaign_id = campaigns.id AND e.status NOT IN ('completed', 'stopped')))";
+    // Not without a time, as what rests may be: a page that was read before sees by it that somebody came (`plan`, `SAVE_CAMPAIGN`).
+    PLAN_AT_ONCE = "UPDATE campaigns SET next_plan_at = $3 WHERE tenant_id = $1 AND id = $2 AND status IN ('scheduled', 'sending')";
+    // What was due while it was completed is not late.
+    REOPEN = "UPDATE campaigns SET status = 'sending', completed_at = NULL, next_plan_at = NULL, seen_until = $3, updated_at = $3
+        WHERE tenant_id = $1 AND id = $2 AND status = 'completed'";
     PAUSE = "UPDATE campaigns SET status = 'paused', updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status IN ('scheduled', 'sending')";
     // One that has not begun waits for its start again. An edit may have given a start to come to one that has: it goes on.
@@ -106,6 +111,10 @@ pub struct CampaignBundle {
     pub updated_at: Timestamp,
     /// When the row itself was last edited; planning and waking are no edits.
     pub edited_at: Timestamp,
+    /// When it is planned next; none = at once.
+    pub next_plan_at: Option<Timestamp>,
+    /// When it starts or started; none for a draft without a date.
+    pub scheduled_at: Option<Timestamp>,
     /// When the sequence was last edited; none = never.
     pub sequence_seen: Option<Timestamp>,
     /// When it comes back; none = it does not.
@@ -140,8 +149,32 @@ pub(super) async fn load(tx: &mut Tx, tenant_id: domain::ids::TenantId, id: Camp
         company_address: row.get("company_address")?,
         updated_at: row.get("updated_at")?,
         edited_at: row.get("edited_at")?,
+        next_plan_at: row.get("next_plan_at")?,
+        scheduled_at: row.get("scheduled_at")?,
         sequence_seen: row.get("sequence_changed_at")?,
     })
+}
+
+/// Has a campaign planned at once where somebody has come who is due, also where it rests. The last thing that a transaction does.
+pub(super) async fn plan_at_once(
+    tx: &mut Tx,
+    (tenant_id, id): (domain::ids::TenantId, CampaignId),
+    now: Timestamp,
+) -> Result<()> {
+    tx.execute(&PLAN_AT_ONCE, values![tenant_id, id, now]).await.map(drop)
+}
+
+/// The same of one that was read with this status: a completed one opens again.
+pub(super) async fn go_on(
+    tx: &mut Tx,
+    key: (domain::ids::TenantId, CampaignId),
+    status: CampaignStatus,
+    now: Timestamp,
+) -> Result<()> {
+    if status != CampaignStatus::Completed {
+        return plan_at_once(tx, key, now).await;
+    }
+    tx.execute(&REOPEN, values![key.0, key.1, now]).await.map(drop)
 }
 
 /// The step of a row that has all of its columns.

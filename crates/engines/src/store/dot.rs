@@ -100,7 +100,7 @@ statements! {
         WHERE sends.id = r.id AND sends.tenant_id = r.tenant_id AND sends.fence = r.fence AND sends.owner = $1
             AND sends.status = 'dot'";
     // The transaction in doubt may still be under way at the server: whoever waits for its locks sees how it ended.
-    LOCK = "SELECT id FROM sends WHERE id {any $1} ORDER BY id {for update}";
+    LOCK = "SELECT id, account_day, campaign_day FROM sends WHERE id {any $1} ORDER BY id {for update}";
     WITHDRAW = "UPDATE sends SET status = 'queued', owner = NULL, not_before = $2, hinted_at = NULL, account_day = NULL,
             campaign_day = NULL, reason = 'given_back', updated_at = $2
         FROM {rows r(id uuid, tenant_id uuid, fence bigint)}
@@ -127,20 +127,27 @@ pub struct DotRequest {
     pub reserved_day: Option<String>,
     /// The campaign day on which it is reserved.
     pub campaign_day: Option<String>,
-    /// The campaign's daily limit, and the zone of its days; none = no limit, and nothing is asked.
-    pub campaign_limit: Option<(u32, Zone)>,
+    /// The zone of the account's days: that of the dot is charged.
+    pub account_zone: Zone,
+    /// The zone of the campaign's days: that of the dot is charged as well.
+    pub campaign_zone: Zone,
+    /// The campaign's daily limit; none = no limit, and nothing is asked.
+    pub campaign_limit: Option<u32>,
     /// Whether a lead that has replied gets no more of this campaign.
     pub stop_on_reply: bool,
-    /// The account's local day now: the day that is charged.
-    pub dot_day: String,
-    /// The campaign's local day now: charged as well.
-    pub campaign_dot_day: String,
     /// Fixed by the first attempt.
     pub message_id: String,
     /// The message's Date; fixed by the first attempt.
     pub dated_at: Timestamp,
     /// What the message was made of.
     pub seen: Seen,
+}
+
+impl DotRequest {
+    /// The local days of account and campaign at `now`.
+    fn days(&self, now: Timestamp) -> (String, String) {
+        (self.account_zone.day(now), self.campaign_zone.day(now))
+    }
 }
 
 /// Versions of what a message is made of, as read at P3.
@@ -169,8 +176,8 @@ pub enum DotAnswer {
 }
 
 impl SystemStore {
-    /// Records the intent to write these dots, in one transaction; the answers in order of the requests. `known` is what
-    /// the caller has committed before.
+    /// Records the intent to write these dots, in one transaction; the answers in order of the requests. Limits are asked of, and
+    /// charged to, the days of `now`. `known` is what the caller has committed before.
     ///
     /// # Errors
     /// `WentBack` where the ledger does not have that any more, or the database. After `CommitInDoubt` no dot may be written, and `withdraw` must be asked until it answers.
@@ -201,7 +208,7 @@ impl SystemStore {
         let rows: Rows = asked
             .iter()
             .map(|r| {
-                let days = [&r.dot_day, &r.campaign_dot_day];
+                let (account_day, campaign_day) = r.days(now);
                 let (fence, failures, stop_on_reply) = (r.fence, r.account_failures, i64::from(r.stop_on_reply));
                 let Seen { campaign, account, template } = r.seen;
                 values![
@@ -210,8 +217,8 @@ impl SystemStore {
                     fence,
                     &r.message_id,
                     r.dated_at,
-                    days[0],
-                    days[1],
+                    account_day,
+                    campaign_day,
                     failures,
                     stop_on_reply,
                     campaign,
@@ -238,7 +245,7 @@ impl SystemStore {
             changes.move_reservation(refusal);
         }
         for request in asked.iter().filter(|r| fences.contains_key(&(r.send_id, r.fence))) {
-            changes.charge(request);
+            changes.charge(request, now);
         }
         rate::save(&mut tx, books.tenants.iter().map(|(id, book)| (*id, book)), now).await?;
         changes.write(&mut tx, now).await?;
@@ -261,13 +268,19 @@ impl SystemStore {
         let rows: Rows = requests.iter().map(|r| values![r.send_id, r.tenant_id, r.fence + 1]).collect();
         let sends: Vec<Uuid> = requests.iter().map(|r| r.send_id.uuid()).collect();
         let mut tx = self.db.begin(Access::Write).await?;
-        tx.query(&LOCK, values![sends]).await?;
+        let mut charged: HashMap<SendId, [Option<String>; 2]> = HashMap::new();
+        for row in tx.query(&LOCK, values![sends]).await? {
+            charged.insert(row.get("id")?, [row.get("account_day")?, row.get("campaign_day")?]);
+        }
         let withdrawn = tx.query_rows(&WITHDRAW, rows, values![owner, now]).await?;
         let ids: BTreeSet<SendId> = withdrawn.iter().map(|row| row.get("id")).collect::<Result<_>>()?;
         let mut changes = DayChanges::default();
         for request in requests.iter().filter(|r| ids.contains(&r.send_id)) {
-            changes.add("account", request.email_account_id.uuid(), request.tenant_id, &request.dot_day, 0, -1);
-            changes.add("campaign", request.campaign_id.uuid(), request.tenant_id, &request.campaign_dot_day, 0, -1);
+            let (account, campaign) = (request.email_account_id.uuid(), request.campaign_id.uuid());
+            let days = charged.remove(&request.send_id).unwrap_or_default();
+            for ((scope, id), day) in [("account", account), ("campaign", campaign)].into_iter().zip(days) {
+                day.iter().for_each(|day| changes.add(scope, id, request.tenant_id, day, 0, -1));
+            }
         }
         changes.write(&mut tx, now).await?;
         tx.commit().await?;
@@ -423,17 +436,17 @@ async fn read_campaign_books(
     requests: &[DotRequest],
     now: Timestamp,
 ) -> Result<BTreeMap<CampaignId, CampaignBook>> {
-    let limits: BTreeMap<CampaignId, &(u32, Zone)> =
-        requests.iter().filter_map(|r| Some((r.campaign_id, r.campaign_limit.as_ref()?))).collect();
+    let limits: BTreeMap<CampaignId, (u32, &Zone)> =
+        requests.iter().filter_map(|r| Some((r.campaign_id, (r.campaign_limit?, &r.campaign_zone)))).collect();
     if limits.is_empty() {
         return Ok(BTreeMap::new());
     }
     let ids: Vec<Uuid> = limits.keys().map(|id| id.uuid()).collect();
     tx.lock(LockKind::CampaignDays, true, ids.iter().copied()).await?;
     let mut days = read_days(tx, "campaign", &ids, now).await?;
-    let book = |(id, (limit, zone)): (CampaignId, &(u32, Zone))| {
+    let book = |(id, (limit, zone)): (CampaignId, (u32, &Zone))| {
         let days = days.remove(&id.uuid()).unwrap_or_default();
-        (id, CampaignBook { daily_limit: Some(*limit), zone: zone.clone(), days })
+        (id, CampaignBook { daily_limit: Some(limit), zone: zone.clone(), days })
     };
     Ok(limits.into_iter().map(book).collect())
 }

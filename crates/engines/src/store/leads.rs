@@ -10,6 +10,7 @@ use domain::ids::{CampaignId, LeadId};
 use domain::time::Timestamp;
 use uuid::Uuid;
 
+use super::campaigns::go_on;
 use super::{TenantStore, rounds};
 use crate::db::{Access, LockKind, Tx};
 use crate::error::{Error, Result};
@@ -62,9 +63,6 @@ statements! {
         WHERE true ON CONFLICT (campaign_id, lead_id) DO NOTHING";
     FIND_ENROLLED = "SELECT l.id FROM leads l JOIN campaign_leads e ON e.lead_id = l.id AND e.tenant_id = l.tenant_id
         WHERE l.tenant_id = $1 AND e.campaign_id = $2 AND (l.id = $3::uuid OR l.address = lower($4::text))";
-    PLAN_AT_ONCE = "UPDATE campaigns SET next_plan_at = NULL WHERE tenant_id = $1 AND id = $2 AND next_plan_at IS NOT NULL";
-    REOPEN = "UPDATE campaigns SET status = 'sending', completed_at = NULL, next_plan_at = NULL, updated_at = $3
-        WHERE tenant_id = $1 AND id = $2 AND status = 'completed'";
 }
 
 /// A lead as a list gives it. See `domain::lead::Lead` for the fields.
@@ -152,11 +150,8 @@ impl TenantStore {
             let began = rounds::of_known(&mut tx, (self.tenant_id, first, &settings), &known, now).await?;
             imported.began_again = began;
             imported.enrolled = self.enroll(&mut tx, first, new.chain(known), new_id, now).await?;
-            let starts = imported.enrolled + imported.began_again > 0;
-            if status == CampaignStatus::Completed && starts {
-                tx.execute(&REOPEN, values![self.tenant_id, first.campaign_id, now]).await?;
-            } else if starts {
-                tx.execute(&PLAN_AT_ONCE, values![self.tenant_id, first.campaign_id]).await?;
+            if imported.enrolled + imported.began_again > 0 {
+                go_on(&mut tx, (self.tenant_id, first.campaign_id), status, now).await?;
             }
         }
         tx.commit().await?;

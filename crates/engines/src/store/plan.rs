@@ -140,9 +140,12 @@ statements! {
     // Other programs' jobs that came before the start: waiting for it is no lateness.
     BEGIN_SENDS = "UPDATE sends SET not_before = $3, retry_since = $3, hinted_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND campaign_id = $2 AND open AND status IN ('planned', 'queued') AND not_before < $3";
-    // One that was edited since it was read does not rest: what it would rest for may be gone.
-    SAVE_CAMPAIGN = "UPDATE campaigns SET status = 'sending', next_plan_at = CASE WHEN updated_at = $6 THEN $3::timestamptz END,
-            seen_until = COALESCE(CASE WHEN updated_at = $6 THEN $4::timestamptz ELSE $5::timestamptz END, seen_until)
+    // One that was edited, or that somebody came to, since it was read does not rest: what it would rest for may be gone, or hold the
+    // others alone.
+    SAVE_CAMPAIGN = "UPDATE campaigns SET status = 'sending',
+            next_plan_at = CASE WHEN updated_at = $6 AND next_plan_at IS NOT DISTINCT FROM $7::timestamptz THEN $3::timestamptz END,
+            seen_until = COALESCE(CASE WHEN updated_at = $6 AND next_plan_at IS NOT DISTINCT FROM $7::timestamptz
+                THEN $4::timestamptz ELSE $5::timestamptz END, seen_until)
         WHERE tenant_id = $1 AND id = $2 AND status IN ('scheduled', 'sending')";
 }
 
@@ -313,7 +316,9 @@ impl SystemStore {
         tx.plan_once().await?;
         tx.lock(LockKind::Campaign, false, [request.campaign_id.uuid()]).await?;
         let mut campaign = load(&mut tx, request.tenant_id, request.campaign_id).await?;
-        if !matches!(campaign.plan.status, CampaignStatus::Scheduled | CampaignStatus::Sending) {
+        // Paused, or given a later start, since the turn began.
+        let is_to_start = campaign.scheduled_at.is_some_and(|starts| starts > request.now);
+        if !matches!(campaign.plan.status, CampaignStatus::Scheduled | CampaignStatus::Sending) || is_to_start {
             tx.commit().await?;
             return Ok(PlanPage::default());
         }
@@ -368,7 +373,8 @@ impl SystemStore {
         let begins = campaign.rounds.as_ref().and_then(|rounds| rounds.due(request.now)).is_some();
         let seen = (finished && !begins).then_some(until.map_or(request.now, |until| until.max(request.now)));
         let seen_now = (finished && !begins).then_some(request.now);
-        let params = values![request.tenant_id, request.campaign_id, until, seen, seen_now, writing.campaign.edited_at];
+        let (edited, woken) = (campaign.edited_at, campaign.next_plan_at);
+        let params = values![request.tenant_id, request.campaign_id, until, seen, seen_now, edited, woken];
         tx.execute(&SAVE_CAMPAIGN, params).await?;
         let next = part.after.filter(|_| !finished).map(|place| writing.page.next(&campaign.plan, place));
         let result = writing.report(&inserted, next, moment);

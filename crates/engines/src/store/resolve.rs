@@ -57,10 +57,10 @@ statements! {
         WHERE campaign_leads.id = r.id AND campaign_leads.tenant_id = r.tenant_id AND campaign_leads.status = 'stopped'";
     // One that rests is asked again: the account that the lead keeps may have room.
     REOPEN_CAMPAIGNS = "UPDATE campaigns SET status = CASE WHEN status = 'completed' THEN 'sending' ELSE status END,
-            updated_at = CASE WHEN status = 'completed' THEN $1 ELSE updated_at END, completed_at = NULL, next_plan_at = NULL
+            updated_at = CASE WHEN status = 'completed' THEN $1 ELSE updated_at END,
+            seen_until = CASE WHEN status = 'completed' THEN $1 ELSE seen_until END, completed_at = NULL, next_plan_at = $1
         FROM {rows r(id uuid, tenant_id uuid)}
-        WHERE campaigns.id = r.id AND campaigns.tenant_id = r.tenant_id
-            AND (status = 'completed' OR (status IN ('scheduled', 'sending') AND next_plan_at IS NOT NULL))";
+        WHERE campaigns.id = r.id AND campaigns.tenant_id = r.tenant_id AND status IN ('completed', 'scheduled', 'sending')";
     MARK_LETTERS = "UPDATE dead_letters SET replayed_at = $1, updated_at = $1 FROM {rows r(id uuid, tenant_id uuid)}
         WHERE dead_letters.send_id = r.id AND dead_letters.tenant_id = r.tenant_id AND dead_letters.replayed_at IS NULL";
 }

@@ -14,7 +14,7 @@ use domain::rounds::{NotAgain, Rounds, Standing, may_begin};
 use domain::time::Timestamp;
 use uuid::Uuid;
 
-use super::campaigns::load;
+use super::campaigns::{go_on, load, plan_at_once};
 use super::{SystemStore, TenantStore};
 use crate::db::{Access, LockKind, Tx};
 use crate::error::{Error, Result};
@@ -59,9 +59,6 @@ statements! {
     // An occurrence is over when all who may have begun its round.
     SEEN = "UPDATE campaigns SET rounds_seen_until = $3 WHERE tenant_id = $1 AND id = $2
         AND (rounds_seen_until IS NULL OR rounds_seen_until < $3)";
-    PLAN_AT_ONCE = "UPDATE campaigns SET next_plan_at = NULL WHERE tenant_id = $1 AND id = $2 AND next_plan_at IS NOT NULL";
-    REOPEN = "UPDATE campaigns SET status = 'sending', completed_at = NULL, next_plan_at = NULL, updated_at = $3
-        WHERE tenant_id = $1 AND id = $2 AND status = 'completed'";
 }
 
 /// An occurrence of a recurring campaign whose round is to begin.
@@ -176,12 +173,11 @@ impl SystemStore {
             };
             page = beginning.of_finished(&mut tx, after, limit, Some(due.at)).await?;
         }
-        let key = || values![due.tenant_id, due.campaign_id];
         if page.next.is_none() {
             tx.execute(&SEEN, values![due.tenant_id, due.campaign_id, due.at]).await?;
         }
         if page.began > 0 {
-            tx.execute(&PLAN_AT_ONCE, key()).await?;
+            plan_at_once(&mut tx, (due.tenant_id, due.campaign_id), now).await?;
         }
         tx.commit().await?;
         Ok(page)
@@ -215,10 +211,8 @@ impl TenantStore {
             Again::Lead(lead) => beginning.of_leads(&mut tx, &[lead]).await?,
             Again::Finished { after, limit } => beginning.of_finished(&mut tx, after, limit, None).await?,
         };
-        if page.began > 0 && campaign.plan.status == CampaignStatus::Completed {
-            tx.execute(&REOPEN, values![self.tenant_id, id, now]).await?;
-        } else if page.began > 0 {
-            tx.execute(&PLAN_AT_ONCE, values![self.tenant_id, id]).await?;
+        if page.began > 0 {
+            go_on(&mut tx, (self.tenant_id, id), campaign.plan.status, now).await?;
         }
         tx.commit().await?;
         Ok(page)

@@ -33,7 +33,10 @@ statements! {
         WHERE open AND status IN ('planned', 'queued') AND lead_id > $2 AND lead_id <= $3
             AND step_id IN (SELECT id FROM campaign_sequence_steps WHERE NOT is_active OR step_type <> 'email')
         RETURNING enrollment_id, ", slot_columns!());
-    CANCEL_EXCLUDED = concat!("UPDATE sends SET status = 'cancelled', open = false, reason = 'suppressed', settled_at = $1, updated_at = $1
+    // By the words of `domain::plan::exclusion`.
+    CANCEL_EXCLUDED = concat!("UPDATE sends SET status = 'cancelled', open = false, settled_at = $1, updated_at = $1,
+            reason = COALESCE((SELECT CASE l.status WHEN 'bounced' THEN 'lead_bounced' WHEN 'unsubscribed' THEN 'lead_unsubscribed'
+                WHEN 'complained' THEN 'lead_complained' END FROM leads l WHERE l.id = sends.lead_id), 'suppressed')
         WHERE id IN (SELECT s.id FROM sends s JOIN leads l ON l.id = s.lead_id
             WHERE s.open AND s.status IN ('planned', 'queued') AND s.not_before <= $1 AND s.lead_id > $2 AND s.lead_id <= $3
                 AND (l.status IN ('bounced', 'unsubscribed', 'complained')

@@ -13,6 +13,7 @@ use domain::time::Timestamp;
 use domain::trial::{self, Count, Measure, Next, PARKED, Progress, Rule, Trial, Trials, Variant, winner};
 use uuid::Uuid;
 
+use super::campaigns::plan_at_once;
 use super::{SystemStore, TenantStore};
 use crate::db::{Access, LockKind, Tx};
 use crate::error::Result;
@@ -93,7 +94,6 @@ statements! {
     UNPARK = "UPDATE campaign_leads SET due_at = $3, updated_at = $4
         WHERE tenant_id = $1 AND campaign_id = $2 AND status = 'active' AND due_at = $5
             AND ($6::bigint IS NULL OR next_step_order = $6)";
-    WAKE = "UPDATE campaigns SET next_plan_at = NULL WHERE tenant_id = $1 AND id = $2 AND status IN ('scheduled', 'sending')";
     TRIALS = "SELECT st.id, st.step_order, st.trial_by, st.trial_after_hours, st.trial_sample_percent, st.trial_winner,
             st.trial_decided_at, st.trial_decided_by
         FROM campaign_sequence_steps st WHERE st.tenant_id = $1 AND st.campaign_id = $2 AND st.is_trial AND st.removed_at IS NULL
@@ -208,7 +208,7 @@ pub(super) async fn unpark(
     now: Timestamp,
 ) -> Result<u64> {
     let waited = tx.execute(&UNPARK, values![tenant_id, campaign_id, due, now, PARKED, step_order]).await?;
-    tx.execute(&WAKE, values![tenant_id, campaign_id]).await?;
+    plan_at_once(tx, (tenant_id, campaign_id), now).await?;
     Ok(waited)
 }
 

@@ -157,11 +157,12 @@ impl DayChanges {
     }
 
     /// A dot: the reservations go, the days of the dot are charged.
-    pub(super) fn charge(&mut self, request: &DotRequest) {
+    pub(super) fn charge(&mut self, request: &DotRequest, now: Timestamp) {
         let (account, campaign) = (request.email_account_id.uuid(), request.campaign_id.uuid());
+        let (account_today, campaign_today) = request.days(now);
         for (scope, id, reserved, today) in [
-            ("account", account, &request.reserved_day, &request.dot_day),
-            ("campaign", campaign, &request.campaign_day, &request.campaign_dot_day),
+            ("account", account, &request.reserved_day, &account_today),
+            ("campaign", campaign, &request.campaign_day, &campaign_today),
         ] {
             if let Some(day) = reserved {
                 self.add(scope, id, request.tenant_id, day, -1, 0);

@@ -96,7 +96,9 @@ statements! {
             AND campaign_leads.highest_sent_step = r.sent AND ", kind!(), " = r.kind");
     LAND = "UPDATE campaign_leads SET next_step_order = -1 - next_step_order
         WHERE tenant_id = $1 AND campaign_id = $2 AND next_step_order < 0";
-    REOPEN_CAMPAIGN = "UPDATE campaigns SET status = 'sending', completed_at = NULL WHERE tenant_id = $1 AND id = $2 AND status = 'completed'";
+    // No turn has seen it since it was completed: that its leads waited is no lateness.
+    REOPEN_CAMPAIGN = "UPDATE campaigns SET status = 'sending', completed_at = NULL, seen_until = $3
+        WHERE tenant_id = $1 AND id = $2 AND status = 'completed'";
 }
 
 /// What an edit has to know besides the steps.
@@ -146,7 +148,7 @@ pub(super) async fn follow(tx: &mut Tx, scope: &Scope<'_>, edit: &Edit, of: &Cir
     tx.execute_rows(&MOVE_PLACES, moves.into_iter().collect(), params).await?;
     tx.execute(&LAND, values![tenant_id, campaign_id]).await?;
     if scope.setup.reopen && finished > 0 {
-        tx.execute(&REOPEN_CAMPAIGN, values![tenant_id, campaign_id]).await?;
+        tx.execute(&REOPEN_CAMPAIGN, values![tenant_id, campaign_id, now]).await?;
     }
     // Days come last, as with results, or the two would wait for each other.
     days.write(tx, now).await?;

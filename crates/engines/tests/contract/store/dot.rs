@@ -1,9 +1,11 @@
 //! P5: who may write the final dot, and who was first.
 
+use std::time::Duration;
+
 use domain::campaign::CampaignStatus;
 use domain::email_account::AccountStatus;
 use domain::settle::{Outcome, ReplyAction};
-use domain::time::Timestamp;
+use domain::time::{Timestamp, Zone};
 use engines::db::LockKind;
 use engines::dialect::Dialect;
 use engines::store::dot::DotAnswer;
@@ -181,6 +183,37 @@ fn a_suppression_by_another_program_is_seen_at_the_dot(engine: Engine) {
     });
 }
 
+fn a_dot_is_charged_to_the_day_that_its_limits_were_asked_of(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::started(store, 2, |s| s.accounts[0].daily_limit = Some(2)).await;
+        let midnight = NOW + DAY / 2;
+        let second = Duration::from_secs(1);
+        let used = async |now: Timestamp| {
+            let day = Zone::UTC.day(now);
+            let sql = "SELECT day AS x FROM pace_days WHERE scope = 'account' AND used > 0";
+            assert_eq!(f.column::<String>(sql).await, [day]);
+        };
+        let jobs = f.jobs(NOW).await;
+        // Asked before midnight, recorded behind it.
+        let late = request(&jobs[0], midnight - second);
+        assert_ne!(f.intend(&[late], midnight + second).await, [DotAnswer::Refused]);
+        used(midnight + second).await;
+    });
+}
+
+fn a_dot_that_is_taken_back_behind_midnight_frees_its_own_day(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let (f, job) = Scene::one_job(store, |s| s.accounts[0].daily_limit = Some(2)).await;
+        let midnight = NOW + DAY / 2;
+        let second = Duration::from_secs(1);
+        let asked = [request(&job, midnight - second)];
+        assert_ne!(f.intend(&asked, midnight - second).await, [DotAnswer::Refused]);
+        assert_eq!(f.account_days().await, (0, 1));
+        assert_eq!(f.store.system().withdraw(&asked, OWNER, midnight + second).await.unwrap(), 1);
+        assert_eq!(f.column::<i64>("SELECT used AS x FROM pace_days WHERE used <> 0").await, [] as [i64; 0]);
+    });
+}
+
 fn a_dot_on_a_day_that_is_full_waits_for_the_next(engine: Engine) {
     with_store(engine, async |store: Store| {
         let f = Scene::started(store, 4, |s| s.accounts[0].daily_limit = Some(2)).await;
@@ -330,6 +363,8 @@ on_every_engine! {
     a_stopped_account_is_refused_until_it_is_active_again
     an_unsubscribe_answered_before_the_dot_wins
     a_suppression_by_another_program_is_seen_at_the_dot
+    a_dot_is_charged_to_the_day_that_its_limits_were_asked_of
+    a_dot_that_is_taken_back_behind_midnight_frees_its_own_day
     a_dot_on_a_day_that_is_full_waits_for_the_next
     who_is_tried_again_is_not_overtaken
     a_limit_that_is_lowered_holds_on_the_same_day

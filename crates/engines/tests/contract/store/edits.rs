@@ -120,6 +120,25 @@ fn an_added_last_step_is_got_by_who_had_finished_only_where_that_is_asked(engine
     });
 }
 
+fn a_reopened_campaign_was_completed_and_not_late(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let bounded = |s: &mut Setup| {
+            s.steps.truncate(1);
+            s.settings.max_lateness = Some(2.0);
+        };
+        let mut f = Scene::started(store, 1, bounded).await;
+        assert_eq!(f.send_all(NOW).await.len(), 1);
+        assert_eq!(f.store.system().complete_campaigns(NOW).await.unwrap(), [f.campaign_id]);
+        let later = NOW + 30 * DAY;
+        let add = |s: &mut Setup| {
+            s.steps.push(x(10.0));
+            s.reopen = true;
+        };
+        f.edit(later, add).await;
+        assert_eq!(f.send_all(later).await, ["X"]);
+    });
+}
+
 fn a_removed_step_is_passed_over_and_kept_where_the_ledger_knows_it(engine: Engine) {
     with_store(engine, async |store: Store| {
         let mut f = Scene::started(store, 2, three).await;
@@ -403,6 +422,7 @@ on_every_engine! {
     nothing_moves_where_nothing_was_changed
     an_added_step_is_got_by_who_has_not_been_there
     an_added_last_step_is_got_by_who_had_finished_only_where_that_is_asked
+    a_reopened_campaign_was_completed_and_not_late
     a_removed_step_is_passed_over_and_kept_where_the_ledger_knows_it
     a_removed_step_that_nobody_was_sent_leaves_no_gap
     a_step_that_comes_back_is_sent_to_nobody_twice

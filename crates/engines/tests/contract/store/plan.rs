@@ -174,6 +174,20 @@ fn a_draft_and_a_paused_campaign_plan_nothing(engine: Engine) {
     });
 }
 
+/// An edit has put its start off since the turn began that plans it.
+fn a_campaign_does_not_begin_before_its_start(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let f = Scene::draft(store, |s| s.scheduled_at = Some(NOW + HOUR)).await;
+        f.enroll(0..1).await;
+        f.tenant().start_campaign(f.campaign_id, NOW).await.unwrap();
+        let status = async || f.one::<String>("SELECT status AS x FROM campaigns").await;
+        assert!(f.plan(NOW).await.planned.is_empty());
+        assert_eq!(status().await, "scheduled");
+        f.plan(NOW + HOUR).await;
+        assert_eq!(status().await, "sending");
+    });
+}
+
 fn an_account_that_left_the_pool_serves_its_leads_to_the_end(engine: Engine) {
     with_store(engine, async |store: Store| {
         let (f, job, fence) = Scene::one_dot(store, |s| s.accounts.push(super::scene::account("bob@acme.test"))).await;
@@ -226,6 +240,7 @@ fn enrollments_of_foreign_leads_hold_up_nobody(engine: Engine) {
 
 on_every_engine! {
     enrollments_of_foreign_leads_hold_up_nobody
+    a_campaign_does_not_begin_before_its_start
     an_account_that_left_the_pool_serves_its_leads_to_the_end
     planning_records_a_send_per_lead_and_reserves_its_slot
     a_campaign_in_which_nobody_is_due_is_only_seen_from_time_to_time

@@ -216,7 +216,7 @@ impl Scene {
 
     /// What a connection asks the gate for this send, with its campaign's limit.
     pub fn request(&self, job: &SendJob, now: Timestamp) -> DotRequest {
-        let campaign_limit = self.setup.settings.daily_limit.map(|most| (most, Zone::UTC));
+        let campaign_limit = self.setup.settings.daily_limit;
         DotRequest { campaign_limit, stop_on_reply: self.setup.settings.stop_on_reply, ..request(job, now) }
     }
 
@@ -349,10 +349,10 @@ pub fn request(job: &SendJob, now: Timestamp) -> DotRequest {
         account_failures: job.account_failures,
         reserved_day: job.account_day.clone(),
         campaign_day: job.campaign_day.clone(),
+        account_zone: Zone::UTC,
+        campaign_zone: Zone::UTC,
         campaign_limit: None,
         stop_on_reply: true,
-        dot_day: Zone::UTC.day(now),
-        campaign_dot_day: Zone::UTC.day(now),
         message_id: message_id(job),
         dated_at: now,
         seen: job.seen(),

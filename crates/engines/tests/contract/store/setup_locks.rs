@@ -6,7 +6,7 @@ use engines::{Db, Store};
 use uuid::Uuid;
 
 use super::scene::{Scene, account, apply_setup};
-use crate::engine::connect;
+use crate::engine::{NOW, connect};
 use crate::on_postgres_alone;
 
 /// Two accounts, those of the file in the other order than their ids; and the ids in order.
@@ -61,7 +61,29 @@ async fn an_import_that_meets_another_transaction_in_a_deadlock_is_tried_again(u
     assert_eq!(imported.unwrap().campaign_id, f.campaign_id);
 }
 
+/// The planner has read who is due, and writes that the campaign rests until tomorrow behind an import.
+async fn leads_who_come_while_a_page_puts_their_campaign_to_rest_end_the_rest(url: String) {
+    let store = Store::new(Db::open_postgres(&url, 8).unwrap());
+    let f = Scene::started(store, 2, |s| s.accounts[0].daily_limit = Some(1)).await;
+    assert_eq!(f.plan(NOW).await.planned.len(), 1);
+    assert_eq!(f.due_campaigns(NOW).await, [], "the day is full");
+    f.write("UPDATE campaigns SET next_plan_at = NULL", vec![]).await;
+    let other = connect(&url).await;
+    other.batch_execute("BEGIN; SELECT FROM pace_days FOR UPDATE").await.unwrap();
+    let meanwhile = async {
+        somebody_waits(&f).await;
+        assert_eq!(f.enroll(2..3).await, 1);
+        other.batch_execute("COMMIT").await.unwrap();
+    };
+    let (page, ()) = tokio::join!(f.plan(NOW), meanwhile);
+    assert!(page.planned.is_empty());
+    assert_eq!(f.due_campaigns(NOW).await, [(f.tenant_id, f.campaign_id)]);
+    assert!(f.plan(NOW).await.planned.is_empty());
+    assert_eq!(f.due_campaigns(NOW).await, [], "nobody came meanwhile");
+}
+
 on_postgres_alone! {
     accounts_are_locked_in_order_of_their_ids
     an_import_that_meets_another_transaction_in_a_deadlock_is_tried_again
+    leads_who_come_while_a_page_puts_their_campaign_to_rest_end_the_rest
 }

@@ -111,6 +111,8 @@ fn what_another_program_suppressed_or_ended_gives_its_slot_back(engine: Engine) 
         let (first, second, _) = two_campaigns(store).await;
         first.write("UPDATE leads SET status = 'complained' WHERE email = 'lead1@example.test'", vec![]).await;
         assert_eq!(first.store.system().sweep(NOW).await.unwrap(), 1);
+        let reason = "SELECT reason AS x FROM sends WHERE status = 'cancelled'";
+        assert_eq!(first.one::<String>(reason).await, "lead_complained");
         is_given_back(&first, &second, 1).await;
         first.write("UPDATE campaigns SET status = 'archived' WHERE id = $1", values![first.campaign_id]).await;
         assert_eq!(first.store.system().sweep(NOW).await.unwrap(), 2);
