@@ -20,6 +20,10 @@ use crate::worker;
 /// Real time in which nothing leaves any more and nothing is tried: far more than a busy machine takes for one dialogue.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Nothing has moved for so long: a hint may be lost, which a worker brings back after a minute of a clock that goes on. A busy machine may
+/// push one while the job of the same send that was put off to this very moment is still being acknowledged.
+const QUIET: Duration = Duration::from_secs(10);
+
 /// Sends that may go now: campaign and account are not stopped. One without an account waits for planning.
 static NOT_SETTLED: Statement = Statement::new(
     "NOT_SETTLED",
@@ -55,6 +59,12 @@ static WITHOUT_HINT: Statement = Statement::new(
         WHERE s.open AND s.status IN ('planned', 'queued') AND s.not_before <= $1 AND s.hinted_at IS NULL
             AND c.status = 'sending' AND a.status = 'active' AND (a.backoff_until IS NULL OR a.backoff_until <= $1)",
 );
+/// Hints that no job stands for.
+static FORGET_HINTS: Statement = Statement::new(
+    "FORGET_HINTS",
+    "UPDATE sends SET hinted_at = NULL WHERE open AND status IN ('planned', 'queued') AND not_before <= $1
+        AND hinted_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM queue_jobs q WHERE q.id = sends.id)",
+);
 /// Of what is still to leave: whatever has left makes it less.
 static PROGRESS: Statement = Statement::new(
     "PROGRESS",
@@ -83,6 +93,9 @@ impl Simulation {
             let progress = self.progress().await;
             if seen != Some(progress) {
                 (seen, since) = (Some(progress), Instant::now());
+            }
+            if since.elapsed() > QUIET {
+                self.ctx.store.db().write(&FORGET_HINTS, values![self.clock.now()]).await.unwrap();
             }
             // Heartbeats ring too.
             let rings = tokio::time::timeout(PATIENCE, self.written.notified()).await.is_ok();
