@@ -42,9 +42,9 @@ static STATUS: Statement = Statement::new(
 static CAMPAIGN_DAY: Statement =
     Statement::new("CAMPAIGN_DAY", "SELECT reserved, used FROM pace_days WHERE scope = 'campaign' AND day = $1");
 
-static DUE: Statement = Statement::new(
-    "DUE",
-    "SELECT COUNT(*) AS n FROM campaign_leads WHERE campaign_id = $1 AND status = 'active' AND due_at <= $2",
+static AHEAD: Statement = Statement::new(
+    "AHEAD",
+    "SELECT COUNT(*) AS n FROM campaign_leads WHERE campaign_id = $1 AND status = 'active' AND (due_at, id) < ($2, $3)",
 );
 static OF_PROVIDERS: Statement = Statement::new(
     "OF_PROVIDERS",
@@ -114,8 +114,9 @@ pub(super) async fn explain_all(simulation: &Simulation, tenant_id: TenantId, id
                 let days = ctx.store.db().read(&CAMPAIGN_DAY, values![day]).await.unwrap();
                 let taken: u64 =
                     days.iter().map(|row| row.get::<u64>("reserved").unwrap() + row.get::<u64>("used").unwrap()).sum();
-                // Who is due is served before it, in the turn to come. More than it may be where the limit was lowered.
-                let ahead = ctx.store.db().read(&DUE, values![id, foresight.now + HORIZON]).await.unwrap();
+                // Who came due before it is served first, in the turn to come. More than it may be where the limit was lowered.
+                let ahead = due.map_or(foresight.now + HORIZON, |due| due.min(foresight.now + HORIZON));
+                let ahead = ctx.store.db().read(&AHEAD, values![id, ahead, enrollment]).await.unwrap();
                 let ahead: u64 = ahead[0].get("n").unwrap();
                 foresight.settings.daily_limit.is_some_and(|most| u64::from(most) <= taken + ahead)
             }

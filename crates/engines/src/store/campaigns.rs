@@ -51,10 +51,10 @@ statements! {
         WHERE tenant_id = $1 AND id = $2 AND status IN ('draft', 'completed')
             AND (status = 'draft' OR EXISTS (SELECT 1 FROM campaign_leads e WHERE e.tenant_id = $1
                 AND e.campaign_id = campaigns.id AND e.status NOT IN ('completed', 'stopped')))";
-    // Not without a time, as what rests may be: a page that was read before sees by it that somebody came (`plan`, `SAVE_CAMPAIGN`).
+    // A time, and one that has passed on every host: a page that was read before sees by it that somebody came, and that it is no rest
+    // of another page (`plan`, `SAVE_CAMPAIGN`).
     PLAN_AT_ONCE = "UPDATE campaigns SET next_plan_at = $3 WHERE tenant_id = $1 AND id = $2 AND status IN ('scheduled', 'sending')";
-    // What was due while it was completed is not late.
-    REOPEN = "UPDATE campaigns SET status = 'sending', completed_at = NULL, next_plan_at = NULL, seen_until = $3, updated_at = $3
+    REOPEN = "UPDATE campaigns SET status = 'sending', completed_at = NULL, next_plan_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status = 'completed'";
     PAUSE = "UPDATE campaigns SET status = 'paused', updated_at = $3
         WHERE tenant_id = $1 AND id = $2 AND status IN ('scheduled', 'sending')";
@@ -155,13 +155,16 @@ pub(super) async fn load(tx: &mut Tx, tenant_id: domain::ids::TenantId, id: Camp
     })
 }
 
+/// More than clocks of hosts are apart.
+pub(super) const PASSED: Duration = Duration::from_secs(24 * 3600);
+
 /// Has a campaign planned at once where somebody has come who is due, also where it rests. The last thing that a transaction does.
 pub(super) async fn plan_at_once(
     tx: &mut Tx,
     (tenant_id, id): (domain::ids::TenantId, CampaignId),
     now: Timestamp,
 ) -> Result<()> {
-    tx.execute(&PLAN_AT_ONCE, values![tenant_id, id, now]).await.map(drop)
+    tx.execute(&PLAN_AT_ONCE, values![tenant_id, id, now - PASSED]).await.map(drop)
 }
 
 /// The same of one that was read with this status: a completed one opens again.
@@ -171,10 +174,11 @@ pub(super) async fn go_on(
     status: CampaignStatus,
     now: Timestamp,
 ) -> Result<()> {
-    if status != CampaignStatus::Completed {
-        return plan_at_once(tx, key, now).await;
+    // Somebody else may have opened it meanwhile.
+    if status == CampaignStatus::Completed && tx.execute(&REOPEN, values![key.0, key.1, now]).await? > 0 {
+        return Ok(());
     }
-    tx.execute(&REOPEN, values![key.0, key.1, now]).await.map(drop)
+    plan_at_once(tx, key, now).await
 }
 
 /// The step of a row that has all of its columns.

@@ -56,6 +56,13 @@ macro_rules! candidate_tables {
 }
 pub(super) use {candidate_columns, candidate_tables};
 
+/// Whether a campaign's row is as it was when its page began at `$8`, or rests already.
+macro_rules! is_as_read {
+    () => {
+        "updated_at = $6 AND (next_plan_at IS NOT DISTINCT FROM $7::timestamptz OR next_plan_at > $8::timestamptz)"
+    };
+}
+
 /// How often a campaign in which nobody is due is planned all the same, only for `seen_until`: who comes due later is late from that
 /// time on, whatever turns have seen, and whom an edit or another program makes due in the past is late by so much more at most.
 const SEEN_EVERY: Duration = Duration::from_secs(10);
@@ -141,12 +148,10 @@ statements! {
     BEGIN_SENDS = "UPDATE sends SET not_before = $3, retry_since = $3, hinted_at = NULL, updated_at = $3
         WHERE tenant_id = $1 AND campaign_id = $2 AND open AND status IN ('planned', 'queued') AND not_before < $3";
     // One that was edited, or that somebody came to, since it was read does not rest: what it would rest for may be gone, or hold the
-    // others alone.
-    SAVE_CAMPAIGN = "UPDATE campaigns SET status = 'sending',
-            next_plan_at = CASE WHEN updated_at = $6 AND next_plan_at IS NOT DISTINCT FROM $7::timestamptz THEN $3::timestamptz END,
-            seen_until = COALESCE(CASE WHEN updated_at = $6 AND next_plan_at IS NOT DISTINCT FROM $7::timestamptz
-                THEN $4::timestamptz ELSE $5::timestamptz END, seen_until)
-        WHERE tenant_id = $1 AND id = $2 AND status IN ('scheduled', 'sending')";
+    // others alone. A rest that another planner has written meanwhile is none of these.
+    SAVE_CAMPAIGN = concat!("UPDATE campaigns SET status = 'sending', next_plan_at = CASE WHEN ", is_as_read!(), " THEN $3::timestamptz END,
+            seen_until = COALESCE(CASE WHEN ", is_as_read!(), " THEN $4::timestamptz ELSE $5::timestamptz END, seen_until)
+        WHERE tenant_id = $1 AND id = $2 AND status IN ('scheduled', 'sending')");
 }
 
 /// Who is asked for in one page.
@@ -374,7 +379,8 @@ impl SystemStore {
         let seen = (finished && !begins).then_some(until.map_or(request.now, |until| until.max(request.now)));
         let seen_now = (finished && !begins).then_some(request.now);
         let (edited, woken) = (campaign.edited_at, campaign.next_plan_at);
-        let params = values![request.tenant_id, request.campaign_id, until, seen, seen_now, edited, woken];
+        let key = (request.tenant_id, request.campaign_id);
+        let params = values![key.0, key.1, until, seen, seen_now, edited, woken, request.now];
         tx.execute(&SAVE_CAMPAIGN, params).await?;
         let next = part.after.filter(|_| !finished).map(|place| writing.page.next(&campaign.plan, place));
         let result = writing.report(&inserted, next, moment);

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::TenantStore;
 use super::apply::{Applied, Settled, move_enrollments, write_outbound};
+use super::campaigns::PASSED;
 use crate::db::{Access, LockKind, Tx};
 use crate::error::Result;
 use crate::value::{Row, Rows};
@@ -57,8 +58,7 @@ statements! {
         WHERE campaign_leads.id = r.id AND campaign_leads.tenant_id = r.tenant_id AND campaign_leads.status = 'stopped'";
     // One that rests is asked again: the account that the lead keeps may have room.
     REOPEN_CAMPAIGNS = "UPDATE campaigns SET status = CASE WHEN status = 'completed' THEN 'sending' ELSE status END,
-            updated_at = CASE WHEN status = 'completed' THEN $1 ELSE updated_at END,
-            seen_until = CASE WHEN status = 'completed' THEN $1 ELSE seen_until END, completed_at = NULL, next_plan_at = $1
+            updated_at = CASE WHEN status = 'completed' THEN $1 ELSE updated_at END, completed_at = NULL, next_plan_at = $2
         FROM {rows r(id uuid, tenant_id uuid)}
         WHERE campaigns.id = r.id AND campaigns.tenant_id = r.tenant_id AND status IN ('completed', 'scheduled', 'sending')";
     MARK_LETTERS = "UPDATE dead_letters SET replayed_at = $1, updated_at = $1 FROM {rows r(id uuid, tenant_id uuid)}
@@ -107,7 +107,7 @@ impl TenantStore {
         move_enrollments(&mut tx, &[resolved], now).await?;
         if open || matches!(t.enrollment, EnrollmentEffect::MoveOn(Some(_))) {
             let campaign = [values![resolved.campaign_id, self.tenant_id]].into_iter().collect();
-            tx.execute_rows(&REOPEN_CAMPAIGNS, campaign, values![now]).await?;
+            reopen_campaigns(&mut tx, campaign, now).await?;
         }
         tx.commit().await?;
         Ok(Applied::Done)
@@ -169,16 +169,19 @@ pub(super) async fn send_again(
         campaigns.insert((row.get::<Uuid>("campaign_id")?, tenant));
     }
     let count = queued.len() as u64;
-    for (statement, ids) in [
-        (&REQUEUE, queued.clone()),
-        (&MARK_LETTERS, queued),
-        (&REOPEN_ENROLLMENTS, enrollments),
-        (&REOPEN_CAMPAIGNS, campaigns),
-    ] {
-        let rows: Rows = ids.into_iter().map(|(id, tenant)| values![id, tenant]).collect();
-        tx.execute_rows(statement, rows, values![now]).await?;
+    for (statement, ids) in [(&REQUEUE, queued.clone()), (&MARK_LETTERS, queued), (&REOPEN_ENROLLMENTS, enrollments)] {
+        tx.execute_rows(statement, keys(ids), values![now]).await?;
     }
+    reopen_campaigns(tx, keys(campaigns), now).await?;
     Ok(SentAgain { queued: count, excluded })
+}
+
+fn keys(ids: BTreeSet<(Uuid, TenantId)>) -> Rows {
+    ids.into_iter().map(|(id, tenant)| values![id, tenant]).collect()
+}
+
+async fn reopen_campaigns(tx: &mut Tx, campaigns: Rows, now: Timestamp) -> Result<()> {
+    tx.execute_rows(&REOPEN_CAMPAIGNS, campaigns, values![now, now - PASSED]).await.map(drop)
 }
 
 fn may_go(row: &Row) -> Result<bool> {

@@ -212,7 +212,7 @@ fn a_campaign_that_rests_is_asked_again(engine: Engine) {
         f.write("UPDATE campaigns SET next_plan_at = $1", values![LATER + 10 * HOUR]).await;
         let decision = decided(&f, &job, Decision::Resend).await;
         assert_eq!(write(&f, &decision).await, Applied::Done);
-        assert_eq!(f.one::<Timestamp>("SELECT next_plan_at AS x FROM campaigns").await, LATER);
+        assert!(f.one::<Timestamp>("SELECT next_plan_at AS x FROM campaigns").await < LATER);
         assert_eq!(f.one::<Timestamp>("SELECT updated_at AS x FROM campaigns").await, seen, "no text has changed");
         assert_eq!(f.one::<String>("SELECT status AS x FROM campaigns").await, "sending");
     });
