@@ -300,6 +300,8 @@ fn a_tracker_that_finds_anothers_redis_later_refuses_with_a_clear_message() {
     let Some(mut app) = App::new(Engine::Redis) else { return };
     assert!(app.output(&["queue", "status"]).status.success());
     let claim = ["SET", "{queue:email-sending}:instance", "018f3a5e-0000-7000-8000-000000000001"];
+    // On a disk that is busy Redis writes a second later, and what is killed until then is lost.
+    app.redis().ask(&["CONFIG", "SET", "appendfsync", "always"]);
     app.redis().ask(&claim);
     app.redis_mut().kill();
     let mut tracker = app.spawn(&["track"]);
