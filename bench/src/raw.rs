@@ -163,6 +163,11 @@ async fn write_postgres(client: &Client, leads: &[(Uuid, Uuid)], all: bool) -> a
     Ok(per_second(leads.len(), began))
 }
 
+/// Does at once what autovacuum does within minutes.
+pub(crate) fn vacuum(url: &str) -> anyhow::Result<()> {
+    statement(url, "VACUUM (ANALYZE)")
+}
+
 /// Makes an empty database; its URL.
 pub(crate) fn make_database(server: &str, name: &str) -> anyhow::Result<String> {
     statement(server, &format!("CREATE DATABASE {name}"))?;

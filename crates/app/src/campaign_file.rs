@@ -32,7 +32,7 @@ const MAX_FILE: u64 = 4 << 20;
 pub(crate) struct LoadOptions<'a> {
     /// Where passwords stand.
     pub(crate) env: &'a Environment,
-    /// Limits of accounts that give none, and whether plain log-ins are allowed.
+    /// Limits of new accounts that give none, and whether plain log-ins are allowed.
     pub(crate) settings: &'a Settings,
     /// Sends everything here instead of over the accounts' own servers.
     pub(crate) smtp: Option<&'a SmtpUrl>,
@@ -96,7 +96,8 @@ impl Reader<'_> {
         let company = self.company(&mut root);
         let accounts = self.accounts(&mut root);
         let campaign = self.campaign(&mut root);
-        let steps = self.steps(&mut root, &accounts);
+        let settings = campaign.as_ref().map(|campaign| &campaign.settings);
+        let steps = self.steps(&mut root, &accounts, settings);
         root.finish();
         let (tenant, tenant_rate, provider_limits) = tenant?;
         let (company, company_address) = company?;

@@ -108,6 +108,16 @@ impl<'d> Section<'d> {
         }
     }
 
+    /// The same of something that may be taken away: `"none"`.
+    pub(crate) fn take_or_none<T: DeserializeOwned>(&mut self, key: &str) -> Option<Spot<Option<T>>> {
+        let found = self.find(key)?;
+        if matches!(found.get_ref(), DeValue::String(text) if text == "none") {
+            return Some(self.spot(key, found, None));
+        }
+        let Spot { value, place, field } = self.take(key)?;
+        Some(Spot { value: Some(value), place, field })
+    }
+
     /// The value of `key`; its absence is noted as a problem.
     pub(crate) fn require<T: DeserializeOwned>(&mut self, key: &str, hint: &str) -> Option<Spot<T>> {
         if self.table.contains_key(key) {

@@ -2,7 +2,7 @@
 //! nobody else can be served now.
 //!
 //! The store writes a page down, the forecast only looks at it, so both see the same decisions. Not responsible for a
-//! single candidate (`plan`) or for who is due. To add something that a plan may say: an arm in `Page::ask`.
+//! single candidate (`plan`) or for who is due. To add something that a plan may say: an arm in `Page::take`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -170,8 +170,8 @@ impl Page {
             if leaves(campaign, candidate, books) {
                 candidate.email_account_id = None;
             }
-            // A sequence has at most as many steps as can be skipped in a row.
-            for _ in 0..=campaign.steps.len() * 2 {
+            // Each answer but the last passes a step or takes an account out of the pool.
+            for _ in 0..=campaign.steps.len() + 1 + books.pool.len() {
                 let plan = plan_send(campaign, candidate, books, warmup, moment);
                 if !self.take(plan, index, candidate, books, moment) {
                     break;

@@ -268,16 +268,28 @@ impl Edit {
     }
 
     /// The wait from the mail `place.sent` to the step `place.next`, as the walk adds it up. Mails between the two were
-    /// skipped; only one that was switched off was waited for.
+    /// skipped; only one that was switched off was waited for. Where a condition stands right before one, it is taken for what skipped it,
+    /// and the waits between the two with it.
     fn wait(&self, steps: &[Step], place: Place) -> Wait {
-        let was_off = |mail: &Step| self.before.iter().any(|step| step.id == mail.id && !step.is_active);
-        let is_waited_for = |step: &Step| match step.step_type {
-            StepType::Email => was_off(step),
-            StepType::Wait | StepType::Condition => step.is_active,
-        };
-        let is_between = |step: &Step| step.step_order > place.sent && step.step_order < place.next;
-        let counts = |step: &&Step| step.step_order == place.next || (is_between(step) && is_waited_for(step));
-        steps.iter().filter(counts).fold(Wait::NONE, Wait::and)
+        let was_active = |mail: &Step| self.before.iter().find(|step| step.id == mail.id).map(|step| step.is_active);
+        let (mut wait, mut at_condition) = (Wait::NONE, None);
+        for step in steps.iter().filter(|step| step.step_order > place.sent && step.step_order < place.next) {
+            match step.step_type {
+                StepType::Email => match was_active(step) {
+                    Some(true) => wait = at_condition.take().unwrap_or(wait),
+                    Some(false) => (wait, at_condition) = (wait.and(step), None),
+                    // It is new: its lead has passed the place.
+                    None => {}
+                },
+                StepType::Condition if step.is_active => {
+                    wait = wait.and(step);
+                    at_condition = Some(wait);
+                }
+                StepType::Wait if step.is_active => wait = wait.and(step),
+                StepType::Condition | StepType::Wait => {}
+            }
+        }
+        steps.iter().find(|step| step.step_order == place.next).map_or(wait, |next| wait.and(next))
     }
 }
 

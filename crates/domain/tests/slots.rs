@@ -63,7 +63,7 @@ fn given() -> impl Strategy<Value = Given> {
         prop::collection::vec(any::<bool>(), 7).prop_filter("a day to send on", |days| days.contains(&true)),
         prop::option::of((0..1440_u16, 0..1440_u16).prop_filter("it is open", |(start, end)| start != end)),
         prop::option::of(1..30_u32),
-        prop::collection::vec(account, 1..4),
+        prop::collection::vec(account, 1..8),
         prop::collection::vec(0..6_000_u32, 1..4),
         prop::collection::vec(lead, 1..40),
     )

@@ -4,8 +4,8 @@
 
 use domain::address::EmailAddress;
 use domain::email_account::TlsMode;
-use domain::time::Zone;
-use engines::store::setup::AccountSetup;
+use domain::time::{Timestamp, Zone};
+use engines::store::setup::{AccountSetup, Kept};
 use secrecy::SecretString;
 
 use super::smtp_url::SmtpUrl;
@@ -49,16 +49,24 @@ impl Reader<'_> {
         let from_name = self.optional_line(section, "from_name");
         let reply_to = section.take("reply_to").and_then(|spot| self.address(&spot));
         let server = self.server(section);
-        let daily_limit: Option<Spot<u32>> = section.take("daily_limit");
-        if let Some(spot) = daily_limit.as_ref().filter(|limit| limit.value == 0) {
+        let limits = [
+            ("daily_limit", Kept::DailyLimit),
+            ("min_gap_seconds", Kept::MinGap),
+            ("warmup_started_at", Kept::Warmup),
+            ("timezone", Kept::Zone),
+        ];
+        let unsaid = limits.into_iter().filter(|(key, _)| !section.has(key)).map(|(_, kept)| kept);
+        let keeps = unsaid.chain(self.options.keeps_servers.then_some(Kept::Server)).collect();
+        let daily_limit = section.take_or_none::<u32>("daily_limit");
+        if let Some(spot) = daily_limit.as_ref().filter(|limit| limit.value == Some(0)) {
             let problem = spot.problem("daily limit is 0, so nothing would ever be sent");
-            self.problems.add(problem.hint("leave it out for no limit"));
+            self.problems.add(problem.hint("\"none\" for no limit"));
         }
         let min_gap: Option<Spot<u32>> = section.take("min_gap_seconds");
         if let Some(spot) = min_gap.as_ref().filter(|gap| gap.value > 86_400) {
             self.problems.add(spot.problem("must be at most 86400 seconds"));
         }
-        let warmup_started_at = section.take("warmup_started_at").map(|spot| spot.value);
+        let warmup = section.take_or_none::<Timestamp>("warmup_started_at");
         let timezone = section.take::<Zone>("timezone").map_or(Zone::UTC, |spot| spot.value);
         let address = email?;
         let setup = AccountSetup {
@@ -66,11 +74,11 @@ impl Reader<'_> {
             domain: address.domain().to_owned(),
             from_name,
             reply_to: reply_to.map(|address| address.as_str().to_owned()),
-            daily_limit: daily_limit.map(|spot| spot.value).or(defaults.daily_limit),
+            daily_limit: daily_limit.map_or(defaults.daily_limit, |spot| spot.value),
             min_gap_seconds: min_gap.map_or(defaults.min_gap_seconds, |spot| spot.value),
-            warmup_started_at,
+            warmup_started_at: warmup.and_then(|spot| spot.value),
             timezone,
-            keeps_server: self.options.keeps_servers,
+            keeps,
         };
         Some(FileAccount { address, setup, server: server? })
     }

@@ -5,8 +5,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use domain::campaign::CampaignSettings;
+use domain::event::EventType;
 use domain::schedule::wait_hours;
 use domain::step::{Condition, ConditionType, MAX_URL_PART, StepType};
+use domain::trial::Measure;
 use engines::store::setup::StepSetup;
 
 use super::Reader;
@@ -19,7 +22,12 @@ const URL: &str = "url";
 const WITHIN: &str = "within_hours";
 
 impl Reader<'_> {
-    pub(super) fn steps(&self, root: &mut Section<'_>, accounts: &[FileAccount]) -> Vec<StepSetup> {
+    pub(super) fn steps(
+        &self,
+        root: &mut Section<'_>,
+        accounts: &[FileAccount],
+        settings: Option<&CampaignSettings>,
+    ) -> Vec<StepSetup> {
         let sections = root.sections("step");
         if sections.is_empty() {
             if !root.has("step") {
@@ -43,7 +51,11 @@ impl Reader<'_> {
             }
             has_mail |= step_type == StepType::Email;
             let key = self.step_key(&mut section, &mut keys);
-            steps.push(StepSetup { key, ..self.step(&mut section, step_type, accounts) });
+            let step = StepSetup { key, ..self.step(&mut section, step_type, accounts) };
+            if let Some(settings) = settings {
+                self.asks_of_what_is_measured(&section, &step, settings);
+            }
+            steps.push(step);
             section.finish();
         }
         if !has_mail {
@@ -110,6 +122,22 @@ impl Reader<'_> {
             }
         }
         step
+    }
+
+    /// What is not measured is always answered alike: nobody opened, the first variant wins.
+    fn asks_of_what_is_measured(&self, section: &Section<'_>, step: &StepSetup, settings: &CampaignSettings) {
+        let rule = step.trial.as_ref().and_then(|trial| trial.rule.as_ref());
+        let asked = match (step.condition.asks.event_type(), rule.map(|rule| rule.by)) {
+            (Some(EventType::Open), _) | (_, Some(Measure::Opens)) => (!settings.track_opens, "opens"),
+            (Some(EventType::Click), _) | (_, Some(Measure::Clicks)) => (!settings.track_clicks, "clicks"),
+            _ => return,
+        };
+        if let (true, what) = asked
+            && step.is_active
+        {
+            let problem = section.problem(format!("asks for {what}, which this campaign does not measure"));
+            self.problems.add(problem.hint(format!("track_{what} = true under [campaign]")));
+        }
     }
 
     fn condition(&self, section: &mut Section<'_>) -> Condition {

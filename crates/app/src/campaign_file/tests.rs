@@ -1,9 +1,11 @@
 //! Campaign files: the example of the product, and what each section makes of its keys.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use domain::email_account::TlsMode;
 use domain::step::{Condition, ConditionType, StepType};
+use engines::store::setup::Kept;
 use secrecy::ExposeSecret as _;
 
 use super::*;
@@ -100,6 +102,53 @@ fn every_kind_of_step_and_key_is_taken() {
     let template = setup.steps[0].template.as_ref().unwrap();
     assert_eq!(template.html, "<p>Hello {{ firstName }}</p>", "a byte order mark is no content");
     assert!(!format!("{loaded:?}").contains("hunter2"));
+}
+
+#[test]
+fn an_account_keeps_the_limits_of_which_a_file_says_nothing() {
+    let account = |keys: &str| {
+        let file = format!(
+            "{HEAD}{keys}[campaign]\nname = \"W\"\nleads = \"leads.csv\"\n[[step]]\nsubject = \"Hi\"\nhtml = \"a.html\"\n"
+        );
+        let loaded = load_with(&file, &Environment::from([("SMTP_PASSWORD", "hunter2")]), None);
+        loaded.map(|loaded| loaded.setup.accounts[0].clone())
+    };
+    let all = [Kept::DailyLimit, Kept::MinGap, Kept::Warmup, Kept::Zone];
+    assert_eq!(account("").unwrap().keeps, BTreeSet::from(all));
+    let given =
+        account("daily_limit = 7\nmin_gap_seconds = 0\nwarmup_started_at = 2026-03-01T00:00:00Z\ntimezone = \"UTC\"\n");
+    let given = given.unwrap();
+    assert_eq!((given.daily_limit, given.warmup_started_at.is_some(), given.keeps), (Some(7), true, BTreeSet::new()));
+    let none = account("daily_limit = \"none\"\nwarmup_started_at = \"none\"\n").unwrap();
+    let kept = BTreeSet::from([Kept::MinGap, Kept::Zone]);
+    assert_eq!((none.daily_limit, none.warmup_started_at, none.keeps), (None, None, kept));
+    let refused = account("daily_limit = \"many\"\n").unwrap_err();
+    assert!(refused.contains("`email_account[1].daily_limit`: wrong type"), "{refused}");
+}
+
+#[test]
+fn what_is_not_measured_decides_nothing() {
+    let refused = |settings: &str, steps: &str| {
+        let mail = "[[step]]\nsubject = \"Hi\"\nhtml = \"a.html\"\n";
+        let file = format!("{HEAD}[campaign]\nname = \"W\"\nleads = \"leads.csv\"\n{settings}\n{mail}{steps}{mail}");
+        load_with(&file, &Environment::from([("SMTP_PASSWORD", "hunter2")]), None).err().unwrap_or_default()
+    };
+    let condition = |asks: &str| format!("[[step]]\ntype = \"condition\"\ncondition = \"{asks}\"\n");
+    let trial = |by: &str| {
+        format!(
+            "[[step]]\nhtml = \"a.html\"\nwinner = {{ by = \"{by}\", after_hours = 24, sample_percent = 20 }}\n\
+             [[step.variant]]\nkey = \"a\"\nsubject = \"A\"\n[[step.variant]]\nkey = \"b\"\nsubject = \"B\"\n"
+        )
+    };
+    let steps = [condition("opened"), condition("not_clicked"), condition("replied"), trial("opens"), trial("clicks")];
+    for (settings, wrong) in [("", [].as_slice()), ("track_opens = false", &[0, 3]), ("track_clicks = false", &[1, 4])]
+    {
+        for (n, step) in steps.iter().enumerate() {
+            let said = refused(settings, step);
+            assert_eq!(said.contains("`step[2]`: asks for"), wrong.contains(&n), "{settings} {step}: {said}");
+            assert_eq!(said.is_empty(), !wrong.contains(&n), "{said}");
+        }
+    }
 }
 
 #[test]

@@ -88,7 +88,7 @@ pub(crate) struct RetrySettings {
     pub(crate) account_delays: Vec<Period>,
 }
 
-/// Limits of accounts for which a campaign file gives none.
+/// Limits of new accounts for which a campaign file gives none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct EmailAccountSettings {

@@ -84,7 +84,7 @@ fn a_good_installation_has_nothing_to_mend(engine: Engine) {
 
 fn an_account_without_limits(engine: Engine) {
     let Some(clinic) = Clinic::new(engine) else { return };
-    clinic.account(&format!("smtp = \"{}\"", clinic._sink.url));
+    clinic.account(&format!("smtp = \"{}\"\ndaily_limit = \"none\"\nmin_gap_seconds = 0", clinic._sink.url));
     clinic.must_find(0, ["account", "warning", "`ana@acme.test` has no limits", "daily_limit = 50"], &[]);
 }
 

@@ -161,7 +161,17 @@ impl World {
             }
         }
         if send.at > self.now {
-            return (send.reason, account);
+            let is_its = matches!(
+                send.reason,
+                Some(
+                    Reason::AccountCap
+                        | Reason::AccountGap
+                        | Reason::AccountBackoff
+                        | Reason::AccountInactive
+                        | Reason::AuthenticationFailed
+                )
+            );
+            return (send.reason, account.filter(|_| is_its));
         }
         let (settings, candidate) = (&self.campaigns[campaign].plan.settings, &send.candidate);
         match last_look(settings, candidate.lead_status, candidate.lead_zone.as_ref(), send.at, self.now) {

@@ -53,7 +53,7 @@ fn given() -> impl Strategy<Value = Given> {
         prop::array::uniform7(prop::bool::weighted(0.6)),
         prop::option::of((0..24_u8, 1..24_u8)),
         limits,
-        prop::collection::vec(account, 1..4),
+        prop::collection::vec(account, 1..8),
         prop::collection::vec(lead, 2..30),
         (0..3_000_u32, prop::option::weighted(0.4, between)),
     )

@@ -414,6 +414,28 @@ fn who_finds_no_account_is_told_what_those_wait_for_that_may_send() {
 }
 
 #[test]
+fn a_lead_is_offered_to_every_account_of_the_pool_however_short_the_sequence() {
+    let c = campaign(vec![step(1, StepType::Email)]);
+    let decide = |b: &mut Books| {
+        let (mut page, moment) = (crate::page::Page::default(), Moment { now: NOW, horizon: HORIZON });
+        page.decide(&c, (&mut [candidate(1)], 0), b, &WarmupTable::default(), moment);
+        page
+    };
+    // They rank before the one that is free, since they have more room today.
+    let resting = (1..=20).map(|n| {
+        let mut book = account(n, Some(50));
+        book.pace = AccountPace { min_gap: HOUR, last_slot_at: Some(NOW), ..book.pace };
+        book
+    });
+    let mut b = books(resting.clone().chain([account(90, Some(1))]).collect());
+    let page = decide(&mut b);
+    assert_eq!(page.sends.iter().map(|send| send.account).collect::<Vec<_>>(), [Some(account(90, None).id)]);
+    let page = decide(&mut books(resting.collect()));
+    let (said, stop) = (page.deferrals[&0], page.stop.unwrap());
+    assert_eq!((said.reason, said.until, page.sends.len()), (Reason::AccountGap, stop.until, 0));
+}
+
+#[test]
 fn what_was_due_in_lost_time_is_held_whatever_windows_and_limits_say() {
     let lost = LostTime { since: NOW - DAY, until: NOW };
     let mut c = CampaignPlan { lost_time: Some(lost), ..campaign(vec![step(1, StepType::Email)]) };

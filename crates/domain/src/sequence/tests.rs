@@ -219,6 +219,18 @@ fn a_step_switched_off_is_still_waited_for_and_then_skipped() {
 }
 
 #[test]
+fn the_waits_that_a_false_condition_skipped_with_its_mail_are_not_counted_anew() {
+    let same = [A, (5, 'w', 5), (6, '?', 7), (7, 'w', 72), B, (8, 'w', 3), C];
+    let same = edit(&same, &same);
+    assert_eq!(same.resumed(at(7, 1), true), goes_on(7, 1, waits(5 + 7 + 3 + 24)), "B was skipped");
+    assert_eq!(same.resumed(at(5, 1), true), goes_on(5, 1, waits(5 + 7 + 72 + 48)), "the condition held");
+    assert_eq!(same.resumed(at(7, 5), true), goes_on(7, 5, waits(3 + 24)), "B was sent");
+    let ask = |id| (id, '?', 0);
+    let added = edit(&[A, ask(6), (7, 'w', 24), ask(8), B], &[A, ask(6), (7, 'w', 24), X, ask(8), B]);
+    assert_eq!(added.resumed(at(5, 1), false), goes_on(6, 1, None), "X skips nothing, since nobody is to get it");
+}
+
+#[test]
 fn a_condition_that_was_passed_keeps_what_is_added_before_it_passed() {
     let edit = edit(&[A, (6, '?', 0), B], &[A, X, (6, '?', 0), B]);
     assert_eq!(edit.resumed(at(3, 1), false), goes_on(4, 1, None), "X stands before the condition that was asked");

@@ -9,6 +9,8 @@ pub(super) mod sequence;
 pub(super) mod starts;
 pub(super) mod variants;
 
+use std::collections::BTreeSet;
+
 use domain::campaign::{CampaignSettings, CampaignStatus};
 use domain::email_account::SmtpSettings;
 use domain::ids::{CampaignId, CompanyId, DomainId, EmailAccountId, TenantId};
@@ -49,8 +51,10 @@ statements! {
     IS_STOPPED = "SELECT id FROM email_accounts WHERE tenant_id = $1 AND id = $2
             AND (status = 'authentication_failed' OR (status = 'paused' AND status_reason IS NOT NULL))";
     // A new password or server is a reason to try a stopped account again.
-    UPDATE_ACCOUNT = "UPDATE email_accounts SET from_name = $3, reply_to = $4, smtp_settings = COALESCE($5, smtp_settings), daily_limit = $6,
-            min_gap_seconds = $7, warmup_started_at = $8, timezone = $9, updated_at = $10, backoff_until = NULL,
+    UPDATE_ACCOUNT = "UPDATE email_accounts SET from_name = $3, reply_to = $4, smtp_settings = COALESCE($5, smtp_settings),
+            daily_limit = CASE WHEN $11::boolean THEN daily_limit ELSE $6::bigint END, min_gap_seconds = COALESCE($7, min_gap_seconds),
+            warmup_started_at = CASE WHEN $12::boolean THEN warmup_started_at ELSE $8::timestamptz END,
+            timezone = COALESCE($9, timezone), updated_at = $10, backoff_until = NULL,
             status_reason = CASE WHEN status IN ('authentication_failed', 'paused') THEN NULL ELSE status_reason END,
             status = CASE WHEN status = 'authentication_failed' OR (status = 'paused' AND status_reason IS NOT NULL)
                 THEN 'active' ELSE status END
@@ -118,7 +122,7 @@ pub enum TenantRate {
 /// An email account of a setup.
 #[derive(Clone, Debug)]
 pub struct AccountSetup {
-    /// Address in From.
+    /// Address in From, by which the account is found.
     pub email: String,
     /// Its domain.
     pub domain: String,
@@ -134,8 +138,23 @@ pub struct AccountSetup {
     pub warmup_started_at: Option<Timestamp>,
     /// Zone of its days.
     pub timezone: Zone,
-    /// Whether the server that is given serves one process alone: an account that is there keeps its own.
-    pub keeps_server: bool,
+    /// What an account that is there keeps, whatever is said here: that is for a new one.
+    pub keeps: BTreeSet<Kept>,
+}
+
+/// What an account may keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kept {
+    /// `smtp_settings`: those that are given serve one process alone.
+    Server,
+    /// `daily_limit`: nothing is said of it, as of all that follow. Another campaign of the account may have set it.
+    DailyLimit,
+    /// `min_gap_seconds`.
+    MinGap,
+    /// `warmup_started_at`.
+    Warmup,
+    /// `timezone`.
+    Zone,
 }
 
 /// A step of a setup.
@@ -367,11 +386,16 @@ async fn upsert_account(tx: &mut Tx, scope: &Scope<'_>, index: usize, seal: &Sea
     let id = known.unwrap_or_else(|| EmailAccountId::from_uuid((scope.new_id)()));
     let smtp = serde_json::to_value(seal(tenant_id, id, index)).unwrap_or_default();
     let (limit, gap) = (account.daily_limit, account.min_gap_seconds);
+    let keeps = |kept| account.keeps.contains(&kept);
     let (from_name, reply_to) = (account.from_name.clone(), account.reply_to.clone());
     let (warmup, zone) = (account.warmup_started_at, account.timezone.name());
     if known.is_some() {
-        let smtp = (!account.keeps_server).then_some(smtp);
-        let params = values![tenant_id, id, from_name, reply_to, smtp, limit, gap, warmup, zone, scope.now];
+        let smtp = (!keeps(Kept::Server)).then_some(smtp);
+        let gap = (!keeps(Kept::MinGap)).then_some(gap);
+        let zone = (!keeps(Kept::Zone)).then_some(zone);
+        let kept = (keeps(Kept::DailyLimit), keeps(Kept::Warmup));
+        let params =
+            values![tenant_id, id, from_name, reply_to, smtp, limit, gap, warmup, zone, scope.now, kept.0, kept.1];
         let was_stopped = tx.query_opt(&IS_STOPPED, values![tenant_id, id]).await?.is_some();
         tx.execute(&UPDATE_ACCOUNT, params).await?;
         if was_stopped {

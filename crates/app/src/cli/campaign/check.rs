@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use domain::campaign::{CampaignSettings, TimezoneStrategy};
 use domain::holidays::Country;
 use domain::schedule::{DaySet, Hours};
+use engines::store::setup::Kept;
 use serde::Serialize;
 
 use super::super::{Global, Outcome, output};
@@ -34,6 +35,9 @@ struct Account<'a> {
     tls: &'static str,
     #[serde(rename = "dailyLimit")]
     daily_limit: Option<u32>,
+    /// Whether a known account keeps its own.
+    #[serde(rename = "keepsDailyLimit")]
+    keeps_limit: bool,
 }
 
 /// When mail may leave.
@@ -101,6 +105,7 @@ impl<'a> Report<'a> {
                 port: server.settings.port,
                 tls: server.settings.tls.as_str(),
                 daily_limit: account.daily_limit,
+                keeps_limit: account.keeps.contains(&Kept::DailyLimit),
             };
         let step = |step: &'a engines::store::setup::StepSetup| Step {
             step_type: step.step_type.as_str(),
@@ -124,6 +129,7 @@ impl<'a> Report<'a> {
         let mut text = format!("Campaign `{}` of `{}` ({})\n", self.campaign, self.tenant, self.company);
         for account in &self.accounts {
             let limit = account.daily_limit.map_or("no daily limit".into(), |limit| format!("at most {limit} a day"));
+            let limit = if account.keeps_limit { limit + ", or its own if it is known" } else { limit };
             let (email, host, port, tls) = (account.email, account.host, account.port, account.tls);
             let _ = writeln!(text, "  from {email} over {host}:{port}, tls {tls}, {limit}");
         }

@@ -2,6 +2,7 @@
 //!
 //! Not responsible for judging: cases read the ledger with `column`. To add a move: a method of `Scene`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use domain::campaign::CampaignSettings;
@@ -63,7 +64,7 @@ pub fn account(email: &str) -> AccountSetup {
         min_gap_seconds: 0,
         warmup_started_at: None,
         timezone: Zone::UTC,
-        keeps_server: false,
+        keeps: BTreeSet::new(),
     }
 }
 

@@ -1,7 +1,10 @@
 //! Setting up: found again by name, nothing doubled, changes of the sequence only when meant.
 
+use std::collections::BTreeSet;
+
+use domain::time::Timestamp;
 use engines::Store;
-use engines::store::setup::SetupError;
+use engines::store::setup::{Kept, SetupError};
 
 use super::scene::{Scene, account, acme, apply_setup, email_step};
 use crate::engine::{Engine, NOW, with_store};
@@ -44,6 +47,36 @@ fn an_address_in_another_case_is_the_same_account(engine: Engine) {
         f.setup.accounts = vec![account("ANA@acme.test")];
         apply_setup(&f.store, &f.setup).await.unwrap();
         assert_eq!(f.one::<String>("SELECT email AS x FROM email_accounts").await, "ana@acme.test");
+    });
+}
+
+fn an_account_keeps_what_another_campaigns_file_says_nothing_of(engine: Engine) {
+    with_store(engine, async |store: Store| {
+        let mut f = Scene::draft(store, |s| {
+            let account = &mut s.accounts[0];
+            (account.daily_limit, account.min_gap_seconds) = (Some(50), 120);
+            (account.warmup_started_at, account.timezone) = (Some(NOW), "Europe/Madrid".parse().unwrap());
+        })
+        .await;
+        let stored = async |f: &Scene| {
+            (
+                f.one::<Option<i64>>("SELECT daily_limit AS x FROM email_accounts").await,
+                f.one::<i64>("SELECT min_gap_seconds AS x FROM email_accounts").await,
+                f.one::<Option<Timestamp>>("SELECT warmup_started_at AS x FROM email_accounts").await,
+                f.one::<String>("SELECT timezone AS x FROM email_accounts").await,
+            )
+        };
+        let first = stored(&f).await;
+        assert_eq!(first, (Some(50), 120, Some(NOW), "Europe/Madrid".to_owned()));
+        f.setup.campaign = "Another".into();
+        f.setup.accounts = vec![account("ana@acme.test")];
+        f.setup.accounts[0].keeps =
+            BTreeSet::from([Kept::Server, Kept::DailyLimit, Kept::MinGap, Kept::Warmup, Kept::Zone]);
+        apply_setup(&f.store, &f.setup).await.unwrap();
+        assert_eq!(stored(&f).await, first);
+        f.setup.accounts[0].keeps = BTreeSet::from([Kept::MinGap]);
+        apply_setup(&f.store, &f.setup).await.unwrap();
+        assert_eq!(stored(&f).await, (None, 120, None, "UTC".to_owned()));
     });
 }
 
@@ -115,6 +148,7 @@ on_every_engine! {
     setting_up_twice_doubles_nothing
     a_templates_version_grows_only_when_its_text_changes
     an_address_in_another_case_is_the_same_account
+    an_account_keeps_what_another_campaigns_file_says_nothing_of
     a_changed_sequence_is_refused_and_nothing_is_written
     a_changed_sequence_is_taken_where_it_is_meant
     an_account_that_left_the_file_leaves_the_pool
