@@ -13,6 +13,7 @@ mod explain;
 mod forecast;
 mod late;
 mod plans;
+mod pools;
 mod providers;
 mod resumed;
 mod rounds;
