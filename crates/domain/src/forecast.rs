@@ -308,7 +308,7 @@ impl World {
         };
         for (campaign, mut prospect) in prospects.into_iter().enumerate() {
             let of_open = prospect.open.iter_mut().map(|send| &mut send.candidate);
-            for candidate in prospect.waiting.iter_mut().chain(of_open) {
+            for candidate in prospect.waiting.iter_mut().chain(&mut prospect.finished).chain(of_open) {
                 if candidate.recipient == Recipient::NotKnown {
                     candidate.recipient = Recipient::Unlimited;
                     world.unknown.insert(candidate.enrollment_id);

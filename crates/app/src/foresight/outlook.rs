@@ -58,7 +58,7 @@ impl Shown {
 
     /// Up to when mails are foreseen, where more of them come behind it.
     pub(crate) fn bound(&self) -> Option<Timestamp> {
-        self.outlook.next_round.filter(|at| *at >= self.until).map(|_| self.until)
+        self.outlook.goes_on.then_some(self.until)
     }
 
     fn slots(&self) -> Vec<Value> {

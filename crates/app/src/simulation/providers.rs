@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use domain::ids::{CampaignId, TenantId};
 use domain::reason::Reason;
 use domain::time::Timestamp;
 use engines::store::dot::providers::LookedUp;
@@ -67,9 +68,10 @@ fn most_in(accepted: &[Mail], hours: i64) -> usize {
     counts.into_values().max().unwrap_or(0)
 }
 
-async fn compare(engine: Engine) {
+/// Starts this campaign to so many leads at each domain, all of which are known.
+async fn start(engine: Engine, campaign: &str, leads: usize) -> Option<(Simulation, TenantId, CampaignId)> {
     let origin: Timestamp = ORIGIN.parse().unwrap();
-    let Some(simulation) = Simulation::begin_on(engine, origin).await else { return };
+    let simulation = Simulation::begin_on(engine, origin).await?;
     let whose = DOMAINS.map(|(domain, provider)| LookedUp {
         domain: domain.to_owned(),
         provider: Some(provider.to_owned()),
@@ -77,12 +79,35 @@ async fn compare(engine: Engine) {
     });
     simulation.ctx.store.system().save_recipient_domains(&whose, origin).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let leads: String = (0..20).flat_map(|n| DOMAINS.map(|(domain, _)| format!("lead{n}@{domain}\n"))).collect();
+    let leads: String = (0..leads).flat_map(|n| DOMAINS.map(|(domain, _)| format!("lead{n}@{domain}\n"))).collect();
     std::fs::write(folder.path().join("leads.csv"), format!("email\n{leads}")).unwrap();
     std::fs::write(folder.path().join("hello.html"), "<p>Hello</p>").unwrap();
     let file = folder.path().join("campaign.toml");
-    std::fs::write(&file, CAMPAIGN).unwrap();
+    std::fs::write(&file, campaign).unwrap();
     let (tenant_id, id) = simulation.start(&file).await;
+    Some((simulation, tenant_id, id))
+}
+
+/// Who has finished comes back: the caps hold in the next round as well, and are foreseen there.
+async fn compare_rounds(engine: Engine) {
+    let rounds = format!("leads = \"leads.csv\"\nscheduled_at = {ORIGIN}\nrepeat = \"daily\"\nrepeat_count = 2\n");
+    let (one_mail, _) = CAMPAIGN.rsplit_once("[[step]]").unwrap();
+    let campaign = one_mail.replace("leads = \"leads.csv\"\n", &rounds);
+    let Some((simulation, tenant_id, id)) = start(engine, &campaign, 6).await else { return };
+    simulation.live_until(simulation.origin + 10 * HOUR).await;
+    let before = simulation.accepted().len();
+    assert_eq!(before, 18, "the first round is over");
+    let foreseen = foreseen(&simulation, tenant_id, id).await;
+    simulation.live(simulation.origin + LONG).await;
+    let accepted = simulation.accepted();
+    are_the_same(&foreseen, &accepted[before..], "in the second round");
+    assert_eq!((accepted.len(), most_in(&accepted, 1)), (36, PER_HOUR));
+    simulation.end().await;
+}
+
+async fn compare(engine: Engine) {
+    let Some((simulation, tenant_id, id)) = start(engine, CAMPAIGN, 20).await else { return };
+    let origin = simulation.origin;
     let (mut told, mut then) = (Vec::new(), Vec::new());
     for hours in [0, 1, 5, 12, 30] {
         simulation.live_until(origin + HOUR * hours).await;
@@ -105,6 +130,11 @@ async fn compare(engine: Engine) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_providers_caps_are_lived_as_foreseen() {
     compare(Engine::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_providers_caps_hold_in_rounds_to_come_as_foreseen() {
+    compare_rounds(Engine::Sqlite).await;
 }
 
 mod postgres {

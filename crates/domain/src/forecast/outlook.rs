@@ -23,6 +23,8 @@ pub struct Outlook {
     pub skipped: u64,
     /// Whether nobody waits for anything in the end.
     pub is_done: bool,
+    /// Whether something more is to come behind the end of the forecast, without a person.
+    pub goes_on: bool,
     /// When the first round begins that is not foreseen any more; none = there is none.
     pub next_round: Option<Timestamp>,
 }
@@ -60,10 +62,21 @@ impl World {
             }
         }
         outlook.is_done = self.is_done(campaign);
+        outlook.goes_on = self.goes_on_behind(campaign, until);
         outlook.next_round = self.next_round_of(campaign);
         outlook.finish = outlook.slots.last().map(|sent| sent.at).filter(|_| outlook.is_done);
         outlook.limits = shares(waits);
         outlook
+    }
+}
+
+impl World {
+    /// Whether planning, a slot or a round of this campaign lies behind `until`.
+    fn goes_on_behind(&self, campaign: usize, until: Timestamp) -> bool {
+        let Some(running) = self.campaigns.get(campaign) else { return false };
+        let of_it = self.open.values().filter(|(of, _)| *of == campaign).map(|(_, send)| send.at);
+        let next = of_it.chain([running.plan_at]).chain(running.coming.next());
+        next.min().is_some_and(|at| at >= until && at != Timestamp::MAX)
     }
 }
 

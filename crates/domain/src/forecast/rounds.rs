@@ -47,9 +47,11 @@ impl Coming {
 }
 
 impl World {
-    /// When a campaign's next round begins; none where it does not come back, or nobody begins again.
+    /// When a campaign's next round begins; none where it does not come back, or nobody begins again. In the past where it is late.
     pub fn next_round_of(&self, campaign: usize) -> Option<Timestamp> {
-        self.campaigns.get(campaign)?.coming.next()
+        let coming = &self.campaigns.get(campaign)?.coming;
+        let late = coming.rounds.as_ref().and_then(|rounds| rounds.due(self.now));
+        coming.next().map(|next| late.unwrap_or(next))
     }
 
     /// The turn in which the next round of any campaign begins, and whose it is.

@@ -114,6 +114,24 @@ fn outlook(world: World) -> Outlook {
     world.outlook(0, &Zone::UTC, NOW + FAR)
 }
 
+/// What lies behind the end of a forecast waits for nobody; what waits for a person does not come by itself.
+#[test]
+fn a_forecast_says_whether_more_comes_behind_it() {
+    let accounts = [account(1, 0, None)];
+    let told = |change: fn(&mut Prospect)| {
+        let mut asked = prospect(0, 2, &[1]);
+        change(&mut asked);
+        let outlook = outlook(world(&accounts, vec![asked]));
+        (outlook.slots.len(), outlook.is_done, outlook.goes_on)
+    };
+    assert_eq!(told(|_| {}), (4, true, false));
+    assert_eq!(told(|asked| asked.waiting[0].due.at = NOW + FAR + HOUR), (2, false, true));
+    assert_eq!(told(|asked| asked.starts_at = Some(NOW + FAR + HOUR)), (0, false, true));
+    assert_eq!(told(|asked| asked.plan.steps[1].wait = FAR + HOUR), (2, false, true));
+    assert_eq!(told(|asked| asked.plan.steps[1].template_id = None), (2, false, false));
+    assert_eq!(told(|asked| asked.plan.status = CampaignStatus::Paused), (0, false, false));
+}
+
 /// It rests when its own accounts have no slot, whatever others have: each turn asks no more of its leads then.
 #[test]
 fn another_campaigns_accounts_change_nothing() {

@@ -436,8 +436,16 @@ async fn read_campaign_books(
     requests: &[DotRequest],
     now: Timestamp,
 ) -> Result<BTreeMap<CampaignId, CampaignBook>> {
+    // Who has read the campaign last knows its limit: requests that an edit has made outdated get no dot, and must not lend theirs to others.
+    let mut newest: BTreeMap<CampaignId, &DotRequest> = BTreeMap::new();
+    for request in requests {
+        let known = newest.entry(request.campaign_id).or_insert(request);
+        if request.seen.campaign > known.seen.campaign {
+            *known = request;
+        }
+    }
     let limits: BTreeMap<CampaignId, (u32, &Zone)> =
-        requests.iter().filter_map(|r| Some((r.campaign_id, (r.campaign_limit?, &r.campaign_zone)))).collect();
+        newest.into_iter().filter_map(|(id, r)| Some((id, (r.campaign_limit?, &r.campaign_zone)))).collect();
     if limits.is_empty() {
         return Ok(BTreeMap::new());
     }

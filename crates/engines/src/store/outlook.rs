@@ -123,7 +123,8 @@ impl SystemStore {
             let mut prospect = read_prospect(&mut tx, tenant_id, row, now).await?;
             if let Some(book) = &providers {
                 let of_open = prospect.open.iter_mut().map(|send| &mut send.candidate);
-                let candidates = prospect.waiting.iter_mut().chain(of_open);
+                // Who has finished comes back in a round to come.
+                let candidates = prospect.waiting.iter_mut().chain(&mut prospect.finished).chain(of_open);
                 foresee_recipients(&mut tx, tenant_id, book, candidates, now).await?;
             }
             prospect.plan.lost_time = lost_time;

@@ -69,7 +69,8 @@ fn text(shown: &Shown) -> String {
     let _ = match (finish, slots.last()) {
         (Some(at), _) => write!(text, ", the last one on {}", shown.zone.for_people(*at)),
         (None, _) if shown.bound().is_some() => {
-            write!(text, " until {}, and more rounds behind it", shown.zone.for_people(shown.until))
+            let more = if outlook.next_round.is_some() { "more rounds" } else { "more" };
+            write!(text, " until {}, and {more} behind it", shown.zone.for_people(shown.until))
         }
         (None, Some(last)) => write!(
             text,

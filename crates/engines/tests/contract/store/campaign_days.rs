@@ -101,6 +101,27 @@ fn two_gates_and_a_planner_at_once_never_exceed_the_limit(engine: Engine) {
     });
 }
 
+/// One that was read before an edit and one that was read behind it meet in a batch, in either order.
+fn an_outdated_request_lends_its_limit_to_nobody(engine: Engine) {
+    for stale_is_last in [false, true] {
+        with_store(engine, async |store: Store| {
+            let mut f = limited(store, 3, 3).await;
+            let jobs = f.jobs(NOW).await;
+            f.granted(&jobs[0], NOW).await;
+            let stale = f.request(&jobs[2], NOW + MINUTE);
+            f.edit(NOW + MINUTE, |s| s.settings.daily_limit = Some(1)).await;
+            let fresh = f.request(&f.refetch(&jobs[1], NOW + MINUTE).await.unwrap(), NOW + MINUTE);
+            let mut both = [stale, fresh];
+            let mut expected = [DotAnswer::Outdated, DotAnswer::Refused];
+            if stale_is_last {
+                both.reverse();
+                expected.reverse();
+            }
+            assert_eq!(f.intend(&both, NOW + MINUTE).await, expected);
+        });
+    }
+}
+
 fn a_use_is_given_back_where_the_server_did_not_take_the_message(engine: Engine) {
     with_store(engine, async |store: Store| {
         let f = limited(store, 1, 1).await;
@@ -138,6 +159,7 @@ on_every_engine! {
     a_dot_on_the_next_day_is_charged_to_that_day
     a_dot_on_a_full_day_gets_a_slot_of_its_own_on_the_next
     two_gates_and_a_planner_at_once_never_exceed_the_limit
+    an_outdated_request_lends_its_limit_to_nobody
     a_use_is_given_back_where_the_server_did_not_take_the_message
     a_reservation_is_given_back_where_no_dot_can_come
 }
