@@ -129,6 +129,17 @@ pub(super) struct Account {
     pub(super) warms_up: bool,
 }
 
+impl Account {
+    pub(super) fn text(&self) -> String {
+        let Self { email, zone, daily_limit, gap, warms_up } = self;
+        let since = if *warms_up { "warmup_started_at = 2026-03-10T00:00:00Z\n" } else { "" };
+        format!(
+            "[[email_account]]\nemail = \"{email}\"\nsmtp = \"smtp://mail.acme.test\"\ntimezone = \"{zone}\"\n\
+             daily_limit = {daily_limit}\nmin_gap_seconds = {gap}\n{since}"
+        )
+    }
+}
+
 /// The campaign's settings.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
@@ -210,15 +221,7 @@ impl Plan {
             writeln!(text, "max_per_second = {rate}").unwrap();
         }
         text.push_str("[company]\nname = \"Acme Ltd\"\naddress = \"1 Main Street\"\n");
-        for Account { email, zone, daily_limit, gap, warms_up } in &self.accounts {
-            let since = if *warms_up { "warmup_started_at = 2026-03-10T00:00:00Z\n" } else { "" };
-            write!(
-                text,
-                "[[email_account]]\nemail = \"{email}\"\nsmtp = \"smtp://mail.acme.test\"\ntimezone = \"{zone}\"\n\
-                 daily_limit = {daily_limit}\nmin_gap_seconds = {gap}\n{since}"
-            )
-            .unwrap();
-        }
+        text.extend(self.accounts.iter().map(Account::text));
         self.write_campaign(&mut text);
         text.extend(self.steps.iter().map(Step::text));
         std::fs::write(&self.file, text).unwrap();

@@ -36,14 +36,7 @@ async fn live(
     let folder = tempfile::tempdir().unwrap();
     let mut text =
         "[tenant]\nname = \"Acme\"\n[company]\nname = \"Acme Ltd\"\naddress = \"1 Main Street\"\n".to_owned();
-    for Account { email, zone, daily_limit, gap, .. } in accounts {
-        writeln!(
-            text,
-            "[[email_account]]\nemail = \"{email}\"\nsmtp = \"smtp://mail.acme.test\"\ntimezone = \"{zone}\"\n\
-             daily_limit = {daily_limit}\nmin_gap_seconds = {gap}"
-        )
-        .unwrap();
-    }
+    text.extend(accounts.iter().map(Account::text));
     text.push_str("[campaign]\nname = \"C\"\nleads = \"leads.csv\"\n");
     for (subject, hours, named) in steps {
         let named = named.map_or(String::new(), |account| format!("email_account = \"{}\"\n", account.email));

@@ -32,14 +32,7 @@ fn write(folder: &Path, name: &str, accounts: &[&Account], settings: &str) -> Pa
     let mut text = format!(
         "[tenant]\nname = \"Acme\"\nmax_per_second = {RATE}\n[company]\nname = \"Acme Ltd\"\naddress = \"1 Main Street\"\n"
     );
-    for Account { email, zone, daily_limit, gap, .. } in accounts {
-        writeln!(
-            text,
-            "[[email_account]]\nemail = \"{email}\"\nsmtp = \"smtp://mail.acme.test\"\ntimezone = \"{zone}\"\n\
-             daily_limit = {daily_limit}\nmin_gap_seconds = {gap}"
-        )
-        .unwrap();
-    }
+    text.extend(accounts.iter().map(|account| account.text()));
     writeln!(text, "[campaign]\nname = \"{name}\"\nleads = \"{name}.csv\"\n{settings}").unwrap();
     for (subject, hours) in [("One", 0), ("Two", 20)] {
         writeln!(text, "[[step]]\nwait_hours = {hours}\nsubject = \"{subject} {name}\"\nhtml = \"hello.html\"")
